@@ -1,0 +1,63 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// ErrOwnerKeyExists says that there is an owner key and that nobody asked to replace it.
+var ErrOwnerKeyExists = errors.New("there is an owner key already; if it is lost, run the command again with --replace, which ends the old key and its sessions")
+
+// BootstrapConfig says which owner key to make.
+type BootstrapConfig struct {
+	Pool    *pgxpool.Pool
+	Env     string           // "prod" or "dev": the env part of the key
+	Replace bool             // revoke the present owner key, if there is one
+	Now     func() time.Time // nil means time.Now
+}
+
+const (
+	qRevokeBootstrap = `UPDATE api_key SET revoked_at = $1 WHERE bootstrap AND revoked_at IS NULL`
+	qInsertBootstrap = `INSERT INTO api_key (id, name, hash, permissions, bootstrap, created_at)
+		VALUES ($1, 'owner', $2, $3, true, $4)`
+)
+
+// Bootstrap makes the owner key: every permission, no expiry. It returns the key, which is stored
+// nowhere, so the caller must show or save it. With Replace the present one and the sessions it
+// opened end in the same transaction; without, its presence is ErrOwnerKeyExists.
+func Bootstrap(ctx context.Context, c BootstrapConfig) (key string, err error) {
+	if err := checkEnv(c.Env); err != nil {
+		return "", err
+	}
+	now := time.Now
+	if c.Now != nil {
+		now = c.Now
+	}
+	key = newKey(c.Env)
+	hash, _ := hashKey(c.Env, key)
+	at := now().UTC()
+	err = pgx.BeginFunc(ctx, c.Pool, func(tx pgx.Tx) error {
+		if c.Replace {
+			if _, err := tx.Exec(ctx, qRevokeBootstrap, at); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, qInsertBootstrap, uuid.New(), hash[:], []string{string(Owner)}, at)
+		return err
+	})
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.ConstraintName == "api_key_one_bootstrap" {
+		return "", ErrOwnerKeyExists
+	}
+	if err != nil {
+		return "", fmt.Errorf("make the owner key: %w", err)
+	}
+	return key, nil
+}

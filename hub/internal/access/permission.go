@@ -1,0 +1,44 @@
+package access
+
+import "slices"
+
+// Permission names one thing a key may do, as resource:action.
+type Permission string
+
+// The permissions that exist. A key of the owner holds all of them, those of later versions too.
+const (
+	SitesRead  Permission = "sites:read"  // sites, their links and counts
+	AgentsRead Permission = "agents:read" // agents with address, version and certificate
+	MinersRead Permission = "miners:read" // miners, their latest values, series and live changes
+)
+
+// Owner, in a key's list, stands for every permission there is.
+const Owner Permission = "owner"
+
+// Permissions returns every permission, in a fixed order.
+func Permissions() []Permission { return []Permission{AgentsRead, MinersRead, SitesRead} }
+
+// Principal is who makes a request: a key, directly or through a session that it opened.
+type Principal struct {
+	KeyID   [16]byte
+	Name    string
+	Granted []Permission // as stored with the key
+	Session [16]byte     // zero when the key itself was shown
+	Expires int64        // Unix seconds when the key or the session ends; 0 means never
+}
+
+// May reports whether the principal holds p.
+func (p Principal) May(perm Permission) bool {
+	return slices.Contains(p.Granted, Owner) || slices.Contains(p.Granted, perm)
+}
+
+// Permissions returns what the principal may do, with the owner's written out, in a fixed order.
+func (p Principal) Permissions() []Permission {
+	out := make([]Permission, 0, len(Permissions()))
+	for _, perm := range Permissions() {
+		if p.May(perm) {
+			out = append(out, perm)
+		}
+	}
+	return out
+}
