@@ -41,6 +41,7 @@ CREATE TABLE miner (
     site_id          uuid        NOT NULL REFERENCES site (id),
     id               uuid        NOT NULL,
     address          text        NOT NULL DEFAULT '',
+    address_key      text        NOT NULL DEFAULT '', -- sorts like the address's numbers
     mac              text        NOT NULL DEFAULT '',
     serial           text        NOT NULL DEFAULT '',
     maker            text        NOT NULL DEFAULT '',
@@ -94,6 +95,3 @@ CREATE TABLE miner_detail (
     errors   jsonb NOT NULL,
     PRIMARY KEY (site_id, miner_id)
 ) WITH (fillfactor = 50);
-
--- +goose Down
-DROP TABLE miner_detail, miner_latest, miner, agent, site_key, site;

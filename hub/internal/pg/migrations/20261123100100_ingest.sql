@@ -73,6 +73,3 @@ CREATE TABLE batch_gap (
     PRIMARY KEY (site_id, gap_spool, gap_seq)
 );
 CREATE INDEX batch_gap_last ON batch_gap (site_id, spool_id, last_seq);
-
--- +goose Down
-DROP TABLE batch_gap, dead_letter, batch_fork, batch;

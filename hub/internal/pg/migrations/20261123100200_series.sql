@@ -36,6 +36,3 @@ CREATE TABLE telemetry_hot (
 CREATE INDEX telemetry_hot_miner ON telemetry_hot (miner_id, ts);
 -- Whole spans of time.
 CREATE INDEX telemetry_hot_ts ON telemetry_hot USING brin (ts);
-
--- +goose Down
-DROP TABLE telemetry_hot;
