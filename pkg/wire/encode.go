@@ -1,0 +1,236 @@
+// Package wire packs observations into the payload of a batch and unpacks them: protobuf columns,
+// sorted by (miner, time), compressed with zstd. It is the one converter between proto and domain:
+// field numbers and units stand in the table of fields.go. The bytes it makes are signed and kept as they
+// are; nothing here encodes a payload twice. The agent's batcher encodes, the hub's ingest and
+// `spool export` decode.
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/klauspost/compress/zstd"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/telemetry"
+	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
+)
+
+// Meta is what a batch header tells of its payload.
+type Meta struct {
+	Miners  uint32 // distinct miners
+	Samples uint32 // rows
+	FirstMS int64  // time of the earliest sample, ms since 1970 UTC
+	LastMS  int64  // time of the latest sample
+}
+
+// Bounds of one payload. A sender stays below them, a receiver refuses what is beyond.
+const (
+	MaxSamples = 100_000
+	MaxPayload = 8 << 20  // compressed bytes
+	maxRaw     = 64 << 20 // bytes after decompression
+	maxStrings = 100_000
+)
+
+// Encoder packs batches. It keeps buffers between calls and is for one goroutine.
+type Encoder struct {
+	zstd    *zstd.Encoder
+	samples []column[obs]
+	boards  []column[telemetry.Board]
+	pools   []column[telemetry.Pool]
+	errors  []column[string]
+	rows    []*obs
+	raw     []byte
+}
+
+// NewEncoder returns an Encoder.
+func NewEncoder() (*Encoder, error) {
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(1<<20))
+	if err != nil {
+		return nil, fmt.Errorf("set up compression: %w", err)
+	}
+	return &Encoder{zstd: z, samples: sampleColumns(), boards: boardColumns(), pools: poolColumns(), errors: errorColumns()}, nil
+}
+
+// Samples packs observations, in any order, and descriptions of miners into one payload. observations must not be
+// empty; it is not changed. The payload is a fresh slice.
+func (e *Encoder) Samples(observations []telemetry.Observation, infos []telemetry.MinerInfo) ([]byte, Meta, error) {
+	if len(observations) == 0 {
+		return nil, Meta{}, errors.New("a batch of samples needs at least one")
+	}
+	if len(observations) > MaxSamples {
+		return nil, Meta{}, fmt.Errorf("%d samples in one batch, at most %d are allowed", len(observations), MaxSamples)
+	}
+	e.rows = e.rows[:0]
+	for i := range observations {
+		if err := checkBounds(&observations[i]); err != nil {
+			return nil, Meta{}, err
+		}
+		e.rows = append(e.rows, &observations[i])
+	}
+	slices.SortStableFunc(e.rows, func(a, b *obs) int {
+		if c := a.Miner.Compare(b.Miner); c != 0 {
+			return c
+		}
+		return a.At.Compare(b.At)
+	})
+	msg := &telemetryv1.Samples{}
+	meta := e.keys(msg)
+	in := newInterner()
+	msg.Columns = encodeColumns(e.samples, e.rows, in)
+	msg.Boards = encodeTable(e.boards, e.rows, in, func(o *obs) []telemetry.Board { return o.Boards })
+	msg.Pools = encodeTable(e.pools, e.rows, in, func(o *obs) []telemetry.Pool { return o.Pools })
+	msg.Errors = encodeTable(e.errors, e.rows, in, func(o *obs) []string { return o.Errors })
+	msg.Strings = in.strings
+	for i := range infos {
+		msg.Infos = append(msg.Infos, infoToProto(&infos[i]))
+	}
+	var err error
+	if e.raw, err = (proto.MarshalOptions{}).MarshalAppend(e.raw[:0], msg); err != nil {
+		return nil, Meta{}, fmt.Errorf("pack %d samples: %w", len(observations), err)
+	}
+	payload := e.zstd.EncodeAll(e.raw, nil)
+	if len(e.raw) > maxRaw || len(payload) > MaxPayload {
+		return nil, Meta{}, fmt.Errorf("%d samples make a payload of %d bytes (%d packed), more than a hub accepts: use shorter batches", len(observations), len(e.raw), len(payload))
+	}
+	return payload, meta, nil
+}
+
+// keys writes the key columns (miner, time) of e.rows, which are sorted.
+func (e *Encoder) keys(msg *telemetryv1.Samples) Meta {
+	meta := Meta{Samples: uint32(len(e.rows)), FirstMS: e.rows[0].At.UnixMilli(), LastMS: e.rows[0].At.UnixMilli()} //nolint:gosec // at most MaxSamples
+	msg.TimeDeltaMs = make([]int64, len(e.rows))
+	var before int64
+	for i, o := range e.rows {
+		if i == 0 || o.Miner != e.rows[i-1].Miner {
+			msg.Miners = append(msg.Miners, o.Miner[:]...)
+			msg.RowsPerMiner = append(msg.RowsPerMiner, 0)
+			meta.Miners++
+		}
+		msg.RowsPerMiner[len(msg.RowsPerMiner)-1]++
+		ms := o.At.UnixMilli()
+		meta.FirstMS, meta.LastMS = min(meta.FirstMS, ms), max(meta.LastMS, ms)
+		msg.TimeDeltaMs[i] = ms - before
+		before = ms
+	}
+	return meta
+}
+
+// checkBounds keeps a driver's mistake out of the evidence: what a hub would refuse is refused here.
+func checkBounds(o *obs) error {
+	switch {
+	case o.Outcome == 0:
+		return fmt.Errorf("miner %s: an observation without an outcome", o.Miner)
+	case o.At.UnixMilli() < 0 || o.At.UnixMilli() > maxTimeMS:
+		return fmt.Errorf("miner %s: an observation at %s, which is no time a clock shows", o.Miner, o.At)
+	case len(o.Fans) > telemetry.MaxFans, len(o.Boards) > telemetry.MaxBoards, len(o.Pools) > telemetry.MaxPools, len(o.Errors) > telemetry.MaxErrors:
+		return fmt.Errorf("miner %s: more fans, boards, pools or errors than one observation may carry", o.Miner)
+	}
+	return nil
+}
+
+func encodeColumns[T any](columns []column[T], rows []*T, in *interner) []*telemetryv1.Column {
+	var out []*telemetryv1.Column
+	bitmap := make([]byte, (len(rows)+7)/8)
+	for _, c := range columns {
+		var deltas []int64
+		var before int64
+		clear(bitmap)
+		for i, r := range rows {
+			v, ok := c.get(r, in)
+			if !ok {
+				continue
+			}
+			if deltas == nil {
+				deltas = make([]int64, 0, len(rows)-i)
+			}
+			bitmap[i>>3] |= 1 << (i & 7)
+			deltas = append(deltas, v-before)
+			before = v
+		}
+		if deltas == nil {
+			continue
+		}
+		col := &telemetryv1.Column{Field: uint32(c.field), Deltas: deltas}
+		if len(deltas) < len(rows) {
+			col.Present = slices.Clone(bitmap)
+		}
+		out = append(out, col)
+	}
+	return out
+}
+
+func encodeTable[T any](columns []column[T], rows []*obs, in *interner, sub func(*obs) []T) *telemetryv1.Table {
+	var flat []*T
+	counts := make([]uint32, len(rows))
+	for i, r := range rows {
+		s := sub(r)
+		counts[i] = uint32(len(s)) //nolint:gosec // bounded by checkBounds
+		for j := range s {
+			flat = append(flat, &s[j])
+		}
+	}
+	if len(flat) == 0 {
+		return nil
+	}
+	return &telemetryv1.Table{Counts: counts, Columns: encodeColumns(columns, flat, in)}
+}
+
+// interner collects the texts of one payload, each once.
+type interner struct {
+	strings []string
+	byText  map[string]int64
+}
+
+func newInterner() *interner { return &interner{byText: map[string]int64{}} }
+
+func (n *interner) index(s string) int64 {
+	if i, ok := n.byText[s]; ok {
+		return i
+	}
+	i := int64(len(n.strings))
+	n.byText[s] = i
+	n.strings = append(n.strings, clip(s))
+	return i
+}
+
+// clip keeps a text within telemetry.MaxText bytes of valid UTF-8, which protobuf demands.
+func clip(s string) string {
+	if !utf8.ValidString(s) {
+		s = string([]rune(s)) // each bad byte becomes U+FFFD
+	}
+	if len(s) <= telemetry.MaxText {
+		return s
+	}
+	cut := telemetry.MaxText
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut]
+}
+
+func infoToProto(m *telemetry.MinerInfo) *telemetryv1.MinerInfo {
+	return &telemetryv1.MinerInfo{
+		Miner: m.Miner[:], Address: clip(m.Address), Mac: clip(m.MAC), Serial: clip(m.Serial), Maker: clip(m.Maker), Model: clip(m.Model),
+		Firmware: clip(m.Firmware), FirmwareVersion: clip(m.FirmwareVersion), Hostname: clip(m.Hostname),
+	}
+}
+
+func infoFromProto(p *telemetryv1.MinerInfo) (telemetry.MinerInfo, error) {
+	if len(p.GetMiner()) != len(ident.MinerID{}) {
+		return telemetry.MinerInfo{}, fmt.Errorf("miner description with an id of %d bytes, want 16", len(p.GetMiner()))
+	}
+	m := telemetry.MinerInfo{
+		Miner: ident.MinerID(p.GetMiner()), Address: p.GetAddress(), MAC: p.GetMac(), Serial: p.GetSerial(), Maker: p.GetMaker(), Model: p.GetModel(),
+		Firmware: p.GetFirmware(), FirmwareVersion: p.GetFirmwareVersion(), Hostname: p.GetHostname(),
+	}
+	for _, s := range []string{m.Address, m.MAC, m.Serial, m.Maker, m.Model, m.Firmware, m.FirmwareVersion, m.Hostname} {
+		if len(s) > telemetry.MaxText {
+			return telemetry.MinerInfo{}, fmt.Errorf("description of miner %s: a text of %d bytes, at most %d are allowed", m.Miner, len(s), telemetry.MaxText)
+		}
+	}
+	return m, nil
+}
