@@ -26,6 +26,18 @@ ALTER TABLE batch ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE INDEX batch_pending_link ON batch (site_id, spool_id, seq) WHERE link_state = 0;
 CREATE INDEX batch_broken_link ON batch (site_id, spool_id, seq) WHERE link_state = 2;
 
+-- What the ledger holds of each spool, in numbers that need no scan of it.
+CREATE TABLE batch_total (
+    site_id          uuid        NOT NULL,
+    spool_id         uuid        NOT NULL,
+    batches          bigint      NOT NULL,
+    samples          bigint      NOT NULL,
+    quarantined      bigint      NOT NULL,
+    newest_seq       bigint      NOT NULL,
+    last_received_at timestamptz NOT NULL,
+    PRIMARY KEY (site_id, spool_id)
+) WITH (fillfactor = 50);
+
 -- Proof that a site signed two batches with one name: evidence.Fork. A is the stored one.
 CREATE TABLE batch_fork (
     site_id     uuid        NOT NULL,
