@@ -19,4 +19,6 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
+require github.com/spf13/pflag v1.0.10 // indirect
+
 replace github.com/hashinsight/hashinsight/pkg => ../pkg
