@@ -1,0 +1,57 @@
+package identity
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/hashinsight/hashinsight/pkg/ident"
+)
+
+// Names in certificates are SAN URIs. A certificate has exactly one of them; common names mean nothing.
+const uriScheme = "hsi"
+
+// SiteURI is the name of a site: hsi://site/<uuid>.
+func SiteURI(id ident.SiteID) *url.URL {
+	return &url.URL{Scheme: uriScheme, Host: "site", Path: "/" + id.String()}
+}
+
+// HubURI is the name of the hub: hsi://hub. Every hub has a CA of its own, so it needs no more.
+func HubURI() *url.URL { return &url.URL{Scheme: uriScheme, Host: "hub"} }
+
+// SiteOf returns the site that a certificate names. It says nothing about who signed the certificate.
+func SiteOf(c *x509.Certificate) (ident.SiteID, error) {
+	u, err := onlyURI(c)
+	if err != nil {
+		return ident.SiteID{}, err
+	}
+	text, ok := strings.CutPrefix(u.String(), uriScheme+"://site/")
+	if !ok {
+		return ident.SiteID{}, fmt.Errorf("certificate of %.80q is not a site's", u)
+	}
+	return ident.ParseSiteID(text)
+}
+
+// CheckHub returns an error unless the certificate names the hub. It says nothing about who signed the certificate.
+func CheckHub(c *x509.Certificate) error {
+	u, err := onlyURI(c)
+	if err != nil {
+		return err
+	}
+	if u.String() != HubURI().String() {
+		return fmt.Errorf("certificate of %.80q is not the hub's", u)
+	}
+	return nil
+}
+
+func onlyURI(c *x509.Certificate) (*url.URL, error) {
+	if c == nil {
+		return nil, errors.New("no certificate")
+	}
+	if len(c.URIs) != 1 {
+		return nil, fmt.Errorf("certificate has %d URI names, want one", len(c.URIs))
+	}
+	return c.URIs[0], nil
+}
