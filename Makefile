@@ -1,0 +1,113 @@
+# HashInsight: everything a developer or CI runs. `make help` explains the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+MODULES  := proto pkg agent hub deploy/e2e
+PROGRAMS := hub/cmd/hashinsight-hub agent/cmd/hashinsight-agent pkg/cmd/hashinsight-sim deploy/e2e/cmd/hashinsight-run
+VERSION  ?= $(shell git describe --tags --match 'v*' --always --dirty 2>/dev/null || echo 0.0.0-dev)
+LDFLAGS  := -s -w -X github.com/hashinsight/hashinsight/pkg/diag.Version=$(VERSION)
+
+# Tools of this project, each at one version, built or installed below .tools.
+TOOLS         := $(CURDIR)/.tools
+GOLANGCI      := v2.15.0
+GOVULNCHECK   := v1.9.0
+GEN_GO        := v1.36.12
+GEN_GO_GRPC   := v1.6.2
+BUF           := 1.75.0
+
+# make run: miners in the fleet, how long (empty: until Ctrl-C), and kill -9s of agent and hub each.
+FLEET    ?= 200
+DURATION ?=
+KILLS    ?= 0
+
+.PHONY: help run build web test test-go test-web test-page smoke lint gen gen-check bench soak fuzz-short verify scan clean install-run install-test
+
+help: ## explain the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+run: install-run build ## run a simulated fleet, an agent and a hub; FLEET=200 DURATION=60s KILLS=0
+	bin/hashinsight-run --fleet $(FLEET) --kills $(KILLS) $(if $(DURATION),--duration $(DURATION))
+
+build: web ## build the page and every program into bin/
+	@mkdir -p bin
+	for p in $(PROGRAMS); do (cd $${p%%/cmd/*} && GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(CURDIR)/bin/ ./cmd/$${p##*/}); done
+
+# The page is rebuilt when a source is newer than the last build.
+web: hub/internal/webui/dist/app/index.html ## build the page (hub/web) into the hub's embedded files
+hub/internal/webui/dist/app/index.html: hub/web/node_modules/.installed $(shell git ls-files hub/web 2>/dev/null)
+	cd hub/web && npm run --silent build
+	@touch $@
+hub/web/node_modules/.installed: hub/web/package-lock.json
+	@echo "install: npm packages of hub/web (package-lock.json)"
+	cd hub/web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+test: install-test build test-web test-go test-page ## install what tests need, build, and run every test
+
+test-go: ## Go tests of every module with the race detector
+	for m in $(MODULES); do (cd $$m && HSI_FIXTURES="$${HSI_FIXTURES:-}" CGO_ENABLED=1 go test -race -timeout 20m ./...); done
+
+test-web: hub/web/node_modules/.installed ## type check and unit tests of the page
+	cd hub/web && npm run --silent typecheck && npm test --silent
+
+test-page: build ## the page in headless Chromium against a running hub with 200 miners
+	bin/hashinsight-run --fleet 200 --state .run/page-test --run-dir .run/page-test/run -- npm --prefix hub/web run --silent e2e
+
+smoke: build ## make run for 90 s with the agent and the hub each killed with -9 three times
+	bin/hashinsight-run --fleet 200 --duration 90s --kills 3 --state .run/smoke --run-dir .run/smoke/run
+
+lint: $(TOOLS)/bin/golangci-lint hub/web/node_modules/.installed ## golangci-lint, import rules, buf lint, eslint
+	for m in $(MODULES); do (cd $$m && $(TOOLS)/bin/golangci-lint run ./...); done
+	cd proto && $(TOOLS)/node_modules/.bin/buf lint
+	cd hub/web && npm run --silent lint
+
+gen: $(TOOLS)/gen ## regenerate code: proto, OpenAPI document, page client, .env.example
+	cd proto && PATH="$(TOOLS)/bin:$$PATH" $(TOOLS)/node_modules/.bin/buf generate
+	cd hub && go generate ./...
+	cd hub/web && npm run --silent gen
+
+gen-check: gen ## fail when generating again changes a committed file
+	@git diff --exit-code --stat -- proto hub || { echo "gen-check: generated files differ: commit what 'make gen' wrote"; exit 1; }
+
+bench: build ## measure the targets of limits.md into .run/bench.json and print them
+	@mkdir -p .run && rm -f .run/bench.json
+	cd agent && HSI_BENCH=$(CURDIR)/.run/bench.json HSI_BIN=$(CURDIR)/bin go test -count=1 -timeout 30m -run '^TestBench' ./...
+	cd hub && HSI_BENCH=$(CURDIR)/.run/bench.json go test -count=1 -timeout 30m -run '^TestBench' ./...
+	HSI_BENCH=$(CURDIR)/.run/bench.json bin/hashinsight-run --fleet 200 --state .run/bench-state --run-dir .run/bench-state/run -- npm --prefix hub/web run --silent staleness
+
+soak: build ## a 20-minute run with 10 kills of agent and hub each
+	bin/hashinsight-run --fleet 1000 --duration 20m --kills 10 --state .run/soak --run-dir .run/soak/run
+
+fuzz-short: ## fuzz each decoder for 20 s
+	cd agent && go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 20s ./internal/cgminer
+	cd pkg && go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime 20s ./wire
+
+verify: lint gen-check ## every check that is not a test: lint, generated code, tidy modules, builds without the workspace
+	for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy -diff && GOWORK=off go build ./... && GOWORK=off go vet ./...); done
+	for t in windows/amd64 linux/arm64; do (cd agent && GOWORK=off CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} go build -o /dev/null ./cmd/hashinsight-agent); done
+
+scan: $(TOOLS)/bin/govulncheck ## known vulnerabilities in Go and npm dependencies (needs the public databases)
+	for m in $(MODULES); do (cd $$m && $(TOOLS)/bin/govulncheck ./...); done
+	cd hub/web && npm audit --omit=dev
+
+clean: ## remove what make built; data of make run stays
+	rm -rf bin .tools hub/internal/webui/dist/app hub/web/node_modules
+
+install-run:
+	@deploy/dev/install.sh run
+install-test:
+	@deploy/dev/install.sh test
+
+$(TOOLS)/bin/golangci-lint:
+	@echo "install: golangci-lint $(GOLANGCI) (built from its Go module)"
+	GOBIN=$(TOOLS)/bin GOWORK=off go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	@$(MAKE) --no-print-directory $(TOOLS)/gen
+$(TOOLS)/bin/govulncheck:
+	GOBIN=$(TOOLS)/bin GOWORK=off go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK)
+$(TOOLS)/gen:
+	@echo "install: buf $(BUF), protoc-gen-go $(GEN_GO), protoc-gen-go-grpc $(GEN_GO_GRPC)"
+	npm install --prefix $(TOOLS) --no-audit --no-fund --no-save --loglevel=error @bufbuild/buf@$(BUF)
+	GOBIN=$(TOOLS)/bin GOWORK=off go install google.golang.org/protobuf/cmd/protoc-gen-go@$(GEN_GO)
+	GOBIN=$(TOOLS)/bin GOWORK=off go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(GEN_GO_GRPC)
+	@touch $@

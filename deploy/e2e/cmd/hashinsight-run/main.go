@@ -1,0 +1,60 @@
+// Command hashinsight-run runs a simulated fleet, an agent and a hub on this machine and checks at the end that nothing
+// was lost or stored twice. `make run` and the smoke test start it; package localrun is what it does.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hashinsight/hashinsight/deploy/e2e/localrun"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// After the first signal the default handling comes back: a second Ctrl-C ends the program at once.
+	context.AfterFunc(ctx, stop)
+	if err := command().ExecuteContext(ctx); err != nil {
+		if !errors.Is(err, localrun.ErrVerdict) { // its line has been printed
+			fmt.Fprintf(os.Stderr, "run: %v\n", err)
+		}
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	c := localrun.Config{Out: os.Stdout}
+	cmd := &cobra.Command{
+		Use:   "hashinsight-run [flags] [-- COMMAND ARGUMENT…]",
+		Short: "Run a simulated fleet, an agent and a hub on this machine",
+		Long: `Runs simulated miners, one agent and one hub with its own PostgreSQL on this machine, all on loopback.
+Without --duration it runs until Ctrl-C. At the end polling stops, the agent drains, and the simulator's record is
+compared with the agent's spool and the hub's database. The last line printed is the verdict; the exit code is 0 only
+when nothing is missing or stored twice and every healthy miner is fresh.
+With a COMMAND it runs that once every healthy miner is fresh, with HSI_PAGE_URL and HSI_PAGE_KEY_FILE set, then ends.`,
+		SilenceUsage: true, SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.Command = args
+			return localrun.Run(cmd.Context(), c)
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&c.Fleet, "fleet", 200, "simulated miners")
+	f.DurationVar(&c.Duration, "duration", 0, "end by itself after this time (0: at Ctrl-C)")
+	f.IntVar(&c.Kills, "kills", 0, "kill the agent and the hub so often each, with SIGKILL, at seeded moments of the duration")
+	f.Uint64Var(&c.Seed, "seed", 1, "seed of the fleet and of the moments of kills")
+	f.DurationVar(&c.Interval, "interval", localrun.DefaultInterval, "how often the agent polls each miner")
+	f.StringVar(&c.Name, "name", "", "keep the data of this run apart under this name")
+	f.BoolVar(&c.Fresh, "fresh", false, "begin without the data of an earlier run of the same name")
+	f.StringVar(&c.StateDir, "state", "", "directory for all data (default: one for each clone and name, outside of the clone)")
+	f.StringVar(&c.BinDir, "bin", "bin", "directory of the programs")
+	f.StringVar(&c.RunDir, "run-dir", ".run", "directory for run.json, the owner's key and logs")
+	f.StringVar(&c.Web, "web", "127.0.0.1:5000", "address of the page; another free port is taken when it is in use")
+	return cmd
+}

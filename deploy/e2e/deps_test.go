@@ -1,0 +1,87 @@
+package e2e
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const root = "github.com/hashinsight/hashinsight"
+
+// Heavy or one-sided dependencies, by import path prefix, and who may not have them: design.md, section 2.
+var forbidden = []struct {
+	module  string // directory
+	imports []string
+	why     string
+}{
+	{"proto", []string{root + "/pkg", root + "/agent", root + "/hub"}, "the protocol knows no program"},
+	{"pkg", []string{root + "/agent", root + "/hub", "github.com/ethereum/", "github.com/jackc/pgx", "go.etcd.io/bbolt", "gocloud.dev", "github.com/aws/"},
+		"pkg is what both sides and an outsider need"},
+	{"agent", []string{root + "/hub", "github.com/ethereum/", "github.com/jackc/pgx", "gocloud.dev", "github.com/aws/"},
+		"the agent has neither chain, nor database server, nor cloud"},
+	{"hub", []string{root + "/agent", "github.com/kardianos/service", "go.etcd.io/bbolt"}, "the hub is no site"},
+}
+
+func TestModulesImportOnlyWhatTheyMay(t *testing.T) {
+	for _, f := range forbidden {
+		t.Run(f.module, func(t *testing.T) {
+			for _, dep := range goList(t, "../../"+f.module, "-deps", "./...") {
+				for _, bad := range f.imports {
+					if strings.HasPrefix(dep, bad) {
+						t.Errorf("%s imports %s: %s", f.module, dep, f.why)
+					}
+				}
+			}
+		})
+	}
+}
+
+// Imports point one way: cmd → composition root → subjects → pkg. A subject may import the subjects listed for it and no
+// other; a change of this table is a change of the design.
+var arrows = map[string]map[string]string{
+	"agent": {
+		"internal/config": "", "internal/cgminer": "", "internal/asic": "cgminer", "internal/inventory": "",
+		"internal/keys": "", "internal/spool": "", "internal/uplink": "spool",
+		"internal/poll": "asic cgminer inventory spool",
+	},
+	"hub": {
+		"internal/apperr": "", "internal/config": "", "internal/pg": "", "internal/webui": "",
+		"internal/access": "apperr pg", "internal/fleet": "apperr pg", "internal/series": "apperr pg",
+		"internal/pki": "apperr pg fleet", "internal/ingest": "apperr pg fleet series",
+		"internal/api": "apperr pg access fleet series webui",
+	},
+}
+
+func TestSubjectsImportOnlyWhatTheTableSays(t *testing.T) {
+	for module, table := range arrows {
+		prefix := root + "/" + module + "/internal/"
+		for _, line := range goList(t, "../../"+module, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./internal/...") {
+			fields := strings.Fields(line)
+			name := strings.TrimPrefix(fields[0], prefix)
+			subject, _, _ := strings.Cut(name, "/")
+			allowed, known := table["internal/"+subject]
+			if !known {
+				t.Errorf("%s/internal/%s is not in the table of arrows: add it with what it may import", module, subject)
+				continue
+			}
+			for _, dep := range fields[1:] {
+				other, ours := strings.CutPrefix(dep, prefix)
+				other, _, _ = strings.Cut(other, "/")
+				if ours && other != subject && !strings.Contains(" "+allowed+" ", " "+other+" ") {
+					t.Errorf("%s/internal/%s imports %s, the table allows it %q", module, subject, other, allowed)
+				}
+			}
+		}
+	}
+}
+
+func goList(t *testing.T, dir string, args ...string) []string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list in %s: %v", dir, err)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}

@@ -1,0 +1,162 @@
+package localrun
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// freshness is one look at the API beside the simulator's own state.
+type freshness struct {
+	Miners  int    // simulated ones
+	Healthy int    // served without fault now
+	Fresh   int    // of the healthy: latest value younger than two poll intervals and within 1 % of the model
+	Example string // what is wrong with one that is not fresh
+}
+
+const rateTolerance = 0.01
+
+// simMiner is what the simulator says of one miner.
+type simMiner struct {
+	Address        string  `json:"address"`
+	Healthy        bool    `json:"healthy"`
+	Recorded       bool    `json:"recorded"` // served from a folder of recorded replies
+	HashrateHS     float64 `json:"hashrate_hs"`
+	HashrateWindow float64 `json:"hashrate_window_s"`
+}
+
+// apiMiner is what the hub says of one miner.
+type apiMiner struct {
+	Address    string    `json:"address"`
+	At         time.Time `json:"at"`
+	State      string    `json:"state"`
+	Outcome    string    `json:"outcome"`
+	HashrateHS *float64  `json:"hashrate_hs"`
+}
+
+// waitFresh looks once a second until every healthy miner is fresh, and returns the last look.
+func (s *stack) waitFresh(ctx context.Context) (freshness, error) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var last freshness
+	for {
+		f, err := s.look(ctx)
+		if err == nil {
+			if last = f; f.Fresh == f.Healthy && f.Healthy > 0 {
+				return f, nil
+			}
+			err = fmt.Errorf("%d of %d healthy miners are fresh (%s)", f.Fresh, f.Healthy, f.Example)
+		}
+		select {
+		case <-tick.C:
+		case <-s.broken:
+			return last, s.failed()
+		case <-ctx.Done():
+			return last, err
+		}
+	}
+}
+
+// look compares the API's latest values with the simulator's model.
+func (s *stack) look(ctx context.Context) (freshness, error) {
+	miners, err := s.miners(ctx)
+	if err != nil {
+		return freshness{}, err
+	}
+	fleet, err := s.fleet(ctx)
+	if err != nil {
+		return freshness{}, err
+	}
+	now := time.Now()
+	byAddress := make(map[string]apiMiner, len(miners))
+	for _, m := range miners {
+		byAddress[m.Address] = m
+	}
+	var f freshness
+	for _, want := range fleet {
+		f.Miners++
+		if !want.Healthy || want.Recorded {
+			continue
+		}
+		f.Healthy++
+		got, ok := byAddress[want.Address]
+		age := now.Sub(got.At)
+		switch {
+		case !ok:
+			f.Example = want.Address + " is not in the API"
+		case age > 2*s.c.Interval:
+			f.Example = fmt.Sprintf("%s is %.1f s old", want.Address, age.Seconds())
+		case got.HashrateHS == nil:
+			f.Example = fmt.Sprintf("%s has no hashrate: %s, %s", want.Address, got.State, got.Outcome)
+		case math.Abs(*got.HashrateHS-want.HashrateHS) > rateTolerance*want.HashrateHS:
+			f.Example = fmt.Sprintf("%s shows %.4g H/s, the model has %.4g", want.Address, *got.HashrateHS, want.HashrateHS)
+		default:
+			f.Fresh++
+		}
+	}
+	return f, nil
+}
+
+// fleet asks the simulator.
+func (s *stack) fleet(ctx context.Context) ([]simMiner, error) {
+	var out struct {
+		Miners []simMiner `json:"miners"`
+	}
+	return out.Miners, getJSON(ctx, "http://"+s.ports.Control+"/fleet", "", &out)
+}
+
+// miners asks the hub, page by page.
+func (s *stack) miners(ctx context.Context) ([]apiMiner, error) {
+	var all []apiMiner
+	cursor := ""
+	for {
+		var page struct {
+			Items []apiMiner `json:"items"`
+			Next  string     `json:"next"`
+		}
+		if err := s.get(ctx, "/api/miners?limit=500&cursor="+url.QueryEscape(cursor), &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Items...)
+		if cursor = page.Next; cursor == "" {
+			return all, nil
+		}
+	}
+}
+
+// get asks the hub with the owner's key.
+func (s *stack) get(ctx context.Context, path string, into any) error {
+	return getJSON(ctx, "http://"+s.ports.Web+path, s.key, into)
+}
+
+func getJSON(ctx context.Context, address, key string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", address, err)
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask: %w", err)
+	}
+	defer func() { _ = res.Body.Close() }() // read to its end or given up
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask %s: %s", address, res.Status)
+	}
+	if into == nil {
+		return nil
+	}
+	if err := json.NewDecoder(res.Body).Decode(into); err != nil {
+		return errors.Join(fmt.Errorf("answer of %s", address), err)
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+// Package localrun runs a whole HashInsight on one machine (simulated miners, an agent, a hub with its own PostgreSQL),
+// restarts what is killed, and judges at the end: the simulator's record against the agent's spool and the hub's
+// database. It drives the real programs through their command lines and the hub's API, as a user would. `make run`, the smoke
+// test, the page's tests and a benchmark use it; it is no part of an installation.
+package localrun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// DefaultInterval is how often the agent polls each simulated miner.
+const DefaultInterval = 5 * time.Second
+
+// Config says what to run.
+type Config struct {
+	Fleet    int           // simulated miners
+	Duration time.Duration // from the first page until the end; 0: until ctx ends
+	Kills    int           // SIGKILLs of the agent and of the hub each, within Duration
+	Seed     uint64
+	Interval time.Duration // poll interval
+	Name     string        // keeps runs apart; may be empty
+	Fresh    bool          // remove the data of an earlier run first
+	StateDir string        // empty: one for each clone and name
+	BinDir   string        // of the programs
+	RunDir   string        // run.json, owner.key and logs
+	Web      string        // wanted address of the page
+	Command  []string      // run this against the running system, then end
+	Out      io.Writer
+}
+
+// ErrVerdict means that the run ended in order, but its verdict line does not say that all is well.
+var ErrVerdict = errors.New("the run's verdict is not clean")
+
+const (
+	startTimeout = 60 * time.Second // until all healthy miners are fresh
+	freshTimeout = 20 * time.Second // for the last look before the end
+	stopTimeout  = 40 * time.Second // for a child to end after SIGTERM
+	killMargin   = 25 * time.Second // after the last kill, so that the end is undisturbed
+	killLead     = 5 * time.Second  // before the first kill
+	maxCommand   = 20 * time.Minute // for Config.Command
+)
+
+// Run runs the system until c.Duration is over, c.Command has ended or ctx ends, and prints the verdict.
+func Run(ctx context.Context, c Config) (err error) {
+	if c.Fleet < 1 || c.Fleet > 60000 {
+		return fmt.Errorf("a fleet of %d miners: choose 1 to 60000", c.Fleet)
+	}
+	if need := killLead + killMargin + 5*time.Second; c.Kills > 0 && c.Duration < need {
+		return fmt.Errorf("kills need a duration of at least %s", need)
+	}
+	s, err := openStack(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	// The children outlive ctx: they are stopped in order, not by its end.
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	if err := s.play(ctx); err != nil {
+		return err
+	}
+	return s.judge()
+}
+
+// play lets the system run: until all is fresh, then for the duration or the command.
+func (s *stack) play(ctx context.Context) error {
+	began := time.Now()
+	fmt.Fprintf(s.c.Out, "run: page http://%s  owner's key in %s\n", s.ports.Web, s.keyFile())
+	first, cancel := context.WithTimeout(ctx, startTimeout)
+	f, err := s.waitFresh(first)
+	cancel()
+	if ctx.Err() != nil {
+		return nil // Ctrl-C before all was up is no failure
+	}
+	if err != nil {
+		return fmt.Errorf("after %s: %w", startTimeout, err)
+	}
+	fmt.Fprintf(s.c.Out, "run: all %d healthy miners of %d are live after %.1f s\n", f.Healthy, f.Miners, time.Since(began).Seconds())
+	switch {
+	case len(s.c.Command) > 0:
+		return s.runCommand(ctx)
+	case s.c.Duration > 0:
+		end := began.Add(s.c.Duration)
+		if err := s.killAtSeededMoments(ctx, end); err != nil {
+			return err
+		}
+		s.waitUntil(ctx, end)
+	default:
+		fmt.Fprintln(s.c.Out, "run: Ctrl-C stops everything; data is kept for the next run")
+		s.waitUntil(ctx, time.Time{})
+	}
+	return s.failed()
+}
+
+// waitUntil waits for the time (zero: for ever), the end of ctx, or a child that cannot be kept running.
+func (s *stack) waitUntil(ctx context.Context, t time.Time) {
+	var timer <-chan time.Time
+	if !t.IsZero() {
+		timer = time.After(time.Until(t))
+	}
+	select {
+	case <-timer:
+	case <-ctx.Done():
+	case <-s.broken:
+	}
+}
+
+// killAtSeededMoments spreads the kills over the time until end: each program in turn, one in each equal part.
+func (s *stack) killAtSeededMoments(ctx context.Context, end time.Time) error {
+	if s.c.Kills == 0 {
+		return nil
+	}
+	r := rand.New(rand.NewPCG(s.c.Seed, 1)) //nolint:gosec // the moments must be repeatable
+	begin := time.Now().Add(killLead)
+	part := end.Add(-killMargin).Sub(begin) / time.Duration(2*s.c.Kills)
+	for i := range 2 * s.c.Kills {
+		at := begin.Add(time.Duration(i)*part + time.Duration(r.Int64N(int64(part))))
+		s.waitUntil(ctx, at)
+		if ctx.Err() != nil || s.failed() != nil {
+			return s.failed()
+		}
+		victim := []*child{s.agent, s.hub}[i%2]
+		s.kills = append(s.kills, time.Now())
+		victim.kill()
+		fmt.Fprintf(s.c.Out, "run: killed the %s with SIGKILL\n", victim.name)
+	}
+	return nil
+}
+
+func (s *stack) runCommand(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, maxCommand)
+	defer cancel()
+	key, err := filepath.Abs(s.keyFile())
+	if err != nil {
+		return fmt.Errorf("find the owner's key: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, s.c.Command[0], s.c.Command[1:]...)
+	cmd.Env = append(os.Environ(), "HSI_PAGE_URL=http://"+s.ports.Web, "HSI_PAGE_KEY_FILE="+key,
+		fmt.Sprintf("HSI_POLL_INTERVAL_MS=%d", s.c.Interval.Milliseconds()))
+	cmd.Stdout, cmd.Stderr = s.c.Out, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w", s.c.Command[0], err)
+	}
+	return nil
+}
+
+// judge stops polling, lets the agent drain, compares, and prints the verdict.
+func (s *stack) judge() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute) // the run's own context has ended by now
+	defer cancel()
+	look, cancelLook := context.WithTimeout(ctx, freshTimeout)
+	f, freshErr := s.waitFresh(look)
+	cancelLook()
+	if f.Miners == 0 && freshErr != nil {
+		return fmt.Errorf("before the end: %w", freshErr)
+	}
+	s.stopped = time.Now()
+	if err := s.agent.stop(stopTimeout); err != nil {
+		return err
+	}
+	if err := s.sim.stop(stopTimeout); err != nil {
+		return err
+	}
+	v, err := s.compare(ctx)
+	if err != nil {
+		return err
+	}
+	for _, line := range v.Lines {
+		fmt.Fprintln(s.c.Out, "run: "+line)
+	}
+	if freshErr != nil {
+		fmt.Fprintf(s.c.Out, "run: %v\n", freshErr)
+	}
+	if err := s.hub.stop(stopTimeout); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.c.Out, "run: miners=%d healthy=%d fresh=%d committed=%d missing=%d duplicate=%d\n",
+		f.Miners, f.Healthy, f.Fresh, v.Committed, v.Missing, v.Duplicate)
+	if freshErr != nil || v.Missing != 0 || v.Duplicate != 0 || f.Fresh != f.Healthy {
+		return ErrVerdict
+	}
+	return nil
+}

@@ -1,0 +1,262 @@
+package localrun
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"text/template"
+	"time"
+)
+
+// stack is one running system: its directories, addresses and programs.
+type stack struct {
+	c       Config
+	dir     string // data, outside of the clone
+	lock    *os.File
+	ports   ports
+	secrets []string
+	key     string // of the owner
+
+	sim, hub, agent *child
+	kills           []time.Time
+	stopped         time.Time // when the agent was asked to stop
+
+	mu     sync.Mutex
+	pids   map[string]int
+	err    error         // why a program cannot be kept running
+	broken chan struct{} // closed when err is set
+}
+
+func openStack(c Config) (*stack, error) {
+	s := &stack{c: c, dir: c.StateDir, pids: map[string]int{"run": os.Getpid()}, broken: make(chan struct{})}
+	var err error
+	if s.dir == "" {
+		if s.dir, err = defaultStateDir(c.Name); err != nil {
+			return nil, err
+		}
+	}
+	if s.dir, err = filepath.Abs(s.dir); err != nil {
+		return nil, fmt.Errorf("directory for the data of this run: %w", err)
+	}
+	if s.lock, err = openState(s.dir, c.Fresh); err != nil {
+		return nil, err
+	}
+	if s.secrets, err = loadSecrets(s.dir); err != nil {
+		return nil, err
+	}
+	if s.ports, err = choosePorts(s.dir, c.Web); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(c.RunDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make %s: %w", c.RunDir, err)
+	}
+	return s, nil
+}
+
+func (s *stack) keyFile() string { return filepath.Join(s.c.RunDir, "owner.key") }
+func (s *stack) record() string  { return filepath.Join(s.dir, "sim", "record.jsonl") }
+
+func (s *stack) program(name string) string { return filepath.Join(s.c.BinDir, "hashinsight-"+name) }
+
+// hubEnv is the hub's configuration. Everything is on loopback.
+func (s *stack) hubEnv() []string {
+	return append([]string{
+		"HASHINSIGHT_ENV=dev", "DATABASE_URL=embedded:", "DATA_DIR=" + filepath.Join(s.dir, "hub"),
+		"BIND_ADDR=" + s.ports.Web, "GRPC_ADDR=" + s.ports.GRPC, "PROMETHEUS_ADDR=" + s.ports.Metrics, "LOG_FORMAT=json",
+	}, s.secrets...)
+}
+
+// start brings everything up. The site is registered anew at every start, as certificates are short-lived.
+func (s *stack) start(ctx context.Context) error {
+	for _, d := range []string{"sim", "agent"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o700); err != nil {
+			return fmt.Errorf("make the directory for the data of this run: %w", err)
+		}
+	}
+	// The record is this run's alone; the data of earlier runs stays in spool and database.
+	if err := os.Remove(s.record()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the record of the run before: %w", err)
+	}
+	s.sim = s.newChild("sim", nil, s.program("sim"), "--miners", fmt.Sprint(s.c.Fleet), "--base", s.ports.SimBase, "--port", fmt.Sprint(s.ports.SimPort),
+		"--seed", fmt.Sprint(s.c.Seed), "--faulty", "10%", "--record", s.record(), "--state", filepath.Join(s.dir, "sim", "state"), "--control", s.ports.Control)
+	s.hub = s.newChild("hub", s.hubEnv(), s.program("hub"), "run")
+	if err := s.sim.run(); err != nil {
+		return err
+	}
+	if err := s.hub.run(); err != nil {
+		return err
+	}
+	if err := s.await(ctx, "http://"+s.ports.Web+"/health/detailed"); err != nil {
+		return fmt.Errorf("the hub: %w", err)
+	}
+	if err := s.ensureKey(ctx); err != nil {
+		return err
+	}
+	if err := s.await(ctx, "http://"+s.ports.Control+"/health"); err != nil {
+		return fmt.Errorf("the simulator: %w", err)
+	}
+	if err := s.registerSite(); err != nil {
+		return err
+	}
+	config, err := s.agentConfig(ctx)
+	if err != nil {
+		return err
+	}
+	s.agent = s.newChild("agent", nil, s.program("agent"), "run", "--config", config)
+	return s.agent.run()
+}
+
+// close stops what still runs, in reverse order of start, and gives the data's lock up.
+func (s *stack) close() error {
+	var errs []error
+	for _, c := range []*child{s.agent, s.sim, s.hub} {
+		if c != nil {
+			errs = append(errs, c.stop(stopTimeout))
+		}
+	}
+	if err := os.Remove(filepath.Join(s.c.RunDir, "run.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
+}
+
+func (s *stack) newChild(name string, env []string, argv ...string) *child {
+	return &child{
+		name: name, argv: argv, env: env, logPath: filepath.Join(s.c.RunDir, name+".log"),
+		started: func(pid int) { s.note(name, pid) },
+		broken: func(err error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.err == nil {
+				s.err = err
+				close(s.broken)
+			}
+		},
+	}
+}
+
+func (s *stack) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// note keeps run.json true. Scripts read from it where the page is and whom to signal.
+func (s *stack) note(name string, pid int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pids[name] = pid
+	b, err := json.MarshalIndent(map[string]any{"page": "http://" + s.ports.Web, "owner_key": s.keyFile(), "pids": s.pids, "data": s.dir}, "", "  ")
+	if err == nil {
+		err = writeFile(filepath.Join(s.c.RunDir, "run.json"), append(b, '\n'))
+	}
+	if err != nil {
+		fmt.Fprintf(s.c.Out, "run: %v\n", err)
+	}
+}
+
+// await waits until an address answers 200.
+func (s *stack) await(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return fmt.Errorf("ask %s: %w", url, err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_ = res.Body.Close() // nothing is read from it
+			if res.StatusCode == http.StatusOK {
+				return nil
+			}
+			err = errors.New(res.Status)
+		}
+		select {
+		case <-tick.C:
+		case <-s.broken:
+			return s.failed()
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not answer within %s: %w (see %s)", url, startTimeout, err, s.c.RunDir)
+		}
+	}
+}
+
+// ensureKey reads the owner's key and replaces it when it is lost or no longer the hub's.
+func (s *stack) ensureKey(ctx context.Context) error {
+	if b, err := os.ReadFile(s.keyFile()); err == nil {
+		s.key = string(bytes.TrimSpace(b))
+		if err := s.get(ctx, "/api/session", nil); err == nil {
+			return nil
+		}
+	}
+	if _, err := runOnce(s.hubEnv(), s.program("hub"), "apikey", "bootstrap", "--replace", "--out", s.keyFile()); err != nil {
+		return err
+	}
+	b, err := os.ReadFile(s.keyFile())
+	if err != nil {
+		return fmt.Errorf("read the new owner's key: %w", err)
+	}
+	s.key = string(bytes.TrimSpace(b))
+	return nil
+}
+
+// registerSite does what a technician and an operator do for a site: keys and request there, certificate here.
+func (s *stack) registerSite() error {
+	identity := filepath.Join(s.dir, "agent", "identity")
+	request, bundle := filepath.Join(s.dir, "agent", "request.pem"), filepath.Join(s.dir, "agent", "bundle.pem")
+	if _, err := runOnce(nil, s.program("agent"), "keys", "init", "--dir", identity, "--site-name", "local", "--out", request); err != nil {
+		return err
+	}
+	if _, err := runOnce(s.hubEnv(), s.program("hub"), "site", "register", "--name", "local", "--request", request, "--out", bundle); err != nil {
+		return err
+	}
+	_, err := runOnce(nil, s.program("agent"), "keys", "install", "--dir", identity, "--bundle", bundle)
+	return err
+}
+
+var agentConfig = template.Must(template.New("agent.yaml").Parse(`# Written by hashinsight-run for the simulated fleet.
+data_dir: {{printf "%q" .Dir}}
+listen: {{.Listen}}
+targets:
+  - addresses:
+{{- range .Addresses}}
+      - {{.}}
+{{- end}}
+poll:
+  interval: {{.Interval}}
+  timeout: {{.Timeout}}
+hub:
+  address: {{.Hub}}
+log:
+  format: json
+`))
+
+// agentConfig writes agent.yaml for the simulator's miners, recorded ones included.
+func (s *stack) agentConfig(ctx context.Context) (string, error) {
+	fleet, err := s.fleet(ctx)
+	if err != nil {
+		return "", err
+	}
+	var addresses []string
+	for _, m := range fleet {
+		addresses = append(addresses, m.Address)
+	}
+	var b bytes.Buffer
+	err = agentConfig.Execute(&b, map[string]any{"Dir": filepath.Join(s.dir, "agent"), "Listen": s.ports.Agent, "Addresses": addresses,
+		"Interval": s.c.Interval, "Timeout": requestTimeout, "Hub": s.ports.GRPC})
+	if err != nil {
+		return "", fmt.Errorf("write agent.yaml: %w", err)
+	}
+	path := filepath.Join(s.dir, "agent", "agent.yaml")
+	return path, writeFile(path, b.Bytes())
+}
