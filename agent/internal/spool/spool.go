@@ -1,0 +1,484 @@
+// Package spool keeps a site's signed batches on disk until the hub has acknowledged them: a directory of small bbolt
+// files ("segments"), of which only the newest is written, with one durable commit per batch. It makes the batch headers
+// and so the hash chain, believes nothing but signed acknowledgements, deletes whole segments, and records what it had to
+// drop as signed gap records. It neither polls (package poll makes the payloads) nor sends (package uplink does).
+//
+// A directory has one owner at a time. Its files:
+//
+//	lock                     held by the owner and naming it
+//	spool.json               site, and the spool id of the chain that is being written
+//	0001-<first seq>.seg     a segment; the first number counts the spool ids this directory has had
+//	*.corrupt                a segment that could not be read, set aside for people to look at
+//	acks.json                what has been acknowledged, written lazily: losing it only sends batches again
+package spool
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hashinsight/hashinsight/pkg/evidence"
+	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/wire"
+)
+
+// Errors that a caller may branch on.
+var (
+	// ErrDiskFull: the batch was not stored because the disk is full. Append it again when there is space.
+	ErrDiskFull = errors.New("disk is full")
+	// ErrInUse: another process owns the directory.
+	ErrInUse = errors.New("spool directory is in use")
+	// ErrClosed: the spool was closed.
+	ErrClosed = errors.New("spool is closed")
+	// ErrNotFound: the spool does not hold the batch (any more).
+	ErrNotFound = errors.New("batch is not in the spool")
+	// ErrBadAck: an acknowledgement that is not authentic or does not fit what is stored.
+	ErrBadAck = errors.New("acknowledgement is not valid")
+)
+
+// maxPayload is the longest payload of one batch in bytes.
+const maxPayload = wire.MaxPayload
+
+// Config configures a spool.
+type Config struct {
+	Dir  string // made when missing; needs a file system with working locks
+	Site ident.SiteID
+	Key  ed25519.PrivateKey // the site's evidence key
+	// HubKey returns the pinned hub evidence key with this id, or nil.
+	HubKey       func(ident.KeyID) ed25519.PublicKey
+	MaxBytes     int64                  // of all segment files; 0 means 4 GiB. Beyond it the oldest data goes
+	SegmentBytes int64                  // of one segment file; 0 means 16 MiB
+	Grace        time.Duration          // how long acknowledged segments are kept; 0 means 24 h, negative none
+	Now          func() time.Time       // nil means time.Now
+	Beacon       func() evidence.Beacon // latest known chain block; nil means none
+	Log          *slog.Logger           // nil means slog.Default
+	Registerer   prometheus.Registerer  // nil means no metrics
+}
+
+func (c Config) withDefaults() (Config, error) {
+	switch {
+	case c.Dir == "":
+		return c, errors.New("spool: Dir is missing")
+	case c.Site == ident.SiteID{}:
+		return c, errors.New("spool: Site is missing")
+	case len(c.Key) != ed25519.PrivateKeySize:
+		return c, errors.New("spool: Key is not an Ed25519 private key")
+	case c.HubKey == nil:
+		return c, errors.New("spool: HubKey is missing")
+	}
+	if c.MaxBytes <= 0 {
+		c.MaxBytes = 4 << 30
+	}
+	if c.SegmentBytes <= 0 {
+		c.SegmentBytes = 16 << 20
+	}
+	if c.MaxBytes < 2*c.SegmentBytes {
+		return c, fmt.Errorf("spool: a size cap of %d bytes is less than two segments of %d bytes: raise the cap or make segments smaller", c.MaxBytes, c.SegmentBytes)
+	}
+	if c.Grace == 0 {
+		c.Grace = 24 * time.Hour
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Beacon == nil {
+		c.Beacon = func() evidence.Beacon { return evidence.Beacon{} }
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return c, nil
+}
+
+// Spool is an open spool directory. It is safe for use by several goroutines.
+type Spool struct {
+	cfg     Config
+	log     *slog.Logger
+	key     ident.KeyID
+	lock    *os.File
+	metrics *metrics
+
+	appendMu sync.Mutex // one writer; taken before mu
+
+	mu       sync.Mutex // guards what follows, and every segment's fields
+	closed   bool
+	chain    uint32 // of the chain being written
+	id       ident.SpoolID
+	segs     []*segment // oldest first; the last one is written
+	lastHash evidence.Hash
+	changed  chan struct{} // closed and replaced when something new can be read
+	lastErr  error
+	acksOld  bool // acks.json is behind
+	acksAt   time.Time
+	tidyAt   time.Time
+	reader   *segment     // the one older segment that is open for reading
+	gap      evidence.Gap // the latest gap record made at the size cap
+	gapRef   Ref          // the batch that holds it
+	lost     []lost       // batches that cannot be read and have no gap record yet
+
+	// Under appendMu only.
+	suspect bool   // the last commit failed: read the file again before anything else
+	doubt   []byte // header of the batch whose fate is unknown
+	buf     []byte // scratch for values
+}
+
+// Open takes the directory, recovers its state from disk and sets corrupt segments aside.
+func Open(ctx context.Context, c Config) (*Spool, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("spool directory: %w", err)
+	}
+	lock, err := takeLock(c.Dir, c.Now())
+	if err != nil {
+		return nil, err
+	}
+	s := &Spool{
+		cfg: c, log: c.Log, lock: lock, key: ident.KeyIDOf(c.Key.Public().(ed25519.PublicKey)),
+		changed: make(chan struct{}),
+	}
+	s.metrics = newMetrics(s, c.Registerer)
+	if err := s.recover(ctx); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	return s, nil
+}
+
+// ID returns the spool id of the chain being written.
+func (s *Spool) ID() ident.SpoolID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id
+}
+
+// Close writes what is known of acknowledgements and releases the directory.
+func (s *Spool) Close() error {
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	s.wake()
+	if s.acksOld {
+		s.writeAcks(s.cfg.Now())
+	}
+	return s.release()
+}
+
+// release closes files and gives up the lock.
+func (s *Spool) release() error {
+	var errs []error
+	for _, g := range s.segs {
+		errs = append(errs, g.close())
+	}
+	s.metrics.unregister()
+	return errors.Join(append(errs, s.lock.Close())...)
+}
+
+// recover finds out what the directory holds.
+func (s *Spool) recover(ctx context.Context) error {
+	entries, err := os.ReadDir(s.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("spool directory: %w", err)
+	}
+	var highest uint32
+	for _, e := range entries {
+		name := e.Name()
+		if strings.HasSuffix(name, tmpSuffix) { // a file that a kill left unfinished
+			if err := os.Remove(filepath.Join(s.cfg.Dir, name)); err != nil {
+				return fmt.Errorf("spool directory: %w", err)
+			}
+			continue
+		}
+		chain, first, ok := parseSegmentName(name)
+		if old, found := strings.CutSuffix(name, corruptSuffix); found {
+			chain, _, _ = parseSegmentName(old)
+		}
+		highest = max(highest, chain)
+		if ok {
+			s.segs = append(s.segs, &segment{path: filepath.Join(s.cfg.Dir, name), chain: chain, first: first})
+		}
+	}
+	slices.SortFunc(s.segs, func(a, b *segment) int { return strings.Compare(filepath.Base(a.path), filepath.Base(b.path)) })
+
+	m, err := readMeta(s.cfg.Dir, s.cfg.Site)
+	if err != nil {
+		return err
+	}
+	known := readAcks(s.cfg.Dir)
+	var good []*segment
+	newestLost := true // also when there is none
+	for i, g := range s.segs {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		newest := i == len(s.segs)-1
+		err := g.open(!newest, s.cfg.SegmentBytes)
+		if err == nil {
+			err = g.load()
+		}
+		switch {
+		case errors.Is(err, errCorrupt):
+			s.quarantine(g, err, known)
+			continue
+		case err != nil:
+			return err
+		}
+		if newest {
+			newestLost = g.chain != m.Chain || g.spool != m.Spool
+		} else if err := g.close(); err != nil {
+			return err
+		}
+		known.apply(g)
+		good = append(good, g)
+	}
+	s.segs = good
+	if !newestLost {
+		s.chain, s.id = m.Chain, m.Spool
+		err = s.loadHead()
+		if errors.Is(err, errCorrupt) {
+			s.quarantine(s.segs[len(s.segs)-1], err, known)
+			s.segs = s.segs[:len(s.segs)-1]
+			newestLost, err = true, nil
+		}
+	}
+	if newestLost {
+		err = s.newChain(max(highest, m.Chain) + 1)
+	}
+	if err != nil {
+		return err
+	}
+	return s.recordLost()
+}
+
+// newChain begins a chain of its own under a new spool id: for a new directory, and when the end of the chain before
+// cannot be read, so that no sequence number can ever name two batches.
+func (s *Spool) newChain(chain uint32) error {
+	id := ident.NewSpoolID()
+	if err := writeMeta(s.cfg.Dir, meta{Format: 1, Site: s.cfg.Site, Spool: id, Chain: chain, Key: s.key.String()}); err != nil {
+		return err
+	}
+	g, err := createSegment(s.cfg.Dir, chain, id, 1, evidence.Hash{}, s.cfg.SegmentBytes)
+	if err != nil {
+		return s.diskError(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.segs); n > 0 {
+		s.seal(s.segs[n-1])
+	}
+	s.chain, s.id, s.lastHash = chain, id, evidence.Hash{}
+	s.segs = append(s.segs, g)
+	s.suspect, s.doubt = false, nil
+	return nil
+}
+
+// loadHead reads the hash that the next header has to name.
+func (s *Spool) loadHead() error {
+	g := s.segs[len(s.segs)-1]
+	s.lastHash = g.prev
+	if g.count() == 0 {
+		return nil
+	}
+	b, err := g.get(g.last, true)
+	if err != nil {
+		return err
+	}
+	s.lastHash = b.Header.Hash()
+	return nil
+}
+
+// Append signs a payload as the next batch and returns once it is on disk.
+//
+// An error means that it is unknown whether the batch is stored. Call Append again with the same payload: if the batch did
+// reach the disk, the second call finds it and returns its header instead of storing it twice.
+func (s *Spool) Append(ctx context.Context, kind evidence.Kind, payload []byte, m wire.Meta) (evidence.Header, error) {
+	if len(payload) > maxPayload {
+		return evidence.Header{}, fmt.Errorf("spool: payload of %d bytes, at most %d fit into a batch", len(payload), maxPayload)
+	}
+	if m.LastMS < m.FirstMS {
+		return evidence.Header{}, fmt.Errorf("spool: last sample (%d ms) before the first (%d ms)", m.LastMS, m.FirstMS)
+	}
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return evidence.Header{}, err
+	}
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return evidence.Header{}, ErrClosed
+	}
+	if h, found, err := s.resolve(kind, payload); found || err != nil {
+		return h, s.note(err)
+	}
+	err := s.recordLost()
+	var h evidence.Header
+	if err == nil {
+		h, err = s.append(kind, payload, m)
+	}
+	if isDiskFull(err) && s.freeAcknowledged() {
+		var found bool
+		if h, found, err = s.resolve(kind, payload); err == nil && !found {
+			h, err = s.append(kind, payload, m)
+		}
+	}
+	if err == nil {
+		s.tidy(false)
+	}
+	return h, s.note(s.diskError(err))
+}
+
+// append is Append without what comes before and after. The caller holds appendMu.
+func (s *Spool) append(kind evidence.Kind, payload []byte, m wire.Meta) (evidence.Header, error) {
+	if err := s.roll(len(payload)); err != nil {
+		return evidence.Header{}, err
+	}
+	return s.commit(kind, payload, m)
+}
+
+// commit writes one batch to the newest segment.
+func (s *Spool) commit(kind evidence.Kind, payload []byte, m wire.Meta) (evidence.Header, error) {
+	beacon := s.cfg.Beacon()
+	s.mu.Lock()
+	g := s.segs[len(s.segs)-1]
+	h := evidence.Header{
+		Kind: kind, Schema: evidence.Schema, Codec: codecOf(kind), Site: s.cfg.Site, Key: s.key, Spool: s.id,
+		Seq: g.last + 1, Prev: s.lastHash, Payload: sha256.Sum256(payload), PayloadLen: uint32(len(payload)), //nolint:gosec // bounded by maxPayload
+		Miners: m.Miners, Samples: m.Samples, FirstMS: m.FirstMS, LastMS: m.LastMS, Beacon: beacon,
+	}
+	s.mu.Unlock()
+
+	header := h.Bytes()
+	s.buf = append(s.buf[:0], header...)
+	s.buf = append(s.buf, evidence.SignHeader(s.cfg.Key, header)...)
+	s.buf = append(s.buf, payload...)
+	start := s.cfg.Now()
+	if err := g.put(h.Seq, s.buf); err != nil {
+		s.suspect, s.doubt = true, header
+		return evidence.Header{}, fmt.Errorf("spool: commit batch %d: %w", h.Seq, err)
+	}
+	s.metrics.commit(s.cfg.Now().Sub(start), len(s.buf))
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g.last, s.lastHash = h.Seq, h.Hash()
+	s.wake()
+	return h, nil
+}
+
+// resolve settles the fate of a batch whose commit failed: it reads the segment again from disk. found means that the
+// batch is there and is this one.
+func (s *Spool) resolve(kind evidence.Kind, payload []byte) (h evidence.Header, found bool, err error) {
+	s.mu.Lock()
+	suspect := s.suspect || s.segs[len(s.segs)-1].broken
+	s.mu.Unlock()
+	if !suspect {
+		return h, false, nil
+	}
+	if err := s.reread(); err != nil {
+		return h, false, err
+	}
+	doubt := s.doubt
+	s.suspect, s.doubt = false, nil
+	h, err = evidence.ParseHeader(doubt)
+	if err != nil { // the doubt went with a quarantined segment
+		return evidence.Header{}, false, nil
+	}
+	if s.lastHash != h.Hash() || h.Kind != kind || h.CheckPayload(payload) != nil {
+		return evidence.Header{}, false, nil
+	}
+	return h, true, nil
+}
+
+// reread opens the newest segment anew and learns its end. What it finds there must be durable before anyone relies on
+// it: the kernel may have forgotten pages whose write failed, so that they are written once more by a commit that succeeds.
+func (s *Spool) reread() error {
+	s.mu.Lock()
+	g := s.segs[len(s.segs)-1]
+	before := g.last
+	var err error
+	if g.broken {
+		err = errCorrupt
+	} else if err = g.close(); err == nil {
+		err = g.open(false, s.cfg.SegmentBytes)
+	}
+	if err == nil {
+		err = g.load()
+	}
+	if err == nil {
+		err = s.loadHead()
+	}
+	if err == nil && g.last < before {
+		err = fmt.Errorf("segment %s: %w: batch %d was committed and the file ends with %d", filepath.Base(g.path), errCorrupt, before, g.last)
+	}
+	s.mu.Unlock()
+	if err == nil && g.last > before {
+		err = g.rewrite(g.last)
+	}
+	if errors.Is(err, errCorrupt) {
+		s.mu.Lock()
+		s.quarantine(g, err, nil)
+		s.mu.Unlock()
+		return s.newChain(s.chain + 1)
+	}
+	if err != nil {
+		return fmt.Errorf("spool: read again after a failed commit: %w", err)
+	}
+	s.mu.Lock()
+	if g.last > before {
+		s.wake()
+	}
+	s.mu.Unlock()
+	return nil
+}
+
+// note keeps the last error for Stats.
+func (s *Spool) note(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastErr = err
+	if err != nil {
+		s.metrics.appendErrors.Inc()
+	}
+	return err
+}
+
+// diskError says what to do about a full disk; other errors pass.
+func (s *Spool) diskError(err error) error {
+	if !isDiskFull(err) {
+		return err
+	}
+	return fmt.Errorf("spool: %w: free space on the disk of %s, or lower the spool's size cap (now %d bytes); everything committed is kept: %w",
+		ErrDiskFull, s.cfg.Dir, s.cfg.MaxBytes, err)
+}
+
+// wake tells waiters that there is something new. The caller holds mu.
+func (s *Spool) wake() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func codecOf(k evidence.Kind) evidence.Codec {
+	if k == evidence.KindSamples {
+		return evidence.CodecZstd
+	}
+	return evidence.CodecNone
+}

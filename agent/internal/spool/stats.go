@@ -1,0 +1,118 @@
+package spool
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Stats describes a spool at one moment.
+type Stats struct {
+	Pending       uint64    // batches not yet acknowledged
+	Bytes         int64     // of all segment files
+	Segments      int       // segment files
+	OldestSeq     uint64    // lowest unacknowledged sequence number of the chain being written; 0 without any
+	NewestSeq     uint64    // of the chain being written; 0 without any
+	OldestPending time.Time // first sample of the oldest unacknowledged batch; zero without any
+	LastError     error     // of the latest Append; nil when it succeeded
+}
+
+// Stats reads the spool's state. It costs at most one small read from disk.
+func (s *Spool) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := Stats{Segments: len(s.segs), LastError: s.lastErr}
+	for i, g := range s.segs {
+		st.Bytes += g.size
+		st.Pending += g.count() - g.ackedN
+		if g.chain == s.chain {
+			if seq, ok := g.nextPending(g.first); ok && st.OldestSeq == 0 {
+				st.OldestSeq = seq
+			}
+			if i == len(s.segs)-1 {
+				st.NewestSeq = g.last
+			}
+		}
+	}
+	for _, g := range s.segs {
+		if seq, ok := g.nextPending(g.first); ok && !s.closed {
+			if b, err := s.read(g, seq, false); err == nil {
+				st.OldestPending = time.UnixMilli(b.Header.FirstMS).UTC()
+			}
+			break
+		}
+	}
+	return st
+}
+
+type metrics struct {
+	registerer   prometheus.Registerer
+	collectors   []prometheus.Collector
+	appended     prometheus.Counter
+	appendBytes  prometheus.Counter
+	appendErrors prometheus.Counter
+	commitTime   prometheus.Histogram
+	acked        prometheus.Counter
+	dropped      prometheus.Counter
+	deleted      *prometheus.CounterVec
+	quarantined  prometheus.Counter
+
+	ackFileErrors prometheus.Counter
+}
+
+func newMetrics(s *Spool, r prometheus.Registerer) *metrics {
+	m := &metrics{registerer: r}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "hashinsight_agent_spool_" + name, Help: help})
+		m.collectors = append(m.collectors, c)
+		return c
+	}
+	gauge := func(name, help string, read func(Stats) float64) {
+		m.collectors = append(m.collectors, prometheus.NewGaugeFunc(
+			prometheus.GaugeOpts{Name: "hashinsight_agent_spool_" + name, Help: help}, func() float64 { return read(s.Stats()) }))
+	}
+	m.appended = counter("appended_batches_total", "Batches committed to disk.")
+	m.appendBytes = counter("appended_bytes_total", "Bytes of committed batches, headers included.")
+	m.appendErrors = counter("append_errors_total", "Appends that failed, a full disk included.")
+	m.acked = counter("acknowledged_batches_total", "Batches the hub has acknowledged.")
+	m.dropped = counter("dropped_batches_total", "Unacknowledged batches dropped at the size cap, each named by a gap record.")
+	m.quarantined = counter("quarantined_total", "Corrupt segments and single corrupt batches set aside.")
+	m.ackFileErrors = counter("ack_file_errors_total", "Failures to save acknowledgements; they only cause batches to be sent again.")
+	m.deleted = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "hashinsight_agent_spool_deleted_segments_total", Help: "Segment files deleted, by reason: acknowledged, cap, disk_full.",
+	}, []string{"reason"})
+	m.commitTime = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "hashinsight_agent_spool_commit_seconds", Help: "Time of one durable commit.",
+		Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .5, 2},
+	})
+	m.collectors = append(m.collectors, m.deleted, m.commitTime)
+	gauge("pending_batches", "Batches not yet acknowledged by the hub.", func(st Stats) float64 { return float64(st.Pending) })
+	gauge("bytes", "Bytes of all segment files.", func(st Stats) float64 { return float64(st.Bytes) })
+	gauge("segments", "Segment files.", func(st Stats) float64 { return float64(st.Segments) })
+	gauge("oldest_pending_timestamp_seconds", "Time of the oldest sample the hub has not acknowledged; 0 without any.", func(st Stats) float64 {
+		if st.OldestPending.IsZero() {
+			return 0
+		}
+		return float64(st.OldestPending.UnixMilli()) / 1000
+	})
+	if r != nil {
+		r.MustRegister(m.collectors...)
+	}
+	return m
+}
+
+func (m *metrics) commit(took time.Duration, bytes int) {
+	m.appended.Inc()
+	m.appendBytes.Add(float64(bytes))
+	m.commitTime.Observe(took.Seconds())
+}
+
+// unregister lets the directory be opened again with the same registry.
+func (m *metrics) unregister() {
+	if m.registerer == nil {
+		return
+	}
+	for _, c := range m.collectors {
+		m.registerer.Unregister(c)
+	}
+}
