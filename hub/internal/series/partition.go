@@ -1,0 +1,197 @@
+package series
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/hashinsight/hashinsight/hub/internal/pg"
+)
+
+// Advisory locks. The numbers are arbitrary but fixed: every hub process of a database uses the same.
+const (
+	lockPartitions  = 7_305_221_201 // held while partitions are made
+	lockMaintenance = 7_305_221_202 // held while maintenance runs
+)
+
+const (
+	qLock      = `SELECT pg_advisory_xact_lock($1)`
+	qTryLock   = `SELECT pg_try_advisory_xact_lock($1)`
+	qLockWait  = `SELECT set_config('lock_timeout', $1, true)`
+	qPartition = `SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'telemetry_hot'::regclass ORDER BY c.relname`
+)
+
+// Task is work of the maintenance loop, in a transaction that one hub process at a time holds.
+type Task struct {
+	Name string
+	Run  func(ctx context.Context, tx pgx.Tx) error
+}
+
+const partitionPrefix = "telemetry_hot_"
+
+func partitionName(d int64) string {
+	return partitionPrefix + time.Unix(d*86400, 0).UTC().Format("20060102")
+}
+
+// partitionDay is the inverse of partitionName.
+func partitionDay(name string) (int64, bool) {
+	text, ok := strings.CutPrefix(name, partitionPrefix)
+	if !ok {
+		return 0, false
+	}
+	t, err := time.Parse("20060102", text)
+	return t.Unix() / 86400, err == nil
+}
+
+// Prepare makes the partitions that the rows of batches need and returns the range that Copy may write.
+func (s *Store) Prepare(ctx context.Context, batches []Batch) (Span, error) {
+	span := s.Hot()
+	var missing []int64
+	s.mu.Lock()
+	for _, b := range batches {
+		for ms := max(b.Samples.Meta.FirstMS, span.FirstMS); ms <= min(b.Samples.Meta.LastMS, span.EndMS-1); ms = (dayOf(ms) + 1) * dayMS {
+			if d := dayOf(ms); !s.days[d] && !slices.Contains(missing, d) {
+				missing = append(missing, d)
+			}
+		}
+	}
+	s.mu.Unlock()
+	if len(missing) == 0 {
+		return span, nil
+	}
+	return span, pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) error { return s.ensure(ctx, tx, missing) })
+}
+
+// PartitionGone reports whether err says that a partition was dropped since Prepare. The caller may then begin again with Prepare.
+func (s *Store) PartitionGone(err error) bool {
+	var pe *pgconn.PgError
+	if !errors.As(err, &pe) || pe.Code != "23514" || pe.ConstraintName != "" {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.days)
+	return true
+}
+
+// ensure makes the missing ones of the partitions of days. A partition is made apart and attached, which does not keep readers and
+// writers of the others waiting.
+func (s *Store) ensure(ctx context.Context, tx pgx.Tx, days []int64) error {
+	if _, err := tx.Exec(ctx, qLock, lockPartitions); err != nil {
+		return fmt.Errorf("making partitions: %w", err)
+	}
+	have, err := partitions(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for _, d := range days {
+		if slices.Contains(have, d) {
+			continue
+		}
+		name, from, to := partitionName(d), time.Unix(d*86400, 0).UTC(), time.Unix((d+1)*86400, 0).UTC()
+		for _, sql := range []string{
+			"CREATE TABLE " + name + " (LIKE telemetry_hot)",
+			"ALTER TABLE telemetry_hot ATTACH PARTITION " + name +
+				" FOR VALUES FROM ('" + from.Format(time.RFC3339) + "') TO ('" + to.Format(time.RFC3339) + "')",
+		} {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return fmt.Errorf("making partition %s: %w", name, err)
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range days {
+		s.days[d] = true // should the transaction fail after all, PartitionGone repairs it
+	}
+	return nil
+}
+
+func partitions(ctx context.Context, tx pgx.Tx) ([]int64, error) {
+	rows, err := tx.Query(ctx, qPartition)
+	if err != nil {
+		return nil, fmt.Errorf("listing partitions: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("listing partitions: %w", err)
+	}
+	var days []int64
+	for _, n := range names {
+		if d, ok := partitionDay(n); ok {
+			days = append(days, d)
+		}
+	}
+	return days, nil
+}
+
+// maintainEvery is the time between two rounds of maintenance.
+const maintainEvery = time.Minute
+
+// Maintain runs the maintenance loop until ctx ends: partitions for today and the next two days, none behind the retention, and the
+// configured tasks. Any number of hub processes may run it; each round is done by one of them.
+func (s *Store) Maintain(ctx context.Context) error {
+	for {
+		s.round(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(maintainEvery):
+		}
+	}
+}
+
+func (s *Store) round(ctx context.Context) {
+	tasks := append([]Task{{"partitions_ahead", s.makeAhead}, {"partitions_behind", s.dropBehind}}, s.c.Tasks...)
+	for _, t := range tasks {
+		err := pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) error {
+			var mine bool
+			if err := tx.QueryRow(ctx, qTryLock, lockMaintenance).Scan(&mine); err != nil || !mine {
+				return err
+			}
+			return t.Run(ctx, tx)
+		})
+		if err != nil && ctx.Err() == nil {
+			s.failed.WithLabelValues(t.Name).Inc()
+			s.c.Log.WarnContext(ctx, "maintenance task failed, it is tried again in a minute", "task", t.Name, "err", err)
+		}
+	}
+}
+
+func (s *Store) makeAhead(ctx context.Context, tx pgx.Tx) error {
+	today := dayOf(s.c.Now().UnixMilli())
+	return s.ensure(ctx, tx, []int64{today, today + 1, today + 2})
+}
+
+// dropBehind drops the partitions whose whole day is older than the retention. It gives up at once when a long query holds one: the next round
+// tries again, and until then nobody queues behind it.
+func (s *Store) dropBehind(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, qLockWait, "2s"); err != nil {
+		return fmt.Errorf("dropping partitions: %w", err)
+	}
+	have, err := partitions(ctx, tx)
+	if err != nil {
+		return err
+	}
+	s.live.Set(float64(len(have)))
+	first := dayOf(s.Hot().FirstMS)
+	for _, d := range have {
+		if d >= first {
+			continue
+		}
+		s.mu.Lock()
+		delete(s.days, d)
+		s.mu.Unlock()
+		if _, err := tx.Exec(ctx, "DROP TABLE "+partitionName(d)); err != nil {
+			return fmt.Errorf("dropping partition %s: %w", partitionName(d), err)
+		}
+		s.c.Log.InfoContext(ctx, "partition dropped", "partition", partitionName(d))
+	}
+	return nil
+}
