@@ -1,0 +1,253 @@
+// Package config is everything an operator can set on a hub: one struct whose tags hold each setting's name, default and
+// explanation, read from flags, the environment, a .env file beside the program and a YAML file, in this order of weight.
+// All problems are found at once, and no secret is ever printed. It starts nothing; the command line loads it and hands
+// its values to hubd.
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/hashinsight/hashinsight/pkg/diag"
+)
+
+// Config holds the settings. In the environment a setting has the name of its tag; in YAML the same in lower case; as a flag
+// the same in lower case with dashes. Secrets have no flag: a process list would show them.
+type Config struct {
+	Env string `env:"HASHINSIGHT_ENV" section:"Basics" default:"prod" doc:"prod or dev. dev may run its own PostgreSQL and make its own secrets; prod requires DATABASE_URL, SESSION_SECRET and ENCRYPTION_PASSWORD. Also the env part of API keys."`
+
+	DatabaseURL        URL    `env:"DATABASE_URL" section:"Database" doc:"PostgreSQL URL, such as postgres://user:password@host:5432/database, or embedded: for a PostgreSQL of the hub's own (the default in dev)."`
+	DatabaseURLDirect  URL    `env:"DATABASE_URL_DIRECT" section:"Database" doc:"URL of the same database past a transaction pooler, for migrations; only where DATABASE_URL leads through one."`
+	DBPoolSize         int    `env:"DB_POOL_SIZE" alias:"SQLALCHEMY_POOL_SIZE" section:"Database" default:"10" min:"1" max:"1000" doc:"Connections kept open in each pool; API and ingest have one each. Older name: SQLALCHEMY_POOL_SIZE."`
+	DBMaxOverflow      int    `env:"DB_MAX_OVERFLOW" alias:"SQLALCHEMY_MAX_OVERFLOW" section:"Database" default:"20" min:"0" max:"1000" doc:"Connections opened on demand above DB_POOL_SIZE. Older name: SQLALCHEMY_MAX_OVERFLOW."`
+	DataDir            string `env:"DATA_DIR" section:"Database" doc:"Directory for the embedded PostgreSQL. Default: as root /var/lib/hashinsight, else hashinsight in the user's state directory."`
+	EmbeddedUser       string `env:"EMBEDDED_POSTGRES_USER" section:"Database" doc:"When the hub runs as root: the user that runs the embedded PostgreSQL. Default: postgres, else hashinsight, which is made if it does not exist."`
+	FastStartup        bool   `env:"FAST_STARTUP" section:"Start" default:"1" doc:"Listen at once; until migrations are done everything but /health answers 503 with Retry-After. 0: listen when everything is ready."`
+	SkipDatabaseHealth bool   `env:"SKIP_DATABASE_HEALTH_CHECK" section:"Start" default:"1" doc:"0: check that the database answers, writes and has room for our connections before listening. First start in production: 0, and FAST_STARTUP=0."`
+
+	SessionSecret      Secret `env:"SESSION_SECRET" section:"Secrets" doc:"Signs and encrypts sessions. At least 32 characters; hashinsight-hub config generate makes one. Two values separated by a comma (new, old) during a change."`
+	EncryptionPassword Secret `env:"ENCRYPTION_PASSWORD" section:"Secrets" doc:"Seals the hub's private keys in the database. At least 32 characters. If it is lost, so are they."`
+
+	BindAddr       string         `env:"BIND_ADDR" section:"Network" default:"0.0.0.0:5000" doc:"Where the page and the API listen."`
+	HTTPReusePort  bool           `env:"HTTP_REUSEPORT" section:"Network" default:"0" doc:"1: let two hub processes share BIND_ADDR. Not with the embedded PostgreSQL."`
+	GRPCAddr       string         `env:"GRPC_ADDR" section:"Network" default:"0.0.0.0:5443" doc:"Where agents connect (gRPC, mutual TLS)."`
+	HubAddress     string         `env:"HUB_ADDRESS" section:"Network" doc:"host:port under which agents reach GRPC_ADDR; written into the bundles of sites. Default: GRPC_ADDR, with this machine's name where it names no host."`
+	PrometheusHost string         `env:"PROMETHEUS_HOST" section:"Network" doc:"Address that metrics listen on. Default: all."`
+	PrometheusPort int            `env:"PROMETHEUS_PORT" section:"Network" default:"9090" min:"0" max:"65535" doc:"Port of /metrics."`
+	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" section:"Network" doc:"Addresses or prefixes, separated by commas, whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed."`
+
+	LogLevel  string `env:"LOG_LEVEL" section:"Logs" default:"info" doc:"debug, info, warn or error."`
+	LogFormat string `env:"LOG_FORMAT" section:"Logs" doc:"json or text. Default: text on a terminal, else json."`
+	LogDir    string `env:"LOG_DIR" section:"Logs" doc:"Directory that also gets app.log, access.log and error.log, rotated."`
+
+	// Sources says where each setting that is not a default came from, by name.
+	Sources map[string]string `env:"-"`
+	// Warnings are things that are probably mistakes and stop nothing.
+	Warnings []string `env:"-"`
+}
+
+// Embedded reports whether the hub shall run its own PostgreSQL.
+func (c *Config) Embedded() bool { return c.DatabaseURL == "embedded:" }
+
+// Dev reports whether this is a development hub.
+func (c *Config) Dev() bool { return c.Env == "dev" }
+
+// MetricsAddr is where /metrics listens.
+func (c *Config) MetricsAddr() string {
+	return net.JoinHostPort(c.PrometheusHost, strconv.Itoa(c.PrometheusPort))
+}
+
+// ServerNames are the names of the hub's own certificate.
+func (c *Config) ServerNames() []string {
+	names := []string{"localhost", "127.0.0.1"}
+	for _, addr := range []string{c.HubAddress, c.GRPCAddr} {
+		host, _, err := net.SplitHostPort(addr)
+		if ip, perr := netip.ParseAddr(host); err != nil || host == "" || perr == nil && ip.IsUnspecified() {
+			continue
+		}
+		if host != "localhost" && host != "127.0.0.1" && host != names[len(names)-1] {
+			names = append(names, host)
+		}
+	}
+	return names
+}
+
+// finish fills in defaults that depend on others, and returns every problem.
+func (c *Config) finish(home func() (string, error)) []error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+
+	if c.Env != "prod" && c.Env != "dev" {
+		bad("HASHINSIGHT_ENV is %.40q: want prod or dev", c.Env)
+	}
+	if c.DatabaseURL == "" && c.Dev() {
+		c.DatabaseURL = "embedded:"
+	}
+	required := func(name string, empty bool, advice string) {
+		if empty && !c.Dev() {
+			bad("%s is required in prod: %s", name, advice)
+		}
+	}
+	required("DATABASE_URL", c.DatabaseURL == "", "set the URL of a PostgreSQL server, or embedded: for one of the hub's own")
+	required("SESSION_SECRET", c.SessionSecret == "", "hashinsight-hub config generate makes one")
+	required("ENCRYPTION_PASSWORD", c.EncryptionPassword == "", "hashinsight-hub config generate makes one")
+	for _, s := range strings.Split(string(c.SessionSecret), ",") {
+		if err := checkSecret(s); c.SessionSecret != "" && err != nil {
+			bad("SESSION_SECRET %w", err)
+			break
+		}
+	}
+	if strings.Count(string(c.SessionSecret), ",") > 1 {
+		bad("SESSION_SECRET has more than two values: during a change it holds the new and the old one")
+	}
+	if err := checkSecret(string(c.EncryptionPassword)); c.EncryptionPassword != "" && err != nil {
+		bad("ENCRYPTION_PASSWORD %w", err)
+	}
+	if c.EncryptionPassword != "" && c.SessionSecret == c.EncryptionPassword {
+		bad("SESSION_SECRET and ENCRYPTION_PASSWORD are the same: make two (hashinsight-hub config generate)")
+	}
+	for name, u := range map[string]URL{"DATABASE_URL": c.DatabaseURL, "DATABASE_URL_DIRECT": c.DatabaseURLDirect} {
+		if err := u.check(); err != nil && (name == "DATABASE_URL_DIRECT" || !c.Embedded()) {
+			bad("%s %w", name, err)
+		}
+	}
+	if c.DataDir == "" {
+		dir, err := home()
+		if err != nil {
+			bad("DATA_DIR has no default here: %w: set it", err)
+		}
+		c.DataDir = dir
+	} else if !filepath.IsAbs(c.DataDir) {
+		bad("DATA_DIR is %.80q: want an absolute path", c.DataDir)
+	}
+	for name, addr := range map[string]string{"BIND_ADDR": c.BindAddr, "GRPC_ADDR": c.GRPCAddr} {
+		if err := checkAddr(addr); err != nil {
+			bad("%s is %.80q: %w", name, addr, err)
+		}
+	}
+	if c.PrometheusHost != "" && strings.ContainsAny(c.PrometheusHost, "/ ") {
+		bad("PROMETHEUS_HOST is %.80q: want an address without a port", c.PrometheusHost)
+	}
+	if c.HubAddress == "" {
+		c.HubAddress = defaultHubAddress(c.GRPCAddr)
+	} else if err := checkAddr(c.HubAddress); err != nil {
+		bad("HUB_ADDRESS is %.80q: %w", c.HubAddress, err)
+	}
+	if c.HTTPReusePort && c.Embedded() {
+		bad("HTTP_REUSEPORT=1 does not go with the embedded PostgreSQL, which serves one hub process: set DATABASE_URL to a server")
+	}
+	if _, err := diag.ParseLevel(c.LogLevel); err != nil {
+		bad("LOG_LEVEL: %w", err)
+	}
+	if err := diag.CheckFormat(c.LogFormat); err != nil {
+		bad("LOG_FORMAT: %w", err)
+	}
+	return problems
+}
+
+func checkAddr(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return errors.New("want host:port, such as 127.0.0.1:5000 or [::1]:5000")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("port %.20q is not a number up to 65535", port)
+	} else if n == 0 {
+		return nil // any free port; tests use it
+	}
+	return nil
+}
+
+func defaultHubAddress(grpcAddr string) string {
+	host, port, err := net.SplitHostPort(grpcAddr)
+	if err != nil {
+		return grpcAddr // named as a problem already
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		if host, err = os.Hostname(); err != nil {
+			host = "localhost"
+		}
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// DefaultDataDir is where a hub keeps its data when nothing else is said.
+func DefaultDataDir() (string, error) {
+	if os.Geteuid() == 0 {
+		return "/var/lib/hashinsight", nil
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "hashinsight"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(home, ".local", "state", "hashinsight"), nil
+}
+
+// Secret is text that nothing prints: not fmt, not slog, not JSON.
+type Secret string
+
+const hidden = "[set, not shown]"
+
+// String implements fmt.Stringer.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return hidden
+}
+
+// GoString implements fmt.GoStringer.
+func (s Secret) GoString() string { return s.String() }
+
+// LogValue implements slog.LogValuer.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalJSON implements json.Marshaler.
+func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+
+// URL is a database URL, which prints without its password and parameters.
+type URL string
+
+// String implements fmt.Stringer.
+func (u URL) String() string {
+	if u == "" || u == "embedded:" {
+		return string(u)
+	}
+	p, err := url.Parse(string(u))
+	if err != nil || p.Host == "" && p.Path == "" {
+		return hidden
+	}
+	return (&url.URL{Scheme: p.Scheme, Host: p.Host, Path: p.Path}).String()
+}
+
+// GoString implements fmt.GoStringer.
+func (u URL) GoString() string { return u.String() }
+
+// LogValue implements slog.LogValuer.
+func (u URL) LogValue() slog.Value { return slog.StringValue(u.String()) }
+
+// MarshalJSON implements json.Marshaler.
+func (u URL) MarshalJSON() ([]byte, error) { return json.Marshal(u.String()) }
+
+func (u URL) check() error {
+	if u == "" {
+		return nil
+	}
+	p, err := url.Parse(string(u))
+	if err != nil || p.Scheme != "postgres" && p.Scheme != "postgresql" { // the parser's text could hold the password
+		return errors.New("is not a PostgreSQL URL: it looks like postgres://user:password@host:5432/database (special characters in the password as %XX)")
+	}
+	return nil
+}
