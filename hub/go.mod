@@ -22,4 +22,6 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
+require github.com/klauspost/compress v1.20.3 // indirect
+
 replace github.com/hashinsight/hashinsight/pkg => ../pkg

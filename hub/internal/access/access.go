@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/hashinsight/hashinsight/hub/internal/apperr"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,18 +30,26 @@ const (
 	sessionsPerKey  = 100             // open sessions of one key; the oldest end first
 )
 
-// Why a request is not let in.
+// Why a request is not let in. They come wrapped in coded errors.
 var (
 	ErrNoKey     = errors.New("this key is not known, or it was revoked")
-	ErrExpired   = errors.New("the key has expired")
+	ErrExpired   = errors.New("this key has expired")
 	ErrSignedOut = errors.New("the session has ended")
 )
+
+func refusal(code apperr.Code, why error) error {
+	return apperr.E(apperr.Unauthenticated, code, "%w", why)
+}
 
 // ThrottledError says that an address has shown too many wrong keys.
 type ThrottledError struct{ Wait time.Duration }
 
 func (e *ThrottledError) Error() string {
 	return fmt.Sprintf("too many wrong keys from this address, wait %s", e.Wait.Round(time.Second))
+}
+
+func throttled(wait time.Duration) error {
+	return apperr.E(apperr.TooMany, "API_001", "%w", &ThrottledError{Wait: wait})
 }
 
 // Config is what New needs.
@@ -131,12 +140,14 @@ func (a *Access) Key(ctx context.Context, key string, from netip.Addr) (Principa
 	if p, ok := a.cached(cred); ok {
 		return p, nil
 	}
-	if wait := a.throttle.wait(from, a.now()); wait > 0 {
+	// A key that was right a moment ago is asked for again even where a neighbour behind the same address has shown wrong ones.
+	if wait := a.throttle.wait(from, a.now()); wait > 0 && !a.known(cred) {
 		a.refused.WithLabelValues("throttled").Inc()
-		return Principal{}, &ThrottledError{Wait: wait}
+		return Principal{}, throttled(wait)
 	}
 	p, err := a.lookup(ctx, cred, qKeyByHash, from, hash[:])
 	if errors.Is(err, pgx.ErrNoRows) {
+		a.forget(cred)
 		return Principal{}, a.wrongKey(from)
 	}
 	return p, err
@@ -147,11 +158,11 @@ func (a *Access) wrongKey(from netip.Addr) error {
 	now := a.now()
 	if wait := a.throttle.wait(from, now); wait > 0 {
 		a.refused.WithLabelValues("throttled").Inc()
-		return &ThrottledError{Wait: wait}
+		return throttled(wait)
 	}
 	a.throttle.fail(from, now)
 	a.refused.WithLabelValues("key").Inc()
-	return ErrNoKey
+	return refusal("AUTH_001", ErrNoKey)
 }
 
 // Session returns the principal of a session cookie.
@@ -159,7 +170,7 @@ func (a *Access) Session(ctx context.Context, token string, from netip.Addr) (Pr
 	c, err := a.sealer.open(token)
 	if err != nil || !a.now().Before(c.expires) {
 		a.refused.WithLabelValues("session").Inc()
-		return Principal{}, ErrSignedOut
+		return Principal{}, refusal("AUTH_003", ErrSignedOut)
 	}
 	cred := credential{session: c.session}
 	if p, ok := a.cached(cred); ok {
@@ -167,8 +178,9 @@ func (a *Access) Session(ctx context.Context, token string, from netip.Addr) (Pr
 	}
 	p, err := a.lookup(ctx, cred, qKeyBySession, from, c.session[:], a.now().UTC())
 	if errors.Is(err, pgx.ErrNoRows) || errors.Is(err, ErrExpired) {
+		a.forget(cred)
 		a.refused.WithLabelValues("session").Inc()
-		return Principal{}, ErrSignedOut
+		return Principal{}, refusal("AUTH_003", ErrSignedOut)
 	}
 	if err != nil {
 		return Principal{}, err
@@ -192,7 +204,7 @@ func (a *Access) lookup(ctx context.Context, cred credential, query string, from
 		return Principal{}, fmt.Errorf("look up the key: %w", err)
 	}
 	if cred.session == ([16]byte{}) && subtle.ConstantTimeCompare(hash, cred.key[:]) != 1 {
-		return Principal{}, ErrNoKey
+		return Principal{}, refusal("AUTH_001", ErrNoKey)
 	}
 	for _, g := range granted {
 		p.Granted = append(p.Granted, Permission(g))
@@ -200,7 +212,7 @@ func (a *Access) lookup(ctx context.Context, cred credential, query string, from
 	now := a.now()
 	if expires != nil {
 		if !now.Before(*expires) {
-			return Principal{}, ErrExpired
+			return Principal{}, refusal("AUTH_003", ErrExpired)
 		}
 		p.Expires = expires.Unix()
 	}
@@ -218,6 +230,14 @@ func (a *Access) cached(cred credential) (Principal, bool) {
 		return Principal{}, false
 	}
 	return e.principal, true
+}
+
+// known reports whether a credential was right when it was last looked up.
+func (a *Access) known(cred credential) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.cache[cred]
+	return ok
 }
 
 func (a *Access) remember(cred credential, p Principal) {

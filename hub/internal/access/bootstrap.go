@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -43,7 +44,7 @@ func Bootstrap(ctx context.Context, c BootstrapConfig) (key string, err error) {
 	key = newKey(c.Env)
 	hash, _ := hashKey(c.Env, key)
 	at := now().UTC()
-	err = pgx.BeginFunc(ctx, c.Pool, func(tx pgx.Tx) error {
+	err = pg.InTx(ctx, c.Pool, func(tx pgx.Tx) error {
 		if c.Replace {
 			if _, err := tx.Exec(ctx, qRevokeBootstrap, at); err != nil {
 				return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -32,7 +33,7 @@ func (a *Access) SignIn(ctx context.Context, key string, from netip.Addr) (token
 		ends = time.Unix(p.Expires, 0).UTC()
 	}
 	id := uuid.New()
-	err = pgx.BeginFunc(ctx, a.pool, func(tx pgx.Tx) error {
+	err = pg.InTx(ctx, a.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, qDropOldSessions, now); err != nil {
 			return err
 		}

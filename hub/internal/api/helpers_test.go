@@ -1,0 +1,36 @@
+package api
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/hashinsight/hashinsight/hub/internal/access"
+	"github.com/hashinsight/hashinsight/hub/internal/fleet"
+)
+
+const testSecret = "a-secret-that-only-these-tests-use-0123456789"
+
+// documentOnly makes a server that never meets a database: its description needs none.
+func documentOnly(t *testing.T) []byte {
+	t.Helper()
+	pool, err := pgxpool.New(context.Background(), "postgres://nobody@127.0.0.1:1/none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	a, err := access.New(access.Config{Pool: pool, Env: "dev", Secret: testSecret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := fleet.New(fleet.Config{Pool: pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Access: a, Fleet: f, Ping: pool.Ping})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Document()
+}

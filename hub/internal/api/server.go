@@ -1,0 +1,255 @@
+// Package api is the hub's HTTP side: the routes with their permissions, the OpenAPI document made from them, errors as
+// problem+json, and the middleware around everything, the page included. Handlers decode, authorise, ask a subject and
+// map the answer; they hold no SQL and no rule. hubd makes one Server and serves its Handler on the web port.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/klauspost/compress/gzhttp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hashinsight/hashinsight/hub/internal/access"
+	"github.com/hashinsight/hashinsight/hub/internal/apperr"
+	"github.com/hashinsight/hashinsight/hub/internal/fleet"
+)
+
+// Limits of a connection and a request.
+const (
+	requestDeadline   = 120 * time.Second // streams have none
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 120 * time.Second
+	maxHeaderBytes    = 32 << 10
+	shutdownDeadline  = 30 * time.Second // for requests in flight
+)
+
+// documentVersion is the version of the API's description, not of the program: the committed document must not change
+// with every build.
+const documentVersion = "0.1.0"
+
+// Config is what New needs.
+type Config struct {
+	Access         *access.Access
+	Fleet          *fleet.Store
+	Pages          http.Handler                // the page's files; nil answers 404
+	Ping           func(context.Context) error // whether the database answers
+	Ready          func() bool                 // while false everything but /health answers 503; nil means always ready
+	Version        string                      // of the program
+	TrustedProxies []netip.Prefix              // whose forwarding headers are believed
+	Now            func() time.Time            // nil means time.Now
+	Log            *slog.Logger                // nil means no log
+	AccessLog      *slog.Logger                // one record a request; nil means Log
+	Registerer     prometheus.Registerer       // nil means no metrics
+}
+
+// Server holds the routes and what they share.
+type Server struct {
+	api       huma.API
+	mux       *http.ServeMux
+	handler   http.Handler
+	document  []byte
+	access    *access.Access
+	fleet     *fleet.Store
+	pages     http.Handler
+	ready     func() bool
+	version   string
+	trusted   []netip.Prefix
+	now       func() time.Time
+	log       *slog.Logger
+	accessLog *slog.Logger
+	metrics   *metrics
+	database  databaseCheck
+	miners    *held[*image]
+	sites     *held[siteList]
+	streams   streamSlots
+	stopping  chan struct{} // closed when streams must end
+	stopOnce  sync.Once
+}
+
+// New builds the routes. It does not touch the database.
+func New(c Config) (*Server, error) {
+	if c.Access == nil || c.Fleet == nil || c.Ping == nil {
+		return nil, errors.New("api: Access, Fleet and Ping are required")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.AccessLog == nil {
+		c.AccessLog = c.Log
+	}
+	if c.Ready == nil {
+		c.Ready = func() bool { return true }
+	}
+	if c.Pages == nil {
+		c.Pages = http.NotFoundHandler()
+	}
+	m, err := newMetrics(c.Version, c.Now, c.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("api metrics: %w", err)
+	}
+	s := &Server{
+		mux: http.NewServeMux(), access: c.Access, fleet: c.Fleet, pages: c.Pages, ready: c.Ready, version: c.Version,
+		trusted: c.TrustedProxies, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
+		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}),
+	}
+	s.miners = newHeld(c.Now, s.loadImage)
+	s.sites = newHeld(c.Now, s.loadSites)
+	humaErrors()
+	s.api = humago.New(s.mux, s.description())
+	s.healthRoutes()
+	s.sessionRoutes()
+	s.siteRoutes()
+	s.agentRoutes()
+	s.minerRoutes()
+	s.snapshotRoutes()
+	s.eventRoutes()
+	if s.document, err = json.MarshalIndent(s.api.OpenAPI(), "", "  "); err != nil {
+		return nil, fmt.Errorf("api description: %w", err)
+	}
+	s.document = append(s.document, '\n')
+	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-cache")
+		_, _ = w.Write(s.document) // the client is gone
+	})
+	zip, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.CompressionLevel(1))
+	if err != nil {
+		return nil, fmt.Errorf("compression: %w", err)
+	}
+	routes := http.HandlerFunc(s.route)
+	zipped := zip(routes)
+	s.handler = s.outermost(s.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isStream(r) || r.URL.Path == snapshotPath { // one must not be held back, the other comes compressed
+			routes.ServeHTTP(w, r)
+			return
+		}
+		zipped.ServeHTTP(w, r)
+	})))
+	return s, nil
+}
+
+// description is the part of the OpenAPI document that no operation brings along. huma's own routes for documents and
+// schemas stay off: its pages load scripts from another host.
+func (s *Server) description() huma.Config {
+	c := huma.DefaultConfig("HashInsight hub", documentVersion)
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", "", nil
+	c.RejectUnknownQueryParameters = true
+	c.Info.Description = "Times are RFC 3339 in UTC. Units stand in the names of members. A member that is absent is unknown: never zero. " +
+		"Errors are application/problem+json; branch on their code."
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"key":     {Type: "http", Scheme: "bearer", Description: "An API key"},
+		"session": {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "The page's session, from POST /api/session"},
+	}
+	return c
+}
+
+// Handler returns the whole web side.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Document returns the OpenAPI document as it is served.
+func (s *Server) Document() []byte { return s.document }
+
+// guard refuses what no operation should see: requests before the hub is ready, and requests that another site's page makes
+// in a signed-in browser.
+func (s *Server) guard(next http.Handler) http.Handler {
+	origins := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.ready() && r.URL.Path != "/health" {
+			p := newProblem(r.Context(), http.StatusServiceUnavailable, "API_003", "the hub is starting")
+			p.retryAfter = 5 * time.Second
+			writeProblem(w, p)
+			return
+		}
+		if err := origins.Check(r); err != nil {
+			writeProblem(w, newProblem(r.Context(), http.StatusForbidden, "AUTH_002", "a page of another origin must not make this request"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// route sends a request to its operation, or to the page.
+func (s *Server) route(w http.ResponseWriter, r *http.Request) {
+	if _, pattern := s.mux.Handler(r); pattern != "" {
+		s.mux.ServeHTTP(w, r)
+		return
+	}
+	// No operation has this path and method. The mux knows whether another method would do.
+	var answer statusOnly
+	s.mux.ServeHTTP(&answer, r)
+	switch {
+	case answer.status == http.StatusMethodNotAllowed:
+		w.Header().Set("Allow", answer.Header().Get("Allow"))
+		writeProblem(w, newProblem(r.Context(), http.StatusMethodNotAllowed, "VALID_001",
+			"this path does not take "+r.Method+"; it takes "+answer.Header().Get("Allow")))
+	case r.URL.Path == "/api" || strings.HasPrefix(r.URL.Path, "/api/") || strings.HasPrefix(r.URL.Path, "/health/"):
+		writeProblem(w, newProblem(r.Context(), http.StatusNotFound, "NOTFOUND_001", "the API has no such path; /openapi.json lists those it has"))
+	default:
+		r.Pattern = "/"
+		s.pages.ServeHTTP(w, r)
+	}
+}
+
+// statusOnly takes an answer and keeps its status.
+type statusOnly struct {
+	header http.Header
+	status int
+}
+
+func (w *statusOnly) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header)
+	}
+	return w.header
+}
+func (w *statusOnly) WriteHeader(status int)      { w.status = status }
+func (w *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
+
+// Serve answers requests on l until ctx ends. Then it ends the streams, finishes what is in flight and returns nil; what is
+// still running after 30 s is cut off and reported.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler: s.handler, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		WriteTimeout: requestDeadline + 5*time.Second, // streams move theirs with every event
+		ErrorLog:     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve the API: %w", err)
+	case <-ctx.Done():
+	}
+	s.stopOnce.Do(func() { close(s.stopping) })
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownDeadline)
+	defer cancel()
+	err := srv.Shutdown(stop)
+	if err != nil {
+		err = fmt.Errorf("requests still running after %s were cut off: %w", shutdownDeadline, errors.Join(err, srv.Close()))
+	}
+	<-served
+	return err
+}
+
+// notFound turns a subject's "not found" into a coded error.
+func notFound(err error, what, id string) error {
+	if errors.Is(err, fleet.ErrNotFound) {
+		return apperr.E(apperr.NotFound, "NOTFOUND_001", "%s %s does not exist", what, id)
+	}
+	return err
+}
