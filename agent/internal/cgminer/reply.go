@@ -28,14 +28,9 @@ func (r *Reply) Release() {
 // Repairs returns what had to be mended to read the reply.
 func (r *Reply) Repairs() telemetry.Repairs { return r.doc.repairs }
 
-// Contains reports whether the text of the reply holds marker, which must be in lower case, in any case.
-// It serves identification, where the place of a name differs from firmware to firmware.
-func (r *Reply) Contains(marker string) bool {
-	return bytes.Contains(bytes.ToLower(r.doc.buf), []byte(marker))
-}
-
-// Joined reports whether the reply has the joined shape, one section for each command.
-func (r *Reply) Joined() bool { return strings.Contains(r.command, "+") }
+// Lower returns a lower-cased copy of the whole text, in which identification looks for names: their
+// place differs from firmware to firmware.
+func (r *Reply) Lower() string { return string(bytes.ToLower(r.doc.buf)) }
 
 // Part returns the reply to one command out of a single or a joined reply.
 func (r *Reply) Part(command string) Part {

@@ -1,0 +1,75 @@
+package asic
+
+import (
+	"iter"
+	"math/bits"
+	"strings"
+)
+
+// command is a read-only API command.
+type command uint8
+
+// The order is that of asking.
+const (
+	cmdVersion command = iota
+	cmdDevdetails
+	cmdGetVersion
+	cmdStatus
+	cmdSummary
+	cmdStats
+	cmdEstats
+	cmdEdevs
+	cmdDevs
+	cmdTemps
+	cmdFans
+	cmdPools
+	commandCount
+)
+
+var commandNames = [commandCount]string{
+	"version", "devdetails", "get_version", "status", "summary", "stats", "estats", "edevs", "devs", "temps", "fans", "pools",
+}
+
+// String returns the command as it is sent.
+func (c command) String() string { return commandNames[c] }
+
+func (c command) set() commands { return 1 << c }
+
+// commands is a set of commands.
+type commands uint16
+
+func setOf(cs ...command) (s commands) {
+	for _, c := range cs {
+		s |= c.set()
+	}
+	return s
+}
+
+func (s commands) many() bool { return s&(s-1) != 0 }
+
+func (s commands) all() iter.Seq[command] {
+	return func(yield func(command) bool) {
+		for ; s != 0; s &= s - 1 {
+			if !yield(command(bits.TrailingZeros16(uint16(s)))) {
+				return
+			}
+		}
+	}
+}
+
+// join returns the text of a joined request. A reader asks for very few different sets.
+func (r *Reader) join(s commands) string {
+	if text, ok := r.joinNames[s]; ok {
+		return text
+	}
+	var names []string
+	for c := range s.all() {
+		names = append(names, c.String())
+	}
+	if r.joinNames == nil || len(r.joinNames) > 8 {
+		r.joinNames = make(map[commands]string, 1)
+	}
+	text := strings.Join(names, "+")
+	r.joinNames[s] = text
+	return text
+}
