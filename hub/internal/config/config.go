@@ -41,8 +41,8 @@ type Config struct {
 	HTTPReusePort  bool           `env:"HTTP_REUSEPORT" section:"Network" default:"0" doc:"1: let two hub processes share BIND_ADDR. Not with the embedded PostgreSQL."`
 	GRPCAddr       string         `env:"GRPC_ADDR" section:"Network" default:"0.0.0.0:5443" doc:"Where agents connect (gRPC, mutual TLS)."`
 	HubAddress     string         `env:"HUB_ADDRESS" section:"Network" doc:"host:port under which agents reach GRPC_ADDR; written into the bundles of sites. Default: GRPC_ADDR, with this machine's name where it names no host."`
-	PrometheusHost string         `env:"PROMETHEUS_HOST" section:"Network" doc:"Address that metrics listen on. Default: all."`
-	PrometheusPort int            `env:"PROMETHEUS_PORT" section:"Network" default:"9090" min:"0" max:"65535" doc:"Port of /metrics."`
+	PrometheusPort int            `env:"PROMETHEUS_PORT" section:"Network" default:"9090" min:"0" max:"65535" doc:"Port of /metrics, on all addresses."`
+	PrometheusAddr string         `env:"PROMETHEUS_ADDR" section:"Network" doc:"host:port of /metrics, instead of PROMETHEUS_PORT on all addresses."`
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" section:"Network" doc:"Addresses or prefixes, separated by commas, whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed."`
 
 	LogLevel  string `env:"LOG_LEVEL" section:"Logs" default:"info" doc:"debug, info, warn or error."`
@@ -63,7 +63,10 @@ func (c *Config) Dev() bool { return c.Env == "dev" }
 
 // MetricsAddr is where /metrics listens.
 func (c *Config) MetricsAddr() string {
-	return net.JoinHostPort(c.PrometheusHost, strconv.Itoa(c.PrometheusPort))
+	if c.PrometheusAddr != "" {
+		return c.PrometheusAddr
+	}
+	return net.JoinHostPort("", strconv.Itoa(c.PrometheusPort))
 }
 
 // ServerNames are the names of the hub's own certificate.
@@ -129,13 +132,10 @@ func (c *Config) finish(home func() (string, error)) []error {
 	} else if !filepath.IsAbs(c.DataDir) {
 		bad("DATA_DIR is %.80q: want an absolute path", c.DataDir)
 	}
-	for name, addr := range map[string]string{"BIND_ADDR": c.BindAddr, "GRPC_ADDR": c.GRPCAddr} {
+	for name, addr := range map[string]string{"BIND_ADDR": c.BindAddr, "GRPC_ADDR": c.GRPCAddr, "PROMETHEUS_ADDR": c.MetricsAddr()} {
 		if err := checkAddr(addr); err != nil {
 			bad("%s is %.80q: %w", name, addr, err)
 		}
-	}
-	if c.PrometheusHost != "" && strings.ContainsAny(c.PrometheusHost, "/ ") {
-		bad("PROMETHEUS_HOST is %.80q: want an address without a port", c.PrometheusHost)
 	}
 	if c.HubAddress == "" {
 		c.HubAddress = defaultHubAddress(c.GRPCAddr)

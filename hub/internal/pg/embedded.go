@@ -26,6 +26,7 @@ const MinMajor = 15
 const (
 	embeddedRole     = "hashinsight" // owner of everything in the embedded cluster
 	embeddedDatabase = "hashinsight"
+	embeddedPort     = 5432      // names the socket; nothing listens on TCP
 	minFreeBytes     = 200 << 20 // a fresh cluster takes 40 MB; less than this cannot do useful work
 )
 
@@ -149,8 +150,8 @@ func startEmbedded(ctx context.Context, c EmbeddedConfig) (_ *Embedded, err erro
 	if err := awaitOldServer(ctx, data, c.Log); err != nil {
 		return nil, err
 	}
-	sock, tmp, err := socketDir(c.Dir, acct)
-	if err != nil {
+	sock, tmp := socketDir(c.Dir)
+	if err := makeSocketDir(sock, acct); err != nil {
 		return nil, err
 	}
 	conf, err := writeAccessFiles(c.Dir, acct)
@@ -162,7 +163,7 @@ func startEmbedded(ctx context.Context, c EmbeddedConfig) (_ *Embedded, err erro
 		return nil, err
 	}
 	e := &Embedded{owner: true, child: ch, lock: lock, log: c.Log, tmp: tmp}
-	pid := postmaster{port: 5432, socket: sock}
+	pid := postmaster{port: embeddedPort, socket: sock}
 	if err := ensureDatabase(ctx, pid.url("postgres")); err != nil {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
@@ -176,7 +177,7 @@ func startEmbedded(ctx context.Context, c EmbeddedConfig) (_ *Embedded, err erro
 // waited for as long as ctx allows.
 func launch(ctx context.Context, c EmbeddedConfig, bin string, acct account, data, sock, conf string) (*child, error) {
 	set := []string{
-		"listen_addresses=", "unix_socket_directories=" + sock, "unix_socket_permissions=0700", "port=5432",
+		"listen_addresses=", "unix_socket_directories=" + sock, "unix_socket_permissions=0700", "port=" + strconv.Itoa(embeddedPort),
 		"hba_file=" + filepath.Join(conf, "pg_hba.conf"), "ident_file=" + filepath.Join(conf, "pg_ident.conf"),
 		"max_connections=" + strconv.Itoa(c.MaxConnections), "timezone=UTC", "log_timezone=UTC", "jit=off",
 		"logging_collector=off", "log_destination=stderr", "log_line_prefix=",
@@ -231,6 +232,34 @@ func startError(said string) error {
 	default:
 		return fmt.Errorf("the server ended while starting: %s", said)
 	}
+}
+
+// EmbeddedURL returns the URL that a server in dir will have, so that pools can be made before it runs.
+func EmbeddedURL(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("embedded PostgreSQL: %w", err)
+	}
+	sock, _ := socketDir(dir)
+	return postmaster{port: embeddedPort, socket: sock}.url(embeddedDatabase), nil
+}
+
+// socketPathMax is what fits into a socket's address with the name that PostgreSQL gives it.
+const socketPathMax = 107 - len("/.s.PGSQL.5432.lock")
+
+// socketDir returns a directory with a short path for the socket. tmp is the same when it lies outside dir, and should be
+// removed at the end.
+func socketDir(dir string) (path, tmp string) {
+	path = filepath.Join(dir, "run")
+	if len(path) <= socketPathMax {
+		return path, ""
+	}
+	base := os.Getenv("XDG_RUNTIME_DIR")
+	if base == "" || os.Geteuid() == 0 || len(base) > socketPathMax-30 { // root's is closed to the server's account
+		base = "/tmp"
+	}
+	path = filepath.Join(base, fmt.Sprintf("hsi-pg-%d-%s", os.Geteuid(), shortHash(dir)))
+	return path, path
 }
 
 func ensureDatabase(ctx context.Context, adminURL string) error {

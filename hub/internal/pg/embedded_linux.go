@@ -320,36 +320,23 @@ func isServerOf(pid int, data string) bool {
 	return err == nil && cwd == want
 }
 
-// socketPathMax is what fits into sun_path with the socket's name and its lock file.
-const socketPathMax = 107 - len("/.s.PGSQL.5432.lock")
-
-// socketDir returns a directory with a short path for the socket, open to the account only. tmp is set when it lies
-// outside dir and should be removed at the end.
-func socketDir(dir string, a account) (path, tmp string, err error) {
-	path = filepath.Join(dir, "run")
-	if len(path) > socketPathMax {
-		base := os.Getenv("XDG_RUNTIME_DIR")
-		if base == "" || a.switched || len(base) > socketPathMax-30 {
-			base = "/tmp"
-		}
-		path = filepath.Join(base, fmt.Sprintf("hsi-pg-%d-%s", a.uid, shortHash(dir)))
-		tmp = path
-	}
+// makeSocketDir makes the directory for the socket, open to the account only.
+func makeSocketDir(path string, a account) error {
 	if err := os.Mkdir(path, 0o700); err == nil {
-		return path, tmp, a.give(path)
+		return a.give(path)
 	} else if !errors.Is(err, fs.ErrExist) {
-		return "", "", fmt.Errorf("making the socket directory: %w", err)
+		return fmt.Errorf("making the socket directory: %w", err)
 	}
 	st, err := os.Lstat(path)
 	if err != nil {
-		return "", "", fmt.Errorf("socket directory: %w", err)
+		return fmt.Errorf("socket directory: %w", err)
 	}
 	// Where others can make files, a directory of that name must be ours.
 	sys, ok := st.Sys().(*syscall.Stat_t)
 	if !ok || !st.IsDir() || st.Mode().Perm() != 0o700 || sys.Uid != a.uid && int(sys.Uid) != os.Geteuid() {
-		return "", "", fmt.Errorf("socket directory %s is not a directory of user %s with mode 0700: remove it", path, a.name)
+		return fmt.Errorf("socket directory %s is not a directory of user %s with mode 0700: remove it", path, a.name)
 	}
-	return path, tmp, a.give(path)
+	return a.give(path)
 }
 
 // writeAccessFiles writes who may connect: this process's user and the server's account, on the socket, proven by the

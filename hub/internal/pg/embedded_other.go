@@ -25,7 +25,7 @@ func takeLock(context.Context, EmbeddedConfig) (*os.File, error)           { ret
 func chooseServer(context.Context, string) (string, error)                 { return "", errNoEmbedded }
 func createCluster(context.Context, EmbeddedConfig, string, account) error { return errNoEmbedded }
 func awaitOldServer(context.Context, string, *slog.Logger) error           { return errNoEmbedded }
-func socketDir(string, account) (string, string, error)                    { return "", "", errNoEmbedded }
+func makeSocketDir(string, account) error                                  { return errNoEmbedded }
 func writeAccessFiles(string, account) (string, error)                     { return "", errNoEmbedded }
 func startChild(string, []string, account, io.Writer) (*child, error)      { return nil, errNoEmbedded }
 func (c *child) stop(context.Context) error                                { return errNoEmbedded }

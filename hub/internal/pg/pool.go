@@ -21,6 +21,7 @@ const (
 	acquireTimeout   = 30 * time.Second
 	connLifetime     = 300 * time.Second
 	statementTimeout = 30 * time.Second
+	jobsConns        = 10 // a handful of loops
 )
 
 // Config describes the pools.
@@ -62,8 +63,8 @@ func Open(ctx context.Context, c Config) (*Pools, error) {
 			return nil, err
 		}
 		pc.MinConns, pc.MaxConns = c.MinConns, c.MinConns+c.ExtraConns
-		if name == "jobs" { // a handful of loops
-			pc.MinConns, pc.MaxConns = 1, max(4, c.MinConns)
+		if name == "jobs" {
+			pc.MinConns, pc.MaxConns = 1, jobsConns
 		}
 		pc.ConnConfig.Tracer = tracer{m}
 		p, err := pgxpool.NewWithConfig(ctx, pc)
@@ -89,6 +90,9 @@ func Open(ctx context.Context, c Config) (*Pools, error) {
 	}
 	return p, nil
 }
+
+// Connections returns how many connections the pools may open together.
+func (c Config) Connections() int { return 2*int(c.MinConns+c.ExtraConns) + jobsConns }
 
 // PoolConfig returns the settings every pool of the hub shares. Its errors never hold the URL's password.
 func PoolConfig(url string) (*pgxpool.Config, error) {
