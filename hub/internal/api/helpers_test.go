@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
+	"github.com/hashinsight/hashinsight/hub/internal/series"
 )
 
 const testSecret = "a-secret-that-only-these-tests-use-0123456789"
@@ -28,7 +29,11 @@ func documentOnly(t *testing.T) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Access: a, Fleet: f, Ping: pool.Ping})
+	sr, err := series.New(series.Config{Pool: pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Access: a, Fleet: f, Series: sr, Ping: pool.Ping})
 	if err != nil {
 		t.Fatal(err)
 	}

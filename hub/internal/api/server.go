@@ -24,6 +24,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
+	"github.com/hashinsight/hashinsight/hub/internal/series"
 )
 
 // Limits of a connection and a request.
@@ -43,6 +44,7 @@ const documentVersion = "0.1.0"
 type Config struct {
 	Access         *access.Access
 	Fleet          *fleet.Store
+	Series         *series.Store
 	Pages          http.Handler                // the page's files; nil answers 404
 	Ping           func(context.Context) error // whether the database answers
 	Ready          func() bool                 // while false everything but /health answers 503; nil means always ready
@@ -62,6 +64,7 @@ type Server struct {
 	document  []byte
 	access    *access.Access
 	fleet     *fleet.Store
+	series    *series.Store
 	pages     http.Handler
 	ready     func() bool
 	version   string
@@ -80,8 +83,8 @@ type Server struct {
 
 // New builds the routes. It does not touch the database.
 func New(c Config) (*Server, error) {
-	if c.Access == nil || c.Fleet == nil || c.Ping == nil {
-		return nil, errors.New("api: Access, Fleet and Ping are required")
+	if c.Access == nil || c.Fleet == nil || c.Series == nil || c.Ping == nil {
+		return nil, errors.New("api: Access, Fleet, Series and Ping are required")
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -103,7 +106,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("api metrics: %w", err)
 	}
 	s := &Server{
-		mux: http.NewServeMux(), access: c.Access, fleet: c.Fleet, pages: c.Pages, ready: c.Ready, version: c.Version,
+		mux: http.NewServeMux(), access: c.Access, fleet: c.Fleet, series: c.Series, pages: c.Pages, ready: c.Ready, version: c.Version,
 		trusted: c.TrustedProxies, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
 		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}),
 	}
@@ -116,6 +119,7 @@ func New(c Config) (*Server, error) {
 	s.siteRoutes()
 	s.agentRoutes()
 	s.minerRoutes()
+	s.seriesRoutes()
 	s.snapshotRoutes()
 	s.eventRoutes()
 	if s.document, err = json.MarshalIndent(s.api.OpenAPI(), "", "  "); err != nil {
