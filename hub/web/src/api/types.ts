@@ -1,0 +1,46 @@
+// Names for the shapes of the hub's answers, taken from the generated schema and nowhere else.
+import type { paths } from './schema';
+
+type Get<P extends keyof paths> = paths[P] extends {
+  get: { responses: { 200: { content: { 'application/json': infer T } } } };
+}
+  ? T
+  : never;
+
+export type Session = Get<'/api/session'>;
+export type Health = Get<'/health'>;
+export type SiteList = Get<'/api/sites'>;
+export type Site = NonNullable<SiteList['items']>[number];
+export type AgentList = Get<'/api/agents'>;
+export type Agent = NonNullable<AgentList['items']>[number];
+export type MinerDetail = Get<'/api/miners/{id}'>;
+export type Board = NonNullable<MinerDetail['boards']>[number];
+export type Pool = NonNullable<MinerDetail['pools']>[number];
+export type Series = Get<'/api/miners/{id}/series'>;
+export type Snapshot = Get<'/api/snapshot'>;
+
+/** What the events stream sends once a second: whole rows and sites that changed since the event before. */
+export interface Patch {
+  at: string;
+  version: number;
+  rows?: unknown[][] | null;
+  sites?: Site[] | null;
+}
+
+/** The states a miner can be in, in the order in which the page shows them. */
+export const minerStates = [
+  'hashing',
+  'degraded',
+  'overheated',
+  'faulty',
+  'no_pool',
+  'starting',
+  'sleeping',
+  'unknown',
+] as const;
+export type MinerState = (typeof minerStates)[number];
+
+/** Reads a state as the hub wrote it; one that this page does not know yet is shown as unknown. */
+export function parseState(s: unknown): MinerState {
+  return minerStates.find((known) => known === s) ?? 'unknown';
+}

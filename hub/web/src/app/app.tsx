@@ -1,0 +1,143 @@
+// The frame of the page: who is signed in, where one is, and whether the data is live.
+import { lazy, Suspense, useEffect, type ReactNode } from 'react';
+import { useQueryClient } from '@tanstack/react-query';
+import { call, http } from '../api/client';
+import type { Session } from '../api/types';
+import { FleetPage } from '../fleet/fleet-page';
+import { SitesPage } from '../sites/sites-page';
+import { LanguageChoice } from '../text/language-choice';
+import { useLanguage, useText } from '../text/text';
+import { ErrorBoundary, Problem } from '../ui/parts';
+import { LiveProvider } from './live';
+import { keys, useSession } from './queries';
+import { Link, navigate, parseRoute, usePath } from './router';
+import { SignIn } from './sign-in';
+import { StatusBar } from './status-bar';
+
+// The charts are not needed to show the fleet: they load with the first miner that is opened.
+const MinerPage = lazy(() => import('../miner/miner-page'));
+
+export function App() {
+  const t = useText();
+  const session = useSession();
+  const { language } = useLanguage();
+  useEffect(() => {
+    document.documentElement.lang = language;
+  }, [language]);
+
+  if (session.isPending) return <p className="splash">{t.loading}</p>;
+  // While a signed-in session is only being checked again, a hub that is away must not hide the page.
+  if (session.error && session.data === undefined) {
+    return (
+      <main className="splash">
+        <Problem title={t.product} error={session.error} onRetry={() => void session.refetch()} />
+      </main>
+    );
+  }
+  if (!session.data) return <SignIn />;
+  return (
+    <LiveProvider>
+      <Frame session={session.data} />
+    </LiveProvider>
+  );
+}
+
+function Frame({ session }: { session: Session }) {
+  const t = useText();
+  const path = usePath();
+  const route = parseRoute(path);
+  let page: ReactNode;
+  let title: string;
+  switch (route.page) {
+    case 'sites':
+      [page, title] = [<SitesPage key="sites" />, t.nav.sites];
+      break;
+    case 'fleet':
+      [page, title] = [<FleetPage key="fleet" />, t.nav.fleet];
+      break;
+    case 'miner':
+      [page, title] = [<MinerPage key={route.id} id={route.id} />, t.nav.fleet];
+      break;
+    case 'unknown':
+      [page, title] = [<NotFound key="unknown" />, t.product];
+  }
+  useEffect(() => {
+    document.title = t.title(title);
+  }, [t, title]);
+
+  return (
+    <div className="frame">
+      <a className="skip" href="#content">
+        {t.skip}
+      </a>
+      <header className="top">
+        <Link to="/" className="brand">
+          <img src="/mark.svg" alt="" width="22" height="22" /> <span>{t.product}</span>
+        </Link>
+        <nav aria-label={t.nav.label}>
+          <NavLink to="/" here={route.page === 'sites'}>
+            {t.nav.sites}
+          </NavLink>
+          <NavLink to="/fleet" here={route.page === 'fleet' || route.page === 'miner'}>
+            {t.nav.fleet}
+          </NavLink>
+          <a className="nav-link" href="/docs/">
+            {t.nav.docs}
+          </a>
+        </nav>
+        <Account session={session} />
+      </header>
+      <main id="content" tabIndex={-1} className={`content content-${route.page}`}>
+        <ErrorBoundary title={t.error.title} area={path}>
+          <Suspense fallback={<p className="quiet">{t.loading}</p>}>{page}</Suspense>
+        </ErrorBoundary>
+      </main>
+      <ErrorBoundary title={t.error.title} area="status">
+        <StatusBar />
+      </ErrorBoundary>
+    </div>
+  );
+}
+
+function NavLink({ to, here, children }: { to: string; here: boolean; children: ReactNode }) {
+  return (
+    <Link to={to} className="nav-link" aria-current={here ? 'page' : undefined}>
+      {children}
+    </Link>
+  );
+}
+
+function NotFound() {
+  const t = useText();
+  return (
+    <div className="notice">
+      <p>{t.error.notFound}</p>
+      <Link to="/">{t.error.goSites}</Link>
+    </div>
+  );
+}
+
+function Account({ session }: { session: Session }) {
+  const t = useText();
+  const queries = useQueryClient();
+  const signOut = async () => {
+    try {
+      await call(http.DELETE('/api/session'));
+    } finally {
+      navigate('/', 'replace');
+      queries.clear();
+      queries.setQueryData(keys.session, null);
+    }
+  };
+  return (
+    <div className="account">
+      <LanguageChoice />
+      <span className="account-name" title={t.account.signedInAs(session.name)}>
+        {session.name}
+      </span>
+      <button type="button" className="button button-quiet" onClick={() => void signOut()}>
+        {t.account.signOut}
+      </button>
+    </div>
+  );
+}

@@ -1,0 +1,118 @@
+// What each column of the fleet table shows.
+import { columnVisibilityFeature, createColumnHelper, rowSortingFeature, tableFeatures } from '@tanstack/react-table';
+import type { ReactNode } from 'react';
+import type { Site } from '../api/types';
+import { useLive, useAge } from '../app/live';
+import { Link, minerPath } from '../app/router';
+import { count, duration, efficiency, percent, power, rate, rpm, temperature } from '../format';
+import { useText } from '../text/text';
+import { Age, Mark, StateLabel, TextOr, Value } from '../ui/parts';
+import type { MinerRow } from './row';
+import { columnIds, efficiencyOf, ratioOf, rejectedOf, type ColumnId } from './view';
+
+export const features = tableFeatures({ columnVisibilityFeature, rowSortingFeature });
+const helper = createColumnHelper<typeof features, MinerRow>();
+
+/** Width in px, and whether the column holds numbers, which are set flush right and sort from the top. */
+export const layout: Record<ColumnId, { width: number; numeric: boolean }> = {
+  address: { width: 168, numeric: false },
+  site: { width: 132, numeric: false },
+  state: { width: 196, numeric: false },
+  hashrate: { width: 116, numeric: true },
+  ratio: { width: 92, numeric: true },
+  hashrateAvg: { width: 116, numeric: true },
+  tempChip: { width: 88, numeric: true },
+  tempBoard: { width: 94, numeric: true },
+  power: { width: 92, numeric: true },
+  efficiency: { width: 106, numeric: true },
+  fanMax: { width: 102, numeric: true },
+  model: { width: 168, numeric: false },
+  firmware: { width: 118, numeric: false },
+  worker: { width: 176, numeric: false },
+  uptime: { width: 92, numeric: true },
+  accepted: { width: 96, numeric: true },
+  rejected: { width: 86, numeric: true },
+  hwErrors: { width: 92, numeric: true },
+  age: { width: 128, numeric: true },
+};
+
+const cells: Record<ColumnId, (props: { row: MinerRow }) => ReactNode> = {
+  address: ({ row }) => (
+    // The grid itself takes the keyboard; a tab stop per row would be ten thousand of them.
+    <Link to={minerPath(row.id)} tabIndex={-1} className="cell-link">
+      {row.address || row.id}
+    </Link>
+  ),
+  site: SiteCell,
+  state: StateCell,
+  hashrate: ({ row }) => <Value of={rate(row.hashrate, useText())} />,
+  ratio: RatioCell,
+  hashrateAvg: ({ row }) => <Value of={rate(row.hashrateAvg, useText())} />,
+  tempChip: ({ row }) => <Value of={temperature(row.tempChip, useText())} />,
+  tempBoard: ({ row }) => <Value of={temperature(row.tempBoard, useText())} />,
+  power: ({ row }) => <Value of={power(row.power, useText())} />,
+  efficiency: ({ row }) => <Value of={efficiency(efficiencyOf(row), useText())} />,
+  fanMax: ({ row }) => <Value of={rpm(row.fanMax, useText())} />,
+  model: ({ row }) => <TextOr value={row.model} />,
+  firmware: ({ row }) => <TextOr value={row.firmware} />,
+  worker: ({ row }) => <TextOr value={row.worker} />,
+  uptime: UptimeCell,
+  accepted: ({ row }) => <Value of={count(row.accepted)} />,
+  rejected: ({ row }) => <Value of={percent(rejectedOf(row), 2, useText())} />,
+  hwErrors: ({ row }) => <Value of={count(row.hwErrors)} />,
+  age: ({ row }) => <Age atMs={row.atMs} pollIntervalS={row.pollInterval} />,
+};
+
+function SiteCell({ row }: { row: MinerRow }) {
+  const { store } = useLive();
+  return <TextOr value={store.siteName(row.site)} />;
+}
+
+function UptimeCell({ row }: { row: MinerRow }) {
+  const t = useText();
+  return row.uptime === null ? <Value of={null} /> : <>{duration(row.uptime, t)}</>;
+}
+
+function RatioCell({ row }: { row: MinerRow }) {
+  const t = useText();
+  const ratio = ratioOf(row);
+  if (ratio === null) return <Value of={null} />;
+  return (
+    <span className={ratio < 0.8 ? 'low' : undefined}>
+      {ratio < 0.8 && <Mark shape="warn" />} <Value of={percent(ratio, 0, t)} />
+    </span>
+  );
+}
+
+/** The state, and for a miner without an answer why, and when it last gave one. */
+function StateCell({ row }: { row: MinerRow }) {
+  const t = useText();
+  const answered = useAge(row.answeredMs);
+  const failed = row.outcome !== 'ok' && row.outcome !== '';
+  const why = failed ? (t.outcome[row.outcome] ?? row.outcome) : '';
+  const last = answered === null ? t.fleet.neverAnswered : t.fleet.lastAnswer(answered);
+  return (
+    <span className="cell-state" title={failed ? `${why}, ${last}` : undefined}>
+      <StateLabel state={row.state} />
+      {failed && <span className="quiet cell-why"> {why}</span>}
+      {failed && row.outcome !== 'partial' && <span className="sr">, {last}</span>}
+    </span>
+  );
+}
+
+export const columns = helper.columns(
+  columnIds.map((id) => {
+    const Cell = cells[id];
+    return helper.display({
+      id,
+      enableSorting: true,
+      sortDescFirst: layout[id].numeric && id !== 'age',
+      cell: ({ row }) => <Cell row={row.original} />,
+    });
+  }),
+);
+
+/** Whether a site's link is known to be cut, so that its miners' silence is not taken for their own. */
+export function cutSites(sites: readonly Site[] | null | undefined): ReadonlySet<string> {
+  return new Set((sites ?? []).filter((s) => !s.connected).map((s) => s.id));
+}

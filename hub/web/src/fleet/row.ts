@@ -1,0 +1,87 @@
+// One row of the fleet as the page keeps it, read from the compact arrays of the snapshot and the
+// events. The hub names its columns, so a hub with more columns, or in another order, is read too.
+import { parseState, type MinerState } from '../api/types';
+
+/** A miner's newest sample. null means that the hub does not know the value: never zero. */
+export interface MinerRow {
+  readonly id: string;
+  readonly site: number; // index into the snapshot's sites
+  readonly address: string;
+  readonly model: string | null;
+  readonly firmware: string | null;
+  readonly worker: string | null;
+  readonly state: MinerState;
+  readonly outcome: string;
+  readonly atMs: number | null; // when the newest poll was made, answered or not
+  readonly answeredMs: number | null; // when the miner last answered
+  readonly hashrate: number | null; // H/s
+  readonly hashrateAvg: number | null; // H/s
+  readonly ideal: number | null; // H/s
+  readonly tempBoard: number | null; // °C
+  readonly tempChip: number | null; // °C
+  readonly power: number | null; // W
+  readonly fanMax: number | null; // rpm
+  readonly uptime: number | null; // s
+  readonly accepted: number | null; // shares
+  readonly rejected: number | null; // shares
+  readonly hwErrors: number | null;
+  readonly pollInterval: number | null; // s
+  // What follows is derived once, so that filtering and sorting ten thousand rows stays cheap.
+  readonly search: string; // lower case, everything the search box looks at but the site's name
+  readonly addressKey: string; // sorts addresses by number
+}
+
+const num = (v: unknown): number | null => (typeof v === 'number' && Number.isFinite(v) ? v : null);
+const str = (v: unknown): string | null => (typeof v === 'string' && v !== '' ? v : null);
+
+/** A key under which 10.0.0.9 comes before 10.0.0.10. */
+export function addressKey(address: string): string {
+  return address.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(5, '0'));
+}
+
+/** Makes the reader of rows for a snapshot's columns, or says which column is missing. */
+export function rowReader(columns: readonly string[]): (row: readonly unknown[]) => MinerRow {
+  const at = (name: string) => columns.indexOf(name);
+  for (const needed of ['id', 'site', 'address', 'state', 'at_ms']) {
+    if (at(needed) < 0) throw new Error(`the hub's snapshot has no column ${needed}`);
+  }
+  const i = {
+    id: at('id'), site: at('site'), address: at('address'), model: at('model'), firmware: at('firmware'),
+    worker: at('worker'), state: at('state'), outcome: at('outcome'), at: at('at_ms'), answered: at('answered_ms'),
+    rate: at('hashrate_hs'), avg: at('hashrate_avg_hs'), ideal: at('ideal_hs'), board: at('temp_board_c'),
+    chip: at('temp_chip_c'), power: at('power_w'), fan: at('fan_rpm_max'), uptime: at('uptime_s'),
+    accepted: at('accepted'), rejected: at('rejected'), hw: at('hw_errors'), interval: at('poll_interval_s'),
+  };
+  return (r) => {
+    const id = String(r[i.id]);
+    const address = str(r[i.address]) ?? '';
+    const model = str(r[i.model]);
+    const firmware = str(r[i.firmware]);
+    const worker = str(r[i.worker]);
+    return {
+      id, site: num(r[i.site]) ?? -1, address, model, firmware, worker,
+      state: parseState(r[i.state]),
+      outcome: str(r[i.outcome]) ?? '',
+      atMs: num(r[i.at]), answeredMs: num(r[i.answered]),
+      hashrate: num(r[i.rate]), hashrateAvg: num(r[i.avg]), ideal: num(r[i.ideal]),
+      tempBoard: num(r[i.board]), tempChip: num(r[i.chip]), power: num(r[i.power]), fanMax: num(r[i.fan]),
+      uptime: num(r[i.uptime]), accepted: num(r[i.accepted]), rejected: num(r[i.rejected]), hwErrors: num(r[i.hw]),
+      pollInterval: num(r[i.interval]),
+      search: `${address} ${model ?? ''} ${firmware ?? ''} ${worker ?? ''} ${id}`.toLowerCase(),
+      addressKey: addressKey(address),
+    };
+  };
+}
+
+/** Assumed where the hub does not say how often a site polls, in s. */
+export const defaultPollInterval = 30;
+
+/** How old a sample may be before it is stale, in ms: two poll intervals. */
+export function staleAfterMs(pollIntervalS: number | null | undefined): number {
+  return 2_000 * (pollIntervalS != null && pollIntervalS > 0 ? pollIntervalS : defaultPollInterval);
+}
+
+/** Whether a sample made at atMs is too old to be shown as live at nowMs. */
+export function isStale(atMs: number | null, pollIntervalS: number | null | undefined, nowMs: number): boolean {
+  return atMs === null || nowMs - atMs > staleAfterMs(pollIntervalS);
+}
