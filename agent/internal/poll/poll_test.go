@@ -1,0 +1,558 @@
+package poll
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/hashinsight/hashinsight/agent/internal/inventory"
+	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/telemetry"
+	"github.com/hashinsight/hashinsight/pkg/unit"
+	"github.com/hashinsight/hashinsight/pkg/wire"
+)
+
+// farm is a poller with its miners, its disk and its clock.
+type farm struct {
+	t       *testing.T
+	dir     string
+	skew    time.Duration // of the wall clock against the virtual one
+	targets []Target
+	config  func(*Config) // nil or a change before start
+
+	mu     sync.Mutex
+	miners map[string]*device // by address
+	starts map[string][]time.Time
+	disk   func() error // nil or a failing disk
+	stored []stored
+
+	poller *Poller
+	stop   func() error
+}
+
+// device is what stands at an address. A nil device is silent: reads end with their deadline.
+type device struct {
+	mac     string
+	took    time.Duration
+	outcome telemetry.Outcome
+	watts   float64
+}
+
+type stored struct {
+	payload []byte
+	at      time.Time
+	obs     []telemetry.Observation
+	infos   []telemetry.MinerInfo
+}
+
+func newFarm(t *testing.T) *farm {
+	return &farm{t: t, dir: t.TempDir(), miners: map[string]*device{}, starts: map[string][]time.Time{}}
+}
+
+func (f *farm) now() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Now().Round(0).Add(f.skew).UTC()
+}
+
+// add names n addresses from base on.
+func (f *farm) add(base string, n int, scan bool, d *device) {
+	for i := range n {
+		a := fmt.Sprintf("10.0.%s.%d.%d:4028", base, i/250, i%250)
+		f.targets = append(f.targets, Target{Address: a, Scan: scan, Interval: 10 * time.Second, Timeout: 10 * time.Second})
+		if d != nil {
+			c := *d
+			f.miners[a] = &c
+		}
+	}
+}
+
+func (f *farm) read(address string) Reader {
+	return func(ctx context.Context) (telemetry.Observation, telemetry.MinerInfo) {
+		f.mu.Lock()
+		f.starts[address] = append(f.starts[address], time.Now())
+		d := f.miners[address]
+		f.mu.Unlock()
+		obs := telemetry.Observation{Outcome: telemetry.OutcomeTimeout}
+		var info telemetry.MinerInfo
+		if d == nil {
+			<-ctx.Done()
+		} else {
+			select {
+			case <-time.After(d.took):
+				obs.Outcome, info.MAC = d.outcome, d.mac
+				if d.watts > 0 {
+					obs.Power = unit.Some(unit.Watts(d.watts))
+				}
+			case <-ctx.Done():
+			}
+		}
+		obs.At = f.now()
+		return obs, info
+	}
+}
+
+func (f *farm) start() {
+	f.t.Helper()
+	inv, err := inventory.Open(inventory.Config{Dir: f.dir})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	dec, err := wire.NewDecoder()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	c := Config{
+		Targets: f.targets, Inventory: inv, Now: f.now, Registerer: prometheus.NewRegistry(),
+		Open: func(t Target) Reader { return f.read(t.Address) },
+		Append: func(_ context.Context, payload []byte, m wire.Meta) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.disk != nil {
+				if err := f.disk(); err != nil {
+					return err
+				}
+			}
+			s, err := dec.Samples(payload)
+			if err != nil {
+				f.t.Errorf("payload: %v", err)
+				return nil
+			}
+			st := stored{payload: bytes.Clone(payload), at: time.Now(), infos: s.Infos}
+			for i := range s.Len() {
+				st.obs = append(st.obs, s.Observation(i))
+			}
+			if int(m.Samples) != len(st.obs) {
+				f.t.Errorf("payload of %d samples came with a meta of %d", len(st.obs), m.Samples)
+			}
+			f.stored = append(f.stored, st)
+			return nil
+		},
+	}
+	if f.config != nil {
+		f.config(&c)
+	}
+	if f.poller, err = New(c); err != nil {
+		f.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.poller.Run(ctx) }()
+	f.stop = func() error { cancel(); defer dec.Close(); return <-done }
+}
+
+// run polls for d and then stops.
+func (f *farm) run(d time.Duration) {
+	f.t.Helper()
+	f.start()
+	time.Sleep(d)
+	if err := f.stop(); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *farm) samples() []telemetry.Observation {
+	var out []telemetry.Observation
+	for _, s := range f.stored {
+		out = append(out, s.obs...)
+	}
+	return out
+}
+
+func (f *farm) attempts() int {
+	n := 0
+	for _, s := range f.starts {
+		n += len(s)
+	}
+	return n
+}
+
+var healthy = &device{outcome: telemetry.OutcomeOK, took: 300 * time.Millisecond}
+
+func TestPollsAreSpreadOverTheInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 1000, false, healthy)
+		begin := time.Now()
+		f.run(50 * time.Second)
+		perSecond := make([]int, 50)
+		for a, starts := range f.starts {
+			if len(starts) != 5 {
+				t.Errorf("%s was polled %d times in 5 intervals", a, len(starts))
+			}
+			for i, s := range starts {
+				perSecond[int(s.Sub(begin)/time.Second)]++
+				if i > 0 && s.Sub(starts[i-1]) != 10*time.Second {
+					t.Errorf("%s: polls %v apart", a, s.Sub(starts[i-1]))
+				}
+			}
+		}
+		if lo, hi := slices.Min(perSecond), slices.Max(perSecond); lo < 60 || hi > 140 {
+			t.Errorf("between %d and %d polls start in a second, want about 100", lo, hi)
+		}
+		if n := len(f.samples()); n != 5000 {
+			t.Errorf("%d samples stored of 5000 polls", n)
+		}
+	})
+}
+
+func TestPhasesSurviveARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 20, false, healthy)
+		f.run(30 * time.Second)
+		time.Sleep(3700 * time.Millisecond)
+		f.run(30 * time.Second)
+		for a, starts := range f.starts {
+			for _, s := range starts {
+				if d := s.Sub(starts[0]); d%(10*time.Second) != 0 {
+					t.Fatalf("%s left its phase: %v after its first poll", a, d)
+				}
+			}
+		}
+	})
+}
+
+func TestHungMinersDelayNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 400, false, healthy)
+		f.add("2", 100, false, nil) // accept and hang: each read takes its whole deadline
+		// Live miners need 12 slots on average; 100 hung ones would fill 100.
+		f.config = func(c *Config) { c.MaxInFlight = 80 }
+		f.start()
+		time.Sleep(40 * time.Second) // the first cycles, in which all are given the same chance
+		f.mu.Lock()
+		clear(f.starts)
+		f.mu.Unlock()
+		time.Sleep(300 * time.Second)
+		if err := f.stop(); err != nil {
+			t.Fatal(err)
+		}
+		for a := range f.miners {
+			starts := f.starts[a]
+			if len(starts) != 30 {
+				t.Errorf("%s was polled %d times in 30 intervals", a, len(starts))
+			}
+			for i := 1; i < len(starts); i++ {
+				if d := starts[i].Sub(starts[i-1]); d < 9*time.Second || d > 11*time.Second {
+					t.Errorf("%s: polls %v apart", a, d)
+				}
+			}
+		}
+		if n := testutil.ToFloat64(f.poller.metrics.polls[telemetry.OutcomeTimeout]); n < 500 {
+			t.Errorf("the hung miners have %v samples, want at least one a minute each", n)
+		}
+	})
+}
+
+func TestASilentMinerIsTriedLessOftenAndEveryAttemptIsASample(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 1, false, &device{outcome: telemetry.OutcomeRefused})
+		f.start()
+		time.Sleep(20 * time.Minute)
+		address := f.targets[0].Address
+		f.mu.Lock()
+		starts := f.starts[address]
+		f.miners[address] = healthy
+		f.mu.Unlock()
+		var gaps []time.Duration
+		for i := 1; i < len(starts); i++ {
+			gaps = append(gaps, starts[i].Sub(starts[i-1]))
+		}
+		want := []time.Duration{10, 10, 20, 40, 60, 60}
+		for i, w := range want {
+			if gaps[i] != w*time.Second {
+				t.Errorf("attempt %d came after %v, want %ds", i+2, gaps[i], w)
+			}
+		}
+		if m := slices.Max(gaps); m > time.Minute {
+			t.Errorf("up to %v passed without an attempt", m)
+		}
+		time.Sleep(5 * time.Minute)
+		if err := f.stop(); err != nil {
+			t.Fatal(err)
+		}
+		last := f.starts[address][len(f.starts[address])-2:]
+		if d := last[1].Sub(last[0]); d != 10*time.Second {
+			t.Errorf("a miner that is back is polled every %v", d)
+		}
+		if n := len(f.samples()); n != f.attempts() {
+			t.Errorf("%d samples of %d attempts", n, f.attempts())
+		}
+	})
+}
+
+func TestSilentAddressesOfARangeAreProbedSlowlyAndLeaveNoSamples(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 200, true, nil)
+		f.start()
+		time.Sleep(10 * time.Minute)
+		f.mu.Lock()
+		if n := len(f.stored); n != 0 {
+			t.Errorf("%d batches stored of addresses where nothing is", n)
+		}
+		if n := f.attempts(); n < 600 || n > 1000 {
+			t.Errorf("%d probes of 200 addresses in 10 minutes", n)
+		}
+		born := f.targets[7].Address
+		f.miners[born] = healthy
+		f.mu.Unlock()
+		time.Sleep(13 * time.Minute)
+		if got := f.poller.Status(); got.Answering != 1 || got.Scanned != 199 {
+			t.Errorf("status %+v, want 1 answering and 199 scanned", got)
+		}
+		if err := f.stop(); err != nil {
+			t.Fatal(err)
+		}
+		n, ids := len(f.samples()), map[ident.MinerID]bool{}
+		for _, o := range f.samples() {
+			ids[o.Miner] = true
+		}
+		if len(ids) != 1 || n < 6 {
+			t.Errorf("a new miner gave %d samples under %d ids", n, len(ids))
+		}
+	})
+}
+
+func TestWhatSpeaksInARangeIsAMinerEvenIfUnreadable(t *testing.T) {
+	for _, o := range []telemetry.Outcome{telemetry.OutcomeGarbage, telemetry.OutcomeAPIError, telemetry.OutcomeDenied, telemetry.OutcomeTooLarge} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFarm(t)
+			f.add("1", 1, true, &device{outcome: o})
+			f.run(30 * time.Second)
+			if s := f.samples(); len(s) == 0 || s[0].Outcome != o {
+				t.Errorf("%v left %d samples", o, len(s))
+			}
+		})
+	}
+}
+
+func TestAClockStepClosesTheBatchAndFlagsOnePollOfEachMiner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 50, false, healthy)
+		f.start()
+		time.Sleep(35 * time.Second)
+		f.mu.Lock()
+		f.skew = -time.Hour
+		f.mu.Unlock()
+		time.Sleep(30 * time.Second)
+		if err := f.stop(); err != nil {
+			t.Fatal(err)
+		}
+		flagged := map[ident.MinerID]int{}
+		for _, s := range f.stored {
+			for _, o := range s.obs {
+				if d := o.At.Sub(s.obs[0].At).Abs(); d > 2*time.Second {
+					t.Errorf("a batch spans %v: it crosses the step", d)
+				}
+				if o.Flags&telemetry.FlagClockStep != 0 {
+					flagged[o.Miner]++
+				}
+			}
+		}
+		for id, n := range flagged {
+			if n != 1 {
+				t.Errorf("%s has %d flagged polls", id, n)
+			}
+		}
+		if len(flagged) != 50 {
+			t.Errorf("%d of 50 miners have a flagged poll", len(flagged))
+		}
+	})
+}
+
+func TestIDsSurviveARestartAndAMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 2, true, nil)
+		a, b := f.targets[0].Address, f.targets[1].Address
+		f.miners[a] = &device{mac: "02:00:00:00:00:0A", outcome: telemetry.OutcomeOK}
+		f.run(30 * time.Second)
+		f.miners[b], f.miners[a] = f.miners[a], nil
+		f.run(2 * time.Minute)
+		ids, addresses := map[ident.MinerID]bool{}, map[string]bool{}
+		for _, s := range f.stored {
+			for _, o := range s.obs {
+				ids[o.Miner] = true
+			}
+			for _, i := range s.infos {
+				addresses[i.Address] = true
+			}
+		}
+		if len(ids) != 1 || !addresses[a] || !addresses[b] {
+			t.Errorf("a miner that moved over a restart has %d ids and was described at %v", len(ids), addresses)
+		}
+	})
+}
+
+func TestMinersAreDescribedAtFirstSightOnChangeAndHourly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 1, false, healthy)
+		f.start()
+		time.Sleep(90 * time.Minute)
+		f.mu.Lock()
+		f.miners[f.targets[0].Address] = &device{outcome: telemetry.OutcomeOK, mac: "02:00:00:00:00:0A"}
+		f.mu.Unlock()
+		time.Sleep(10 * time.Minute)
+		if err := f.stop(); err != nil {
+			t.Fatal(err)
+		}
+		var macs []string
+		for _, s := range f.stored {
+			for _, i := range s.infos {
+				macs = append(macs, i.MAC)
+			}
+		}
+		if want := []string{"", "", "02:00:00:00:00:0A"}; !slices.Equal(macs, want) {
+			t.Errorf("described %q, want %q", macs, want)
+		}
+	})
+}
+
+func TestAFullDiskLosesNothingThatFitsIntoMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 20, false, healthy)
+		full := errors.New("no space left on device")
+		f.disk = func() error { return full }
+		f.start()
+		time.Sleep(5 * time.Minute)
+		if st := f.poller.Status(); !errors.Is(st.StoreError, full) || st.Pending == 0 || st.Answering != 20 {
+			t.Errorf("status %+v does not tell of the full disk", st)
+		}
+		f.mu.Lock()
+		f.disk = nil
+		f.mu.Unlock()
+		time.Sleep(time.Minute)
+		if err := f.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(f.samples()); n != f.attempts() {
+			t.Errorf("%d samples stored of %d polls", n, f.attempts())
+		}
+	})
+}
+
+func TestMemoryForWhatCannotBeStoredIsBoundedAndTheOldestGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 20, false, healthy)
+		f.disk = func() error { return errors.New("no space left on device") }
+		f.config = func(c *Config) { c.MaxPending = 4096 }
+		f.start()
+		time.Sleep(10 * time.Minute)
+		if st := f.poller.Status(); st.Pending > 4096 {
+			t.Errorf("%d bytes wait, want at most 4096", st.Pending)
+		}
+		f.mu.Lock()
+		f.disk = nil
+		f.mu.Unlock()
+		time.Sleep(time.Minute)
+		if err := f.stop(); err != nil {
+			t.Fatal(err)
+		}
+		dropped := int(testutil.ToFloat64(f.poller.metrics.dropped))
+		if n := len(f.samples()); dropped == 0 || n+dropped != f.attempts() {
+			t.Errorf("%d stored and %d dropped of %d polls", n, dropped, f.attempts())
+		}
+		last := f.stored[len(f.stored)-2]
+		if age := last.at.Sub(last.obs[0].At); age > 5*time.Second {
+			t.Errorf("the newest stored batch is %v old: newer ones were dropped first", age)
+		}
+		described := 0
+		for _, s := range f.stored {
+			described += len(s.infos)
+		}
+		if described < 20 {
+			t.Errorf("%d descriptions of 20 miners: those in dropped batches were not sent again", described)
+		}
+	})
+}
+
+func TestTheEndWaitsForPollsInFlightAndStoresThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 10, false, &device{outcome: telemetry.OutcomeOK, took: 8 * time.Second})
+		f.run(12 * time.Second)
+		if n := len(f.samples()); n != f.attempts() || n == 0 {
+			t.Errorf("%d samples stored of %d polls", n, f.attempts())
+		}
+	})
+}
+
+func TestTheEndSaysWhatCouldNotBeStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 10, false, healthy)
+		f.disk = func() error { return errors.New("no space left on device") }
+		f.start()
+		time.Sleep(30 * time.Second)
+		err := f.stop()
+		if want := fmt.Sprintf("%d observations", f.attempts()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v does not say %q", err, want)
+		}
+	})
+}
+
+func TestABatchLastsAtMostItsTimeAndItsSize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 1000, false, healthy)
+		f.config = func(c *Config) { c.MaxSamples = 150 }
+		f.run(30 * time.Second)
+		for _, s := range f.stored {
+			first, last := s.obs[0].At, s.obs[0].At
+			for _, o := range s.obs {
+				if o.At.Before(first) {
+					first = o.At
+				}
+				if o.At.After(last) {
+					last = o.At
+				}
+			}
+			if len(s.obs) > 150 || last.Sub(first) > 2*time.Second {
+				t.Errorf("a batch of %d samples over %v", len(s.obs), last.Sub(first))
+			}
+		}
+	})
+}
+
+func TestEnergyIsIntegratedOnlyOverShortTimes(t *testing.T) {
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	watts := func(w float64) unit.Opt[unit.Watts] { return unit.Some(unit.Watts(w)) }
+	var e energy
+	for i, c := range []struct {
+		at    time.Duration
+		power unit.Opt[unit.Watts]
+		want  unit.Opt[int64]
+	}{
+		{0, watts(3000), unit.Some[int64](0)},
+		{10 * time.Second, watts(3000), unit.Some[int64](30_000)},
+		{20 * time.Second, watts(3100), unit.Some[int64](60_500)},
+		{30 * time.Second, unit.Opt[unit.Watts]{}, unit.Opt[int64]{}},
+		{40 * time.Second, watts(3100), unit.Some[int64](122_500)}, // bridges one missing reading
+		{61 * time.Second, watts(3100), unit.Some[int64](122_500)}, // two intervals and more: unknown, so nothing
+		{71 * time.Second, watts(0), unit.Some[int64](138_000)},
+	} {
+		obs := telemetry.Observation{Power: c.power}
+		e.add(&obs, begin.Add(c.at), 20*time.Second)
+		if obs.Energy != c.want {
+			t.Errorf("reading %d: energy %v, want %v", i, obs.Energy, c.want)
+		}
+	}
+}
