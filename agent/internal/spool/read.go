@@ -189,3 +189,9 @@ func (s *Spool) Ack(a evidence.Ack, hubKey ident.KeyID, signature []byte) error 
 	}
 	return nil
 }
+
+// KnowsHubKey reports whether acknowledgements by this hub key can count.
+func (s *Spool) KnowsHubKey(id ident.KeyID) bool { return s.cfg.HubKey(id) != nil }
+
+// Site returns the site whose batches the spool holds.
+func (s *Spool) Site() ident.SiteID { return s.cfg.Site }

@@ -1,0 +1,191 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"github.com/hashinsight/hashinsight/pkg/identity"
+)
+
+// Why a session ended, as the label of the reconnects metric.
+const (
+	reasonDial     = "dial"     // the hub was not reached
+	reasonLost     = "lost"     // the stream broke
+	reasonAuth     = "auth"     // one side's certificate does not count
+	reasonProtocol = "protocol" // the two sides do not understand or trust each other's messages
+	reasonTimeout  = "timeout"  // the hub was silent for too long
+	reasonRefused  = "refused"  // the hub refuses too many batches
+)
+
+// Error is why a session ended, in words that say what to do.
+type Error struct {
+	Reason string // one of a closed list: dial, lost, auth, protocol, timeout, refused
+	Text   string
+	Err    error // may be nil
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return "uplink: " + e.Text
+	}
+	return "uplink: " + e.Text + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+func reasonOf(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Reason
+	}
+	return reasonLost
+}
+
+// dial prepares a connection to the next address. gRPC reports failures below it as text only, so that what really
+// happened is kept in trace.
+func (u *Uplink) dial() (conn *grpc.ClientConn, address string, tr *trace, err error) {
+	address = u.cfg.Addresses[u.turn%len(u.cfg.Addresses)]
+	u.turn++
+	tr = &trace{}
+	// The name is resolved at every dial: a hub that moved is found again.
+	conn, err = grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(tracedCreds{credentials.NewTLS(u.cfg.TLS), tr}),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			c, err := u.cfg.DialContext(ctx, addr)
+			tr.note(err)
+			return c, err
+		}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: dialTimeout}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout, PermitWithoutStream: true}),
+		grpc.WithDisableServiceConfig(),
+	)
+	if err != nil {
+		return nil, address, tr, &Error{reasonDial, fmt.Sprintf("hub address %q cannot be used", address), err}
+	}
+	return conn, address, tr, nil
+}
+
+// trace keeps the first error of a connection below gRPC.
+type trace struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (t *trace) note(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+func (t *trace) first() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
+
+// tracedCreds notes why a handshake failed. In TLS 1.3 a client whose certificate is refused sees its own handshake succeed
+// and the refusal at its first read: that is noted too.
+type tracedCreds struct {
+	credentials.TransportCredentials
+	trace *trace
+}
+
+func (c tracedCreds) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := c.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	c.trace.note(err)
+	if err != nil {
+		return nil, nil, err
+	}
+	return tracedConn{conn, c.trace}, info, nil
+}
+
+func (c tracedCreds) Clone() credentials.TransportCredentials {
+	return tracedCreds{c.TransportCredentials.Clone(), c.trace}
+}
+
+type tracedConn struct {
+	net.Conn
+	trace *trace
+}
+
+func (c tracedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.trace.note(err)
+	return n, err
+}
+
+// explain turns an error of a stream into one that says what to do.
+func explain(err error, address string, tr *trace, opened bool) error {
+	var done *Error
+	if err == nil || errors.As(err, &done) {
+		return err
+	}
+	below := tr.first()
+	auth := func(format string, args ...any) error {
+		return &Error{reasonAuth, fmt.Sprintf(format, args...), err}
+	}
+	var remote *net.OpError
+	switch {
+	case errors.Is(below, identity.ErrHubWrongCA):
+		return auth("the server at %s shows a certificate of another CA than the one this site trusts: check the hub's address; "+
+			"if the hub was set up anew, register this site's request there and install the new bundle", address)
+	case errors.Is(below, identity.ErrHubExpired):
+		return auth("the certificate of the hub at %s is not valid at this time: check this machine's clock, then the hub's", address)
+	case errors.Is(below, identity.ErrHubName):
+		return auth("the server at %s is trusted by this site's CA and is not a hub: check the hub's address", address)
+	case errors.As(below, &remote) && remote.Op == "remote error":
+		return auth("the hub at %s refused this site's certificate in the handshake (%v): register this site's request at the hub again and install the new bundle",
+			address, remote.Err)
+	}
+	st, ok := status.FromError(err)
+	if !ok {
+		return &Error{reasonLost, "the stream to the hub at " + address + " broke", err}
+	}
+	if reason := refusedFor(st); reason != "" {
+		switch reason {
+		case identity.ReasonCertExpired:
+			return auth("the hub at %s says that this site's certificate has run out: compare the clocks of both machines, "+
+				"else register this site's request at the hub again and install the new bundle", address)
+		case identity.ReasonCertRevoked:
+			return auth("the hub at %s says that this site was revoked: ask the hub's operator; data is kept here meanwhile", address)
+		case identity.ReasonCertUnknown:
+			return auth("the hub at %s does not know this site's certificate: register this site's request there and install the new bundle", address)
+		}
+	}
+	switch st.Code() {
+	case codes.Unauthenticated, codes.PermissionDenied:
+		return auth("the hub at %s does not let this site in: ask the hub's operator", address)
+	case codes.Unimplemented:
+		return &Error{reasonProtocol, "the server at " + address + " has no telemetry service: check the hub's address (it is the gRPC one that is needed)", err}
+	case codes.InvalidArgument, codes.FailedPrecondition:
+		return &Error{reasonProtocol, "the hub at " + address + " refused the stream: compare the versions of agent and hub", err}
+	}
+	if !opened {
+		return &Error{reasonDial, "the hub at " + address + " cannot be reached: check address, network and firewall", err}
+	}
+	return &Error{reasonLost, "the stream to the hub at " + address + " broke", err}
+}
+
+func refusedFor(st *status.Status) string {
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == identity.ErrorDomain {
+			return info.GetReason()
+		}
+	}
+	return ""
+}

@@ -1,0 +1,193 @@
+// Package uplink sends what the spool holds to the hub over one gRPC stream and gives the hub's signed acknowledgements back
+// to the spool. The newest batches go first, the backlog in the room that is left; what was not acknowledged when a stream
+// ends is sent again on the next one. It decides neither what is stored nor what may be deleted: package spool does. The
+// agent's composition root runs one Uplink.
+package uplink
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hashinsight/hashinsight/agent/internal/spool"
+	"github.com/hashinsight/hashinsight/pkg/backoff"
+	"github.com/hashinsight/hashinsight/pkg/evidence"
+)
+
+// Config configures an uplink.
+type Config struct {
+	Spool     *spool.Spool
+	Addresses []string    // host:port of the hub's gRPC listeners, tried in turn
+	TLS       *tls.Config // see identity.Client
+	// DialContext opens the connection below TLS; nil means plain TCP.
+	DialContext  func(ctx context.Context, address string) (net.Conn, error)
+	Version      string        // of the agent, told to the hub
+	PollInterval time.Duration // how often each miner is polled, told to the hub
+	Beacon       *Beacon       // receives the hub's latest chain block; nil drops it
+
+	// What may be on its way unacknowledged, whatever the hub allows. 0 means 256 batches and 8 MiB.
+	WindowBatches int
+	WindowBytes   int
+	// AckTimeout ends a stream on which batches wait and the hub says nothing; 0 means 5 min.
+	AckTimeout time.Duration
+
+	Now        func() time.Time      // nil means time.Now
+	Log        *slog.Logger          // nil means slog.Default
+	Registerer prometheus.Registerer // nil means no metrics
+}
+
+// Limits and times that need no configuration.
+const (
+	liveDepth    = 8       // batches behind the newest that still count as live
+	groupBatches = 32      // in one message of backlog
+	groupBytes   = 1 << 20 // in one message of backlog, unless a single batch is larger
+	dialTimeout  = 20 * time.Second
+	helloTimeout = 30 * time.Second
+	pingAfter    = 15 * time.Second // without traffic; a dead peer is found pingTimeout later
+	pingTimeout  = 10 * time.Second
+	maxPause     = 10 * time.Minute // of what a hub may ask with retry_after
+	refusedMin   = 15 * time.Second // first wait after a failure that a person has to mend
+	refusedMax   = 5 * time.Minute
+)
+
+// Beacon holds the latest chain block the hub has told of. Its zero value is ready; it is safe for several goroutines.
+type Beacon struct {
+	v atomic.Pointer[evidence.Beacon]
+}
+
+// Load returns the block, the zero Beacon without any. It fits spool.Config.Beacon.
+func (b *Beacon) Load() evidence.Beacon {
+	if v := b.v.Load(); v != nil {
+		return *v
+	}
+	return evidence.Beacon{}
+}
+
+// Status describes an uplink at one moment.
+type Status struct {
+	Connected bool
+	Since     time.Time // of the present state; zero before the first attempt
+	LastAck   time.Time // zero before the first one
+	InFlight  int       // batches sent and not yet acknowledged
+	Err       error     // why the last session ended; nil while connected
+}
+
+// Uplink sends a spool's batches to the hub.
+type Uplink struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	turn    int        // index of the address to try next
+	blocked refusedSet // batches that the hub will not take; only the session's goroutines use it, under window.mu
+
+	mu     sync.Mutex
+	status Status
+}
+
+// New checks the configuration. Nothing is dialled before Run.
+func New(c Config) (*Uplink, error) {
+	switch {
+	case c.Spool == nil:
+		return nil, errors.New("uplink: Spool is missing")
+	case len(c.Addresses) == 0:
+		return nil, errors.New("uplink: no hub address")
+	case c.TLS == nil:
+		return nil, errors.New("uplink: TLS is missing")
+	}
+	if c.DialContext == nil {
+		d := &net.Dialer{}
+		c.DialContext = func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
+	}
+	if c.WindowBatches <= 0 {
+		c.WindowBatches = 256
+	}
+	if c.WindowBytes <= 0 {
+		c.WindowBytes = 8 << 20
+	}
+	if c.AckTimeout <= 0 {
+		c.AckTimeout = 5 * time.Minute
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Beacon == nil {
+		c.Beacon = &Beacon{}
+	}
+	u := &Uplink{cfg: c, log: c.Log}
+	m, err := newMetrics(u, c.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	u.metrics = m
+	return u, nil
+}
+
+// Status returns the present state.
+func (u *Uplink) Status() Status {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.status
+}
+
+func (u *Uplink) setStatus(change func(*Status)) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	change(&u.status)
+}
+
+// Run keeps a stream to the hub until ctx is done, and returns nil then.
+func (u *Uplink) Run(ctx context.Context) error {
+	lost := &backoff.Backoff{}
+	refused := &backoff.Backoff{Min: refusedMin, Max: refusedMax}
+	for {
+		worked, err := u.session(ctx)
+		if ctx.Err() != nil {
+			u.disconnected(nil)
+			return nil
+		}
+		if errors.Is(err, spool.ErrClosed) {
+			u.disconnected(err)
+			return err
+		}
+		u.disconnected(err)
+		reason := reasonOf(err)
+		u.metrics.reconnects.WithLabelValues(reason).Inc()
+		if worked {
+			lost.Reset()
+			refused.Reset()
+		}
+		wait := lost
+		if reason == reasonAuth || reason == reasonProtocol || reason == reasonRefused {
+			wait = refused // a person has to mend it: keep trying, slowly
+		}
+		d := wait.Next()
+		u.log.WarnContext(ctx, "no stream to the hub; polling and buffering go on", "reason", reason, "err", err,
+			"pending_batches", u.cfg.Spool.Stats().Pending, "retry_in", d.Round(100*time.Millisecond))
+		if backoff.Sleep(ctx, d) != nil {
+			return nil
+		}
+	}
+}
+
+func (u *Uplink) connected() {
+	u.setStatus(func(s *Status) { s.Connected, s.Since, s.Err = true, u.cfg.Now(), nil })
+}
+
+func (u *Uplink) disconnected(err error) {
+	u.setStatus(func(s *Status) {
+		if s.Connected || s.Since.IsZero() {
+			s.Since = u.cfg.Now()
+		}
+		s.Connected, s.InFlight, s.Err = false, 0, err
+	})
+}
