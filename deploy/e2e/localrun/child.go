@@ -18,8 +18,9 @@ type child struct {
 	argv    []string
 	env     []string
 	logPath string
-	started func(pid int)   // after each start
-	broken  func(err error) // once, when it ends again and again
+	started func(pid int)      // after each start
+	ended   func(at time.Time) // after each end that nobody here ordered
+	broken  func(err error)    // once, when it ends again and again
 
 	mu       sync.Mutex
 	process  *os.Process
@@ -71,6 +72,7 @@ func (c *child) loop(first chan<- error) {
 		if stopping {
 			return
 		}
+		c.ended(time.Now())
 		quick++
 		if time.Since(began) > quickDeath {
 			quick = 0

@@ -23,11 +23,11 @@ const rateTolerance = 0.01
 
 // simMiner is what the simulator says of one miner.
 type simMiner struct {
-	Address        string  `json:"address"`
-	Healthy        bool    `json:"healthy"`
-	Recorded       bool    `json:"recorded"` // served from a folder of recorded replies
-	HashrateHS     float64 `json:"hashrate_hs"`
-	HashrateWindow float64 `json:"hashrate_window_s"`
+	Address    string  `json:"address"`
+	Healthy    bool    `json:"healthy"`
+	Recorded   bool    `json:"recorded"` // served from a folder of recorded replies
+	HashrateHS float64 `json:"hashrate_hs"`
+	Window     float64 `json:"window_s"`
 }
 
 // apiMiner is what the hub says of one miner.
@@ -68,11 +68,12 @@ func (s *stack) look(ctx context.Context) (freshness, error) {
 	if err != nil {
 		return freshness{}, err
 	}
-	fleet, err := s.fleet(ctx)
+	fleet, err := s.fleet(ctx, time.Time{})
 	if err != nil {
 		return freshness{}, err
 	}
 	now := time.Now()
+	model := s.modelAt(ctx)
 	byAddress := make(map[string]apiMiner, len(miners))
 	for _, m := range miners {
 		byAddress[m.Address] = m
@@ -93,21 +94,52 @@ func (s *stack) look(ctx context.Context) (freshness, error) {
 			f.Example = fmt.Sprintf("%s is %.1f s old", want.Address, age.Seconds())
 		case got.HashrateHS == nil:
 			f.Example = fmt.Sprintf("%s has no hashrate: %s, %s", want.Address, got.State, got.Outcome)
-		case math.Abs(*got.HashrateHS-want.HashrateHS) > rateTolerance*want.HashrateHS:
-			f.Example = fmt.Sprintf("%s shows %.4g H/s, the model has %.4g", want.Address, *got.HashrateHS, want.HashrateHS)
 		default:
-			f.Fresh++
+			want, err := model(got.At, got.Address)
+			switch {
+			case err != nil:
+				return freshness{}, err
+			case math.Abs(*got.HashrateHS-want) > rateTolerance*want:
+				f.Example = fmt.Sprintf("%s shows %.5g H/s, the model had %.5g", got.Address, *got.HashrateHS, want)
+			default:
+				f.Fresh++
+			}
 		}
 	}
 	return f, nil
 }
 
-// fleet asks the simulator.
-func (s *stack) fleet(ctx context.Context) ([]simMiner, error) {
+// modelAt returns a function that asks the simulator's model for a miner's reported rate at a time, once for each second
+// that occurs.
+func (s *stack) modelAt(ctx context.Context) func(at time.Time, address string) (float64, error) {
+	rates := map[int64]map[string]float64{}
+	return func(at time.Time, address string) (float64, error) {
+		second := at.Unix()
+		if rates[second] == nil {
+			fleet, err := s.fleet(ctx, at)
+			if err != nil {
+				return 0, err
+			}
+			rates[second] = map[string]float64{}
+			for _, m := range fleet {
+				rates[second][m.Address] = m.HashrateHS
+			}
+		}
+		return rates[second][address], nil
+	}
+}
+
+// fleet asks the simulator what its model expects at a time (zero: now).
+func (s *stack) fleet(ctx context.Context, at time.Time) ([]simMiner, error) {
+	address := "http://" + s.ports.Control + "/fleet"
+	if !at.IsZero() {
+		address += fmt.Sprintf("?at=%d", at.UnixMilli())
+	}
 	var out struct {
 		Miners []simMiner `json:"miners"`
 	}
-	return out.Miners, getJSON(ctx, "http://"+s.ports.Control+"/fleet", "", &out)
+	err := getJSON(ctx, address, "", &out)
+	return out.Miners, err
 }
 
 // miners asks the hub, page by page.

@@ -129,7 +129,6 @@ func (s *stack) killAtSeededMoments(ctx context.Context, end time.Time) error {
 			return s.failed()
 		}
 		victim := []*child{s.agent, s.hub}[i%2]
-		s.kills = append(s.kills, time.Now())
 		victim.kill()
 		fmt.Fprintf(s.c.Out, "run: killed the %s with SIGKILL\n", victim.name)
 	}
@@ -163,7 +162,6 @@ func (s *stack) judge() error {
 	if f.Miners == 0 && freshErr != nil {
 		return fmt.Errorf("before the end: %w", freshErr)
 	}
-	s.stopped = time.Now()
 	if err := s.agent.stop(stopTimeout); err != nil {
 		return err
 	}

@@ -25,11 +25,10 @@ type stack struct {
 	key     string // of the owner
 
 	sim, hub, agent *child
-	kills           []time.Time
-	stopped         time.Time // when the agent was asked to stop
 
 	mu     sync.Mutex
 	pids   map[string]int
+	kills  []time.Time   // of the agent, by whomever
 	err    error         // why a program cannot be kept running
 	broken chan struct{} // closed when err is set
 }
@@ -131,6 +130,13 @@ func (s *stack) newChild(name string, env []string, argv ...string) *child {
 	return &child{
 		name: name, argv: argv, env: env, logPath: filepath.Join(s.c.RunDir, name+".log"),
 		started: func(pid int) { s.note(name, pid) },
+		ended: func(at time.Time) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if name == "agent" {
+				s.kills = append(s.kills, at)
+			}
+		},
 		broken: func(err error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -243,7 +249,7 @@ log:
 
 // agentConfig writes agent.yaml for the simulator's miners, recorded ones included.
 func (s *stack) agentConfig(ctx context.Context) (string, error) {
-	fleet, err := s.fleet(ctx)
+	fleet, err := s.fleet(ctx, time.Time{})
 	if err != nil {
 		return "", err
 	}
