@@ -105,7 +105,7 @@ func (p *poll) readAntminerRates(v cgminer.Value) {
 		return
 	}
 	var r rates
-	r.addFields(v, labels)
+	r.addFields(v, labels, p.r.id.mhs)
 	if x, ok := v.Get("rate_30m").Float(); ok {
 		r.add(unit.Hashrate(x*float64(labels)), 30*time.Minute)
 	}

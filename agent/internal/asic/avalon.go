@@ -117,7 +117,9 @@ func (a *avalon) module(text string) {
 		case "Ver":
 			version = value
 		case "DNA":
-			set(&a.r.id.info.Serial, value)
+			if a.r.id.info.Serial == "" { // of a stack, the first module's
+				set(&a.r.id.info.Serial, value)
+			}
 		case "MGHS":
 			each(value, func(b *telemetry.Board, x float64) {
 				b.Hashrate = unit.Some(unit.Hashrate(x) * unit.GigahashPerSecond)

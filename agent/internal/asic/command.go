@@ -22,12 +22,15 @@ const (
 	cmdDevs
 	cmdTemps
 	cmdFans
+	cmdPower
+	cmdConfig
 	cmdPools
 	commandCount
 )
 
 var commandNames = [commandCount]string{
-	"version", "devdetails", "get_version", "status", "summary", "stats", "estats", "edevs", "devs", "temps", "fans", "pools",
+	"version", "devdetails", "get_version", "status", "summary", "stats", "estats", "edevs", "devs", "temps", "fans",
+	"power", "config", "pools",
 }
 
 // String returns the command as it is sent.

@@ -37,8 +37,15 @@ func (id *identity) driver() driver {
 	case familyBraiins:
 		return driver{asks: setOf(cmdSummary, cmdDevs, cmdTemps, cmdFans, cmdPools), decode: decodeBraiins}
 	}
-	return driver{asks: setOf(cmdSummary, cmdStats, cmdDevs, cmdPools), decode: decodeGeneric}
+	asks := setOf(cmdSummary, cmdStats, cmdDevs, cmdPools)
+	if id.info.Firmware == luxOS {
+		asks |= cmdPower.set()
+	}
+	return driver{asks: asks, decode: decodeGeneric}
 }
+
+// luxOS is the one firmware of the generic driver that is asked more than the others.
+const luxOS = "LuxOS"
 
 // identity is what is known about a miner.
 type identity struct {
@@ -46,7 +53,8 @@ type identity struct {
 	info   telemetry.MinerInfo
 	// typeText is the "Type" that the model was last taken from.
 	typeText string
-	scale    labelScale
+	scale    labelScale // of "GHS"
+	mhs      labelScale // of "MHS"
 	// averageTotal: "Total MH" of this firmware is an average rate, no counter.
 	averageTotal bool
 }
@@ -60,7 +68,7 @@ var marks = []struct {
 }{
 	{"bosminer", familyBraiins, "", "Braiins OS"},
 	{"boser", familyBraiins, "", "Braiins OS"},
-	{"luxminer", familyGeneric, "Bitmain", "LuxOS"},
+	{"luxminer", familyGeneric, "Bitmain", luxOS},
 	{"vnish", familyGeneric, "Bitmain", "VNish"},
 	{"hiveon", familyGeneric, "Bitmain", "Hiveon"},
 	{"rwglr", familyGeneric, "Bitmain", "MSKMiner"},
@@ -97,7 +105,8 @@ func (p *poll) identify() {
 		}
 	}()
 	address := old.info.Address
-	r.id = identity{info: telemetry.MinerInfo{Address: address, Firmware: "unknown"}, scale: labelScale(unit.GigahashPerSecond)}
+	r.id = identity{info: telemetry.MinerInfo{Address: address, Firmware: "unknown"},
+		scale: labelScale(unit.GigahashPerSecond), mhs: labelScale(unit.MegahashPerSecond)}
 	r.joined, r.denied, r.boards, r.fans = joinedUntried, 0, 0, 0
 
 	reply := p.question(cmdVersion)
@@ -108,6 +117,10 @@ func (p *poll) identify() {
 	found := reply != nil && r.id.match(reply)
 	if reply != nil {
 		p.describe(reply.Part("version").Record("VERSION"))
+	}
+	if r.id.info.Firmware == luxOS {
+		p.describeConfig()
+		return
 	}
 	if found && r.id.family != familyWhatsminer && r.id.family != familyBraiins {
 		return
@@ -133,6 +146,18 @@ func (p *poll) identify() {
 			r.id.info.Maker = "Bitmain"
 		}
 	}
+}
+
+// describeConfig takes what only LuxOS tells about a machine.
+func (p *poll) describeConfig() {
+	reply := p.question(cmdConfig)
+	if reply == nil {
+		return
+	}
+	c, info := reply.Part("config").Record("CONFIG"), &p.r.id.info
+	setMAC(&info.MAC, c.Get("MACAddr").Text())
+	set(&info.Serial, c.Get("SerialNumber").Text())
+	set(&info.Hostname, c.Get("Hostname").Text())
 }
 
 // identifyAsleep recognises a Whatsminer that was asleep when it was first met: it drops everything but
@@ -177,7 +202,7 @@ func (id *identity) be(f family, maker, firmware string) {
 	if maker != "" {
 		id.info.Maker = maker
 	}
-	id.averageTotal = firmware == "LuxOS"
+	id.averageTotal = firmware == luxOS
 }
 
 // match finds the firmware named in a reply.
@@ -199,7 +224,7 @@ func (p *poll) describe(v cgminer.Value) {
 	switch id.info.Firmware {
 	case "Braiins OS":
 		set(&id.info.FirmwareVersion, first(v, "BOSminer+", "BOSminer", "BOSer"))
-	case "LuxOS":
+	case luxOS:
 		set(&id.info.FirmwareVersion, first(v, "Miner", "LUXminer"))
 	case "FluxOS":
 		set(&id.info.FirmwareVersion, v.Get("GCMiner").Text())
@@ -265,14 +290,22 @@ func (p *poll) sniff() {
 		case len(name) > 2 && name[:2] == "SM" && record.Get("chip_num").Exists():
 			id.be(familyWhatsminer, "MicroBT", "stock")
 			return
+		case record.Get("json-stats").Exists():
+			id.be(familyGeneric, "Spondoolies", "stock")
+			return
 		case strings.Contains(strings.ToLower(record.Get("Type").Text()), "antminer"):
 			id.be(familyAntminer, "Bitmain", "stock")
 			return
 		}
 	}
 	for _, c := range []command{cmdDevs, cmdEdevs} {
-		if d := p.parts[c].Record("DEVS"); d.Get("Name").Text() == "SM" {
+		switch p.parts[c].Record("DEVS").Get("Name").Text() {
+		case "SM":
 			id.be(familyWhatsminer, "MicroBT", "stock")
+			return
+		case "u6":
+			id.be(familyGeneric, "StrongU", "stock")
+			set(&id.info.Model, "STU-U6")
 			return
 		}
 	}
@@ -288,6 +321,9 @@ func (p *poll) sniff() {
 		for _, m := range marks {
 			if strings.HasPrefix(text, m.text) {
 				id.be(m.family, m.maker, m.firmware)
+				if strings.HasPrefix(text, "innominer a9") {
+					id.mhs = 1 // Equihash: its "MHS" are solutions per second
+				}
 				return
 			}
 		}

@@ -97,12 +97,12 @@ func (p *poll) run() {
 		p.identify()
 	}
 	if !p.over {
-		p.ask(r.id.driver().asks)
+		p.ask(r.asks())
 	}
 	if fresh && !p.over && r.id.family == familyGeneric {
 		// Some firmware names itself only in the replies that a poll asks for.
 		if p.sniff(); r.id.family != familyGeneric {
-			p.ask(r.id.driver().asks &^ p.answered)
+			p.ask(r.asks() &^ p.answered)
 		}
 	}
 	if more := r.id.driver().more; more != nil {
@@ -128,6 +128,19 @@ func (p *poll) run() {
 		p.obs.Repairs |= reply.Repairs()
 	}
 	p.remember()
+}
+
+// asks returns what a poll asks of this miner now.
+func (r *Reader) asks() commands {
+	asks := r.id.driver().asks
+	if r.id.family == familyWhatsminer && r.denied&cmdEdevs.set() != 0 {
+		// Older firmware knows "devs" and no "edevs"; the oldest neither, but its "stats" (67 kB) names the boards.
+		asks |= cmdDevs.set()
+		if r.denied&cmdDevs.set() != 0 {
+			asks |= cmdStats.set()
+		}
+	}
+	return asks
 }
 
 // remember keeps what the next poll needs and drops the identification when the miner restarted or no

@@ -16,7 +16,7 @@ func (p *poll) decodeSummary() cgminer.Value {
 	if s.Kind() != cgminer.Object {
 		return cgminer.Value{}
 	}
-	p.rates.addFields(s, p.r.id.scale)
+	p.rates.addFields(s, p.r.id.scale, p.r.id.mhs)
 	p.setUptime(s.Get("Elapsed"))
 	o := &p.obs
 	o.Accepted = count(s.Get("Accepted"))
@@ -45,7 +45,7 @@ func (p *poll) setUptime(v cgminer.Value) {
 // believed, the counter must agree with average rate times uptime within the given part.
 func (p *poll) hashes(s cgminer.Value, within float64) {
 	id := &p.r.id
-	if id.averageTotal || !id.scale.sha256() {
+	if id.averageTotal || !id.scale.sha256() || id.mhs != labelScale(unit.MegahashPerSecond) {
 		return
 	}
 	total, ok := s.Get("Total MH").Int()
@@ -168,7 +168,7 @@ func (p *poll) decodeDevs(c command) bool {
 			}
 		}
 		var r rates
-		r.addFields(v, p.r.id.scale)
+		r.addFields(v, p.r.id.scale, p.r.id.mhs)
 		if b.Hashrate = r.short; !b.Hashrate.Present() {
 			b.Hashrate = r.avg
 		}

@@ -92,7 +92,7 @@ func distance(d time.Duration) time.Duration { return (d - steadyWindow).Abs() }
 
 // addFields takes every field of a record whose name says rate, unit and window: "MHS 5s", "GHS 30m",
 // "MHS av". Fields that are blank or nan are not there.
-func (r *rates) addFields(record cgminer.Value, ghs labelScale) {
+func (r *rates) addFields(record cgminer.Value, ghs, mhs labelScale) {
 	for f := range record.All() {
 		key := f.Key()
 		if len(key) < 6 || key[1:4] != "HS " {
@@ -103,7 +103,7 @@ func (r *rates) addFields(record cgminer.Value, ghs labelScale) {
 		case 'K':
 			scale = 1e3
 		case 'M':
-			scale = 1e6
+			scale = float64(mhs)
 		case 'G':
 			scale = float64(ghs)
 		case 'T':

@@ -9,12 +9,12 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/unit"
 )
 
-// askWhatsminer asks what the common request did not bring. A miner that was put to sleep drops everything
-// but "status"; older firmware knows "devs" and no "edevs", the oldest neither, but has "stats".
+// askWhatsminer asks what the common request did not bring: boards by the older commands, and, of a miner
+// that does not hash, "status": one that was put to sleep drops everything else.
 func askWhatsminer(p *poll) {
-	if !p.has(cmdEdevs) && p.has(cmdSummary) {
-		if p.ask(cmdDevs.set()); !p.has(cmdDevs) {
-			p.ask(cmdStats.set())
+	for range 2 {
+		if p.has(cmdSummary) {
+			p.ask(p.r.asks() &^ p.answered)
 		}
 	}
 	if rate, ok := p.parts[cmdSummary].Record("SUMMARY").Get("MHS 5s").Float(); ok && rate > 0 {
