@@ -1,0 +1,276 @@
+// Package keys makes and keeps a site's identity: a TLS key (P-256) and an evidence key (Ed25519), made here once and never
+// sent anywhere, and the bundle with which the hub answered the site's request. The forms of request and bundle are package
+// identity's. The commands `keys init` and `keys install` write, `run` reads.
+package keys
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/identity"
+)
+
+// Files of an identity directory.
+const (
+	tlsKeyFile      = "tls.key"      // PKCS #8, PEM, 0600
+	evidenceKeyFile = "evidence.key" // PKCS #8, PEM, 0600
+	bundleFile      = "bundle.json"  // no secret in it
+	pemPrivate      = "PRIVATE KEY"
+)
+
+// ErrNotInstalled means that the hub's answer has not been installed yet.
+var ErrNotInstalled = errors.New("this site has no certificate yet")
+
+// Init makes the keys that are missing in dir, which is made too, and returns the request for the hub. Keys that exist are
+// kept, so it may be run again.
+func Init(dir string) (request []byte, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("identity directory: %w", err)
+	}
+	tlsKey, err := loadOrMake(filepath.Join(dir, tlsKeyFile), func() (crypto.Signer, error) {
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	})
+	if err != nil {
+		return nil, err
+	}
+	evidence, err := loadOrMake(filepath.Join(dir, evidenceKeyFile), func() (crypto.Signer, error) {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	key, ok := evidence.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s is not an Ed25519 key: move it away, keys init makes a new one", filepath.Join(dir, evidenceKeyFile))
+	}
+	return identity.NewRequest(tlsKey, key)
+}
+
+// Install checks the hub's answer against this site's keys and the time now, and stores it.
+func Install(dir string, bundle []byte, now time.Time) (identity.Bundle, error) {
+	b, err := identity.ParseBundle(bundle)
+	if err != nil {
+		return b, err
+	}
+	tlsKey, err := readKey(filepath.Join(dir, tlsKeyFile))
+	if err != nil {
+		return b, notInitialised(dir, err)
+	}
+	if err := check(b, tlsKey, now); err != nil {
+		return b, err
+	}
+	if old, err := readBundle(dir); err == nil && old.Site != b.Site {
+		return b, fmt.Errorf("%s belongs to site %s, the bundle is for site %s: an agent serves one site, use another --dir", dir, old.Site, b.Site)
+	}
+	if err := writeFile(filepath.Join(dir, bundleFile), bundle, 0o644); err != nil {
+		return b, fmt.Errorf("store the bundle: %w", err)
+	}
+	return b, nil
+}
+
+// check finds out whether a bundle was made for the holder of this key and is good now.
+func check(b identity.Bundle, tlsKey crypto.Signer, now time.Time) error {
+	leaf := b.Certificate[0]
+	if pub, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(tlsKey.Public()) {
+		return errors.New("the certificate in the bundle is not for this site's key: register the request that keys init wrote here, and install the answer to that")
+	}
+	site, err := identity.SiteOf(leaf)
+	if err != nil {
+		return fmt.Errorf("bundle: %w", err)
+	}
+	if site != b.Site {
+		return fmt.Errorf("bundle: the certificate names site %s, the bundle site %s", site, b.Site)
+	}
+	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+		return fmt.Errorf("the certificate is valid from %s to %s and it is %s here: check this computer's clock, or register again",
+			leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	opts := x509.VerifyOptions{
+		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	for _, c := range b.CA {
+		opts.Roots.AddCert(c)
+	}
+	for _, c := range b.Certificate[1:] {
+		opts.Intermediates.AddCert(c)
+	}
+	if _, err := leaf.Verify(opts); err != nil {
+		return fmt.Errorf("the certificate in the bundle is not signed by the CA in it: %w", err)
+	}
+	return nil
+}
+
+// Identity is what an agent runs with.
+type Identity struct {
+	Site     ident.SiteID
+	SiteName string
+	Hub      string // host:port of the hub's listener for agents
+	Evidence ed25519.PrivateKey
+
+	dir    string
+	tlsKey crypto.Signer
+	bundle identity.Bundle
+}
+
+// Load reads an identity. The certificate may have run out: data is gathered all the same, and the link says so.
+func Load(dir string) (*Identity, error) {
+	tlsKey, err := readKey(filepath.Join(dir, tlsKeyFile))
+	if err != nil {
+		return nil, notInitialised(dir, err)
+	}
+	signer, err := readKey(filepath.Join(dir, evidenceKeyFile))
+	if err != nil {
+		return nil, notInitialised(dir, err)
+	}
+	evidence, ok := signer.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s is not an Ed25519 key", filepath.Join(dir, evidenceKeyFile))
+	}
+	b, err := readBundle(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: have the request from 'keys init' registered at the hub ('hashinsight-hub site register') and run 'hashinsight-agent keys install --dir %s --bundle FILE'", ErrNotInstalled, dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Identity{Site: b.Site, SiteName: b.SiteName, Hub: b.HubAddress, Evidence: evidence, dir: dir, tlsKey: tlsKey, bundle: b}, nil
+}
+
+// latest reads the bundle again, so that one installed while the agent runs counts at the next connection. When that fails,
+// or is another site's, the one read at the start goes on.
+func (i *Identity) latest() identity.Bundle {
+	if b, err := readBundle(i.dir); err == nil && b.Site == i.Site {
+		return b
+	}
+	return i.bundle
+}
+
+// TLS returns the settings of the connection to the hub.
+func (i *Identity) TLS(now func() time.Time) *tls.Config {
+	return identity.Client{
+		Certificate: func() (*tls.Certificate, error) {
+			c := &tls.Certificate{PrivateKey: i.tlsKey}
+			for _, x := range i.latest().Certificate {
+				c.Certificate = append(c.Certificate, x.Raw)
+			}
+			return c, nil
+		},
+		CA:  func() []*x509.Certificate { return i.latest().CA },
+		Now: now,
+	}.TLS()
+}
+
+// HubKey returns the hub's evidence key with this id, or nil.
+func (i *Identity) HubKey(id ident.KeyID) ed25519.PublicKey {
+	for _, k := range i.latest().HubEvidence {
+		if ident.KeyIDOf(k) == id {
+			return k
+		}
+	}
+	return nil
+}
+
+func notInitialised(dir string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: no keys in %s: run 'hashinsight-agent keys init --dir %s'", ErrNotInstalled, dir, dir)
+	}
+	return err
+}
+
+func readBundle(dir string) (identity.Bundle, error) {
+	b, err := os.ReadFile(filepath.Join(dir, bundleFile))
+	if err != nil {
+		return identity.Bundle{}, fmt.Errorf("site bundle: %w", err)
+	}
+	return identity.ParseBundle(b)
+}
+
+func loadOrMake(path string, fresh func() (crypto.Signer, error)) (crypto.Signer, error) {
+	key, err := readKey(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	if key, err = fresh(); err != nil {
+		return nil, fmt.Errorf("make %s: %w", filepath.Base(path), err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("make %s: %w", filepath.Base(path), err)
+	}
+	if err := writeFile(path, pem.EncodeToMemory(&pem.Block{Type: pemPrivate, Bytes: der}), 0o600); err != nil {
+		return nil, fmt.Errorf("make %s: %w", filepath.Base(path), err)
+	}
+	return key, nil
+}
+
+func readKey(path string) (crypto.Signer, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("site key: %w", err)
+	}
+	if runtime.GOOS != "windows" && fi.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("site key %s can be read by others (mode %04o): chmod 600 it, and make a new site if somebody may have copied it", path, fi.Mode().Perm())
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("site key: %w", err)
+	}
+	block, _ := pem.Decode(b)
+	if block == nil || block.Type != pemPrivate {
+		return nil, fmt.Errorf("site key %s is not PEM %q: restore it from a backup", path, pemPrivate)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("site key %s: %w", path, err)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("site key %s cannot sign", path)
+	}
+	return signer, nil
+}
+
+// writeFile puts a whole file in place, durably, or nothing.
+func writeFile(path string, b []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp") // 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil && runtime.GOOS != "windows" {
+		err = f.Chmod(mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	if runtime.GOOS == "windows" { // its directories cannot be flushed and need not be
+		return nil
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
