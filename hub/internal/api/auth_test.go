@@ -1,0 +1,227 @@
+package api
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"github.com/hashinsight/hashinsight/hub/internal/access"
+)
+
+// Every operation says who may call it, and nobody else can.
+func TestEveryRouteKeepsItsPermission(t *testing.T) {
+	w := newWorld(t)
+	miner := w.miners(1)[0]
+	var open []string
+	for path, item := range w.server.api.OpenAPI().Paths {
+		for method, op := range map[string]*huma.Operation{"GET": item.Get, "POST": item.Post, "PUT": item.Put, "PATCH": item.Patch, "DELETE": item.Delete} {
+			if op == nil {
+				continue
+			}
+			name := method + " " + path
+			who, _ := op.Extensions[permissionExtension].(string)
+			if who == string(anyone) {
+				open = append(open, name)
+				continue
+			}
+			id := miner.String()
+			if strings.Contains(path, "/sites/") {
+				id = w.site.String()
+			}
+			target := strings.ReplaceAll(path, "{id}", id)
+			t.Run(name, func(t *testing.T) {
+				res, body := w.request(method, target, "")
+				wantProblem(t, res, body, http.StatusUnauthorized, "AUTH_001")
+				if res.Header.Get("WWW-Authenticate") == "" {
+					t.Error("no WWW-Authenticate")
+				}
+				res, body = w.request(method, target, "", "Authorization", "Bearer hsi_dev_key_"+strings.Repeat("x", 43))
+				wantProblem(t, res, body, http.StatusUnauthorized, "AUTH_001")
+				if who == string(signedIn) {
+					return
+				}
+				if !slices.Contains(access.Permissions(), access.Permission(who)) {
+					t.Fatalf("%q is no permission", who)
+				}
+				var others []string
+				for _, p := range access.Permissions() {
+					if string(p) != who {
+						others = append(others, string(p))
+					}
+				}
+				res, body = w.request(method, target, "", "Authorization", "Bearer "+w.key(others...))
+				wantProblem(t, res, body, http.StatusForbidden, "AUTH_002")
+				if path == eventsPath {
+					return // it does not end by itself; its own test shows that it begins
+				}
+				res, body = w.request(method, target, "", "Authorization", "Bearer "+w.key(who))
+				if res.StatusCode != http.StatusOK {
+					t.Errorf("with the permission: %d %s", res.StatusCode, body)
+				}
+				w.clock.advance(time.Minute) // the wrong keys shown here must not add up to a throttled address
+			})
+		}
+	}
+	slices.Sort(open)
+	if want := []string{"GET /health", "GET /health/detailed", "POST /api/session"}; !slices.Equal(open, want) {
+		t.Errorf("open to anyone: %v, want %v", open, want)
+	}
+}
+
+func (w *world) signIn(key string, headers ...string) (*http.Cookie, *http.Response, []byte) {
+	w.t.Helper()
+	res, body := w.request("POST", "/api/session", `{"key":"`+key+`"}`, append([]string{"Content-Type", "application/json"}, headers...)...)
+	for _, c := range res.Cookies() {
+		if c.Name == sessionCookie {
+			return c, res, body
+		}
+	}
+	return nil, res, body
+}
+
+func TestSessionCookie(t *testing.T) {
+	w := newWorld(t)
+	c, res, body := w.signIn(w.owner)
+	if c == nil || res.StatusCode != http.StatusNoContent {
+		t.Fatalf("sign-in: %d %s", res.StatusCode, body)
+	}
+	if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" || c.Secure || c.MaxAge != int(access.SessionLifetime/time.Second) || c.Domain != "" {
+		t.Errorf("cookie over plain HTTP: %s", res.Header.Get("Set-Cookie"))
+	}
+	if c, res, _ := w.signIn(w.owner, "X-Forwarded-Proto", "https"); c == nil || !c.Secure {
+		t.Errorf("cookie behind a trusted proxy with TLS: %s", res.Header.Get("Set-Cookie"))
+	}
+	cookie := c.Name + "=" + c.Value
+
+	res, body = w.request("GET", "/api/session", "", "Cookie", cookie)
+	info := want[SessionInfo](t, res, body)
+	if info.Name != "owner" || len(info.Permissions) != len(access.Permissions()) || info.ExpiresAt == nil {
+		t.Errorf("session: %s", body)
+	}
+	if res.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("Cache-Control %q", res.Header.Get("Cache-Control"))
+	}
+	res, body = w.request("GET", "/api/sites", "", "Cookie", cookie)
+	want[SiteList](t, res, body)
+
+	// A cookie that was changed in one place is none.
+	bad := []byte(cookie)
+	bad[len(bad)-3] ^= 1
+	res, body = w.request("GET", "/api/sites", "", "Cookie", string(bad))
+	wantProblem(t, res, body, http.StatusUnauthorized, "AUTH_003")
+
+	res, _ = w.request("DELETE", "/api/session", "", "Cookie", cookie)
+	if res.StatusCode != http.StatusNoContent || len(res.Cookies()) != 1 || res.Cookies()[0].MaxAge >= 0 {
+		t.Errorf("sign-out: %d %v", res.StatusCode, res.Header)
+	}
+	res, body = w.request("GET", "/api/sites", "", "Cookie", cookie)
+	wantProblem(t, res, body, http.StatusUnauthorized, "AUTH_003")
+}
+
+func TestSessionEndsWithTimeAndWithItsKey(t *testing.T) {
+	w := newWorld(t)
+	c, _, _ := w.signIn(w.owner)
+	late, _, _ := w.signIn(w.owner)
+	res, body := w.request("GET", "/api/sites", "", "Cookie", c.Name+"="+c.Value)
+	want[SiteList](t, res, body)
+	if _, err := access.Bootstrap(t.Context(), access.BootstrapConfig{Pool: w.pool, Env: "dev", Now: w.clock.now}); err == nil {
+		t.Fatal("a second owner key was made without asking to replace the first")
+	}
+	next, err := access.Bootstrap(t.Context(), access.BootstrapConfig{Pool: w.pool, Env: "dev", Now: w.clock.now, Replace: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.clock.advance(access.CacheFor)
+	for _, cookie := range []*http.Cookie{c, late} {
+		res, body = w.request("GET", "/api/sites", "", "Cookie", cookie.Name+"="+cookie.Value)
+		wantProblem(t, res, body, http.StatusUnauthorized, "AUTH_003")
+	}
+	res, body = w.get("/api/sites")
+	wantProblem(t, res, body, http.StatusUnauthorized, "AUTH_001")
+
+	c, _, _ = w.signIn(next)
+	w.clock.advance(access.SessionLifetime)
+	res, body = w.request("GET", "/api/sites", "", "Cookie", c.Name+"="+c.Value)
+	wantProblem(t, res, body, http.StatusUnauthorized, "AUTH_003")
+}
+
+func TestAnotherOriginCannotUseTheCookie(t *testing.T) {
+	w := newWorld(t)
+	c, _, _ := w.signIn(w.owner)
+	cookie := c.Name + "=" + c.Value
+	for _, headers := range [][]string{
+		{"Sec-Fetch-Site", "cross-site"},
+		{"Sec-Fetch-Site", "same-site"},
+		{"Origin", "https://evil.example"},
+	} {
+		res, body := w.request("DELETE", "/api/session", "", append(headers, "Cookie", cookie)...)
+		wantProblem(t, res, body, http.StatusForbidden, "AUTH_002")
+		_, res, body = w.signIn(w.owner, headers...)
+		wantProblem(t, res, body, http.StatusForbidden, "AUTH_002")
+	}
+	res, _ := w.request("DELETE", "/api/session", "", "Cookie", cookie, "Sec-Fetch-Site", "same-origin", "Origin", w.url)
+	if res.StatusCode != http.StatusNoContent {
+		t.Errorf("own page: %d", res.StatusCode)
+	}
+}
+
+func TestWrongKeysAreThrottledByRealAddress(t *testing.T) {
+	w := newWorld(t)
+	res, body := w.get("/api/session") // the right key is known before the noise begins
+	want[SessionInfo](t, res, body)
+	from := func(addr string) (*http.Response, []byte) {
+		_, res, body := w.signIn("hsi_dev_key_"+strings.Repeat("w", 43), "X-Forwarded-For", addr)
+		return res, body
+	}
+	for range 10 {
+		res, body := from("203.0.113.7")
+		wantProblem(t, res, body, http.StatusUnauthorized, "AUTH_001")
+	}
+	res, body = from("203.0.113.7")
+	wantProblem(t, res, body, http.StatusTooManyRequests, "API_001")
+	if res.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	res, body = from("203.0.113.8")
+	wantProblem(t, res, body, http.StatusUnauthorized, "AUTH_001")
+	// Who shares the address and has a key that works goes on working.
+	w.clock.advance(access.CacheFor)
+	res, body = w.request("GET", "/api/sites", "", "Authorization", "Bearer "+w.owner, "X-Forwarded-For", "203.0.113.7")
+	want[SiteList](t, res, body)
+	w.clock.advance(10 * time.Second)
+	res, body = from("203.0.113.7")
+	wantProblem(t, res, body, http.StatusUnauthorized, "AUTH_001")
+}
+
+func TestUseOfAKeyIsNotedAndNoSecretIsLogged(t *testing.T) {
+	w := newWorld(t)
+	c, _, _ := w.signIn(w.owner)
+	w.request("GET", "/api/sites?unknown=1", "", "Cookie", c.Name+"="+c.Value)
+	w.request("POST", "/api/session", `{"key":`+w.owner+`}`, "Content-Type", "application/json")
+	res, body := w.request("GET", "/api/session", "", "Authorization", "Bearer "+w.owner, "X-Forwarded-For", "203.0.113.9")
+	info := want[SessionInfo](t, res, body)
+	if err := w.stop(); err != nil {
+		t.Fatal(err)
+	}
+	log := w.log.String()
+	for _, secret := range []string{w.owner, w.owner[len(w.owner)-20:], c.Value} {
+		if strings.Contains(log, secret) {
+			t.Errorf("the log holds a secret:\n%s", log)
+		}
+	}
+	for _, part := range []string{`"route":"/api/session"`, `"key_id":"` + info.KeyID, `"address":"203.0.113.9"`, `"method":"POST"`, `"status":204`, `"request_id":`, `"duration_ms":`, `"bytes":`} {
+		if !strings.Contains(log, part) {
+			t.Errorf("the access records lack %s:\n%s", part, log)
+		}
+	}
+	var used bool
+	err := w.pool.QueryRow(t.Context(), `SELECT last_used_at = $2 AND last_used_address = '127.0.0.1' FROM api_key WHERE id = $1`, uuid.MustParse(info.KeyID), w.clock.now()).Scan(&used)
+	if err != nil || !used {
+		t.Errorf("last use: %v %v", used, err)
+	}
+}
