@@ -44,7 +44,9 @@ type EmbeddedConfig struct {
 	Command bool
 	// Throwaway trades all safety for speed: no fsync. For tests.
 	Throwaway bool
-	Log       *slog.Logger
+	// Search lists patterns of directories with the server's programs; nil means where Debian and Fedora put them, and PATH.
+	Search []string
+	Log    *slog.Logger
 }
 
 // Embedded is a PostgreSQL server that this process started, or found running under another process of the same hub.
@@ -140,7 +142,7 @@ func startEmbedded(ctx context.Context, c EmbeddedConfig) (_ *Embedded, err erro
 	}()
 
 	data := filepath.Join(c.Dir, "data")
-	bin, err := chooseServer(ctx, data)
+	bin, err := chooseServer(ctx, c.Search, data)
 	if err != nil {
 		return nil, err
 	}
