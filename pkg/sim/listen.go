@@ -101,6 +101,11 @@ func (f *Fleet) DialContext(ctx context.Context, network, addr string) (net.Conn
 	if err != nil {
 		return fail(fmt.Errorf("%w: %w", err, syscall.EHOSTUNREACH))
 	}
+	select {
+	case <-f.up:
+	case <-ctx.Done():
+		return fail(ctx.Err())
+	}
 	if m.effectAt(f.now()).down {
 		return fail(syscall.ECONNREFUSED)
 	}

@@ -44,7 +44,7 @@ type Config struct {
 }
 
 // Fleet is a set of miners. Make it with New, optionally open sockets with Listen, then Run it; DialContext reaches its
-// miners in memory meanwhile.
+// miners in memory, and waits until the fleet runs.
 type Fleet struct {
 	conf     Config
 	now      func() time.Time
@@ -59,8 +59,9 @@ type Fleet struct {
 	served   atomic.Uint64 // connections
 
 	mu      sync.Mutex
-	running bool
+	began   bool          // Run was called
 	tcp     bool          // Listen was called
+	up      chan struct{} // closed when Run serves
 	stopped chan struct{} // closed when Run ends
 	work    sync.WaitGroup
 }
@@ -137,7 +138,7 @@ func New(c Config) (*Fleet, error) {
 		return nil, err
 	}
 	f := &Fleet{
-		conf: c, now: c.Now, log: c.Log, byAddr: make(map[string]*miner), stopped: make(chan struct{}),
+		conf: c, now: c.Now, log: c.Log, byAddr: make(map[string]*miner), up: make(chan struct{}), stopped: make(chan struct{}),
 		started: c.Now().UTC().Round(0), answers: newJournal(c),
 	}
 	f.buffers.New = func() any { b := make([]byte, 0, 16<<10); return &b }
@@ -392,16 +393,17 @@ func (f *Fleet) Expected(addr string, at time.Time) (e Expectation, ok bool) {
 // returns nil unless that failed. It may run once.
 func (f *Fleet) Run(ctx context.Context) error {
 	f.mu.Lock()
-	if f.running {
-		f.mu.Unlock()
+	again := f.began
+	f.began = true
+	f.mu.Unlock()
+	if again {
 		return errors.New("the fleet runs or ran already; make another one with New")
 	}
-	f.running = true
-	f.mu.Unlock()
 	if err := f.prepare(); err != nil {
 		f.closeAll()
 		return err
 	}
+	close(f.up)
 	for _, m := range f.miners {
 		if f.tcp {
 			f.spawn(func() { f.listenLoop(ctx, m) })
@@ -449,7 +451,7 @@ func (f *Fleet) keep(ctx context.Context) error {
 		if err := f.answers.flush(); err != nil {
 			return err
 		}
-		if ticks++; f.state != nil && (f.state.dirty.Swap(false) || ticks%100 == 0) {
+		if ticks++; f.state != nil && (f.state.dirty.Swap(false) || ticks%600 == 0) {
 			if err := f.state.save(f, false); err != nil {
 				return err
 			}
@@ -461,7 +463,7 @@ func (f *Fleet) keep(ctx context.Context) error {
 func (f *Fleet) spawn(fn func()) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.running || f.halted() {
+	if f.halted() {
 		return false
 	}
 	f.work.Go(fn)
