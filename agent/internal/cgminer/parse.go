@@ -125,6 +125,9 @@ func (d *Doc) value(src []byte, i, depth int) int {
 	case c >= '0' && c <= '9', c == '-':
 		end := number(src, i)
 		if end < 0 {
+			if len(bytes.Trim(src[i:], "0123456789+-.eE")) == 0 {
+				return d.cutOff(i)
+			}
 			return d.word(src, i)
 		}
 		d.push(Number, i, end-i)
