@@ -33,11 +33,8 @@ func takeLock(dir string, now time.Time) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("spool lock %s: %w", path, err), f.Close())
 	}
 	if !ok {
-		holder := make([]byte, 256)
-		n, _ := f.ReadAt(holder, 0)
 		_ = f.Close()
-		return nil, fmt.Errorf("%w: %s is held by %s: stop that agent, or give this one a directory of its own",
-			ErrInUse, dir, strings.TrimSpace(string(holder[:n])))
+		return nil, fmt.Errorf("%w: %s is held by %s: stop that agent, or give this one a directory of its own", ErrInUse, dir, holder(dir))
 	}
 	text := fmt.Sprintf("process %d (%s) since %s\n", os.Getpid(), filepath.Base(os.Args[0]), now.UTC().Format(time.RFC3339))
 	err = f.Truncate(0)
@@ -49,6 +46,21 @@ func takeLock(dir string, now time.Time) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("spool lock %s: %w", path, err), f.Close())
 	}
 	return f, nil
+}
+
+// holder returns the text that the owner of a directory left in its lock.
+func holder(dir string) string {
+	f, err := os.Open(filepath.Join(dir, lockName))
+	if err != nil {
+		return "an unknown process"
+	}
+	defer f.Close()
+	text := make([]byte, 256)
+	n, _ := f.ReadAt(text, 0)
+	if n == 0 {
+		return "an unknown process"
+	}
+	return strings.TrimSpace(string(text[:n]))
 }
 
 // meta is spool.json.
