@@ -2,11 +2,13 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -43,7 +45,7 @@ ON CONFLICT (site_id) DO UPDATE SET stream_id = excluded.stream_id, connected = 
 WHERE a.spool_id = excluded.spool_id OR NOT a.connected OR a.lease_until <= $7`
 
 // OpenStream makes st the site's one stream. An older stream of the same spool is replaced: its next renewal fails. While a stream of
-// another spool holds the lease it returns ErrCloned.
+// another spool holds the lease it returns ErrCloned; of a site that is not registered, ErrNotFound.
 func (s *Store) OpenStream(ctx context.Context, st Stream) error {
 	now := s.now()
 	var notAfter *time.Time
@@ -52,6 +54,9 @@ func (s *Store) OpenStream(ctx context.Context, st Stream) error {
 	}
 	tag, err := s.pool.Exec(ctx, qOpenStream, uuidOf(st.Site), uuidOf(st.ID), now.Add(Lease), uuidOf(st.Spool), st.Version, st.Remote, now,
 		st.Skew.Milliseconds(), max(1, int32(min(st.PollInterval, 24*time.Hour)/time.Millisecond)), clampInt64(st.OldestPending), clampInt64(st.Newest), notAfter) //nolint:gosec // at most a day of ms
+	if pe := (*pgconn.PgError)(nil); errors.As(err, &pe) && pe.Code == foreignKeyViolation {
+		return fmt.Errorf("site %s is not registered: %w", st.Site, ErrNotFound)
+	}
 	if err != nil {
 		return fmt.Errorf("recording the agent of site %s: %w", st.Site, err)
 	}
@@ -60,6 +65,8 @@ func (s *Store) OpenStream(ctx context.Context, st Stream) error {
 	}
 	return nil
 }
+
+const foreignKeyViolation = "23503" // SQLSTATE
 
 // StreamKey names a stream that is to be renewed.
 type StreamKey struct {

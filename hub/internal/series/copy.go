@@ -120,8 +120,13 @@ func (r *CopyReader) Read(p []byte) (int, error) {
 		b := r.fill(p[:0:len(p)])
 		return len(b), nil
 	}
-	r.buf = r.fill(append(r.buf[:0], make([]byte, 0, 8*maxRow)...))
-	r.left = r.buf
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if r.buf == nil {
+		r.buf = make([]byte, 0, 8*maxRow)
+	}
+	r.left = r.fill(r.buf)
 	return r.Read(p)
 }
 

@@ -96,7 +96,7 @@ func (s *Store) ensure(ctx context.Context, tx pgx.Tx, days []int64) error {
 		}
 		name, from, to := partitionName(d), time.Unix(d*86400, 0).UTC(), time.Unix((d+1)*86400, 0).UTC()
 		for _, sql := range []string{
-			"CREATE TABLE " + name + " (LIKE telemetry_hot)",
+			"CREATE TABLE " + name + " (LIKE telemetry_hot INCLUDING DEFAULTS INCLUDING CONSTRAINTS)",
 			"ALTER TABLE telemetry_hot ATTACH PARTITION " + name +
 				" FOR VALUES FROM ('" + from.Format(time.RFC3339) + "') TO ('" + to.Format(time.RFC3339) + "')",
 		} {

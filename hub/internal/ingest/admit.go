@@ -1,0 +1,129 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/hashinsight/hashinsight/pkg/evidence"
+	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/wire"
+	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
+)
+
+// item is an authentic batch on its way to the database.
+type item struct {
+	header    evidence.Header
+	hash      evidence.Hash
+	raw       []byte // header, signature and payload as they came
+	signature []byte
+	payload   []byte
+	samples   *wire.Samples // of kind samples
+	gap       *evidence.Gap // of kind gap
+	poison    string        // why the payload cannot be used; it is then kept in quarantine
+	answer    func(answer)  // called once; does not block
+}
+
+func (i *item) key() batchKey { return batchKey{i.header.Site, i.header.Spool, i.header.Seq} }
+
+// rows is the size of an item in a transaction.
+func (i *item) rows() int {
+	if i.samples == nil {
+		return 1
+	}
+	return i.samples.Len()
+}
+
+// batchKey names a batch.
+type batchKey struct {
+	site  ident.SiteID
+	spool ident.SpoolID
+	seq   uint64
+}
+
+// errNotAuthentic means that a batch is not what its site signed: it is refused and not kept.
+type errNotAuthentic struct{ error }
+
+// admit authenticates a batch and unpacks it. It returns errNotAuthentic, or another error when the database did not answer. A
+// batch that is authentic but whose payload cannot be used is returned as poison.
+func (s *Server) admit(ctx context.Context, site ident.SiteID, spool ident.SpoolID, b *telemetryv1.Batch) (*item, error) {
+	h, err := evidence.ParseHeader(b.GetHeader())
+	if err != nil {
+		return nil, errNotAuthentic{err}
+	}
+	switch {
+	case h.Site != site:
+		return nil, errNotAuthentic{fmt.Errorf("the batch is of site %s, the certificate of site %s", h.Site, site)}
+	case h.Spool != spool:
+		return nil, errNotAuthentic{fmt.Errorf("the batch is of spool %s, the stream of spool %s", h.Spool, spool)}
+	case h.Seq > math.MaxInt64:
+		return nil, errNotAuthentic{fmt.Errorf("sequence number %d is beyond what can be stored", h.Seq)}
+	case len(b.GetPayload()) > wire.MaxPayload:
+		return nil, errNotAuthentic{fmt.Errorf("payload of %d bytes, at most %d are accepted", len(b.GetPayload()), wire.MaxPayload)}
+	}
+	public, err := s.keys.public(ctx, site, h.Key)
+	if errors.Is(err, errNoKey) {
+		return nil, errNotAuthentic{err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := evidence.VerifyHeader(public, b.GetHeader(), b.GetSignature()); err != nil {
+		return nil, errNotAuthentic{fmt.Errorf("batch %d: %w with key %s", h.Seq, err, h.Key)}
+	}
+	if err := h.CheckPayload(b.GetPayload()); err != nil {
+		return nil, errNotAuthentic{err}
+	}
+	i := &item{header: h, hash: h.Hash(), raw: b.GetHeader(), signature: b.GetSignature(), payload: b.GetPayload()}
+	if i.payload == nil {
+		i.payload = []byte{} // empty is not absent
+	}
+	if err := s.unpack(ctx, i); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		i.samples, i.gap, i.poison = nil, nil, err.Error()
+	}
+	return i, nil
+}
+
+// unpack reads the payload as far as this hub knows its kind; hours and keys are kept as evidence only. An error is the reason for quarantine.
+func (s *Server) unpack(ctx context.Context, i *item) error {
+	h := &i.header
+	if h.Schema != evidence.Schema {
+		return fmt.Errorf("payload schema %d is newer than this hub, which knows %d: upgrade the hub", h.Schema, evidence.Schema)
+	}
+	switch h.Kind {
+	case evidence.KindSamples:
+		if h.Codec != evidence.CodecZstd {
+			return fmt.Errorf("samples with codec %d, want %d", h.Codec, evidence.CodecZstd)
+		}
+		var d *wire.Decoder
+		select {
+		case d = <-s.decoders:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		samples, err := d.Samples(i.payload)
+		s.decoders <- d
+		if err != nil {
+			return err
+		}
+		if want := (wire.Meta{Miners: h.Miners, Samples: h.Samples, FirstMS: h.FirstMS, LastMS: h.LastMS}); samples.Meta != want {
+			return fmt.Errorf("the payload holds %+v, its header says %+v", samples.Meta, want)
+		}
+		i.samples = samples
+	case evidence.KindGap:
+		gap, err := evidence.ParseGap(i.payload)
+		if err != nil {
+			return err
+		}
+		if gap.LastSeq > math.MaxInt64 || gap.Spool == h.Spool && gap.LastSeq >= h.Seq {
+			return fmt.Errorf("gap record %d names batches %d to %d, which are not before it", h.Seq, gap.FirstSeq, gap.LastSeq)
+		}
+		i.gap = &gap
+	case evidence.KindHour, evidence.KindKey:
+	}
+	return nil
+}

@@ -1,0 +1,226 @@
+// Package ingest takes signed batches from agents and makes them durable exactly once: it authenticates a stream by its client certificate
+// and each batch by its signature, checks the chain, writes batches of many agents together with their samples in one transaction, and
+// acknowledges with the hub's signature after the commit, never before. It owns the ledger (batch, batch_total, batch_fork, batch_gap,
+// dead_letter); samples go through package series and latest polls through package fleet. hubd runs it.
+package ingest
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/hashinsight/hashinsight/hub/internal/fleet"
+	"github.com/hashinsight/hashinsight/hub/internal/series"
+	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/wire"
+	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
+)
+
+// Config describes a Server. Pool, Fleet, Latest, Series, Key and TLS are required.
+type Config struct {
+	Pool   *pgxpool.Pool
+	Fleet  *fleet.Store
+	Latest *fleet.Latest
+	Series *series.Store
+	Key    ed25519.PrivateKey // the hub's evidence key: signs acknowledgements
+	TLS    *tls.Config        // must demand client certificates, and verify them unless CheckPeer does
+	// CheckPeer decides whether a site's certificate counts (issued by this hub, not expired, not revoked). It is asked at the beginning of every
+	// stream and whenever a lease is renewed; a gRPC status that it returns reaches the agent as it is, so that the agent learns why, which a
+	// refused handshake would not tell it. nil leaves it to the handshake, which must verify then.
+	CheckPeer func(context.Context, *x509.Certificate) error
+
+	Writers       int           // transactions at a time; 0 means 2
+	GroupRows     int           // samples after which a transaction takes no further batch; 0 means 10,000
+	GroupDelay    time.Duration // how long an idle writer waits for more batches; 0 means 5 ms
+	WindowBatches int           // batches of one stream that may be under way; 0 means 64
+	WindowBytes   int64         // payload bytes of one stream that may be under way; 0 means 16 MiB
+	MaxBytes      int64         // memory for batches of all streams; 0 means 256 MiB
+	MaxStreams    int           // 0 means 10,000
+	MaxDeadBytes  int64         // payload bytes of one site in quarantine; 0 means 256 MiB
+	RetryAfter    time.Duration // asked of agents when the database is away; 0 means 2 s
+
+	Now        func() time.Time      // nil means time.Now
+	Log        *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil means no metrics
+}
+
+// Server is the telemetry service.
+type Server struct {
+	telemetryv1.UnimplementedTelemetryServiceServer
+
+	c        Config
+	hubKey   ident.KeyID
+	keys     *keyCache
+	decoders chan *wire.Decoder // as many as batches may be unpacked at a time
+	memory   *semaphore.Weighted
+	queue    chan *item
+	downTill atomic.Int64 // ms since 1970 until which the database is taken to be away
+	metrics  *metrics
+
+	stopping chan struct{} // closed when Serve's context ends
+	reading  sync.WaitGroup
+	mu       sync.Mutex
+	sessions map[ident.SiteID]*session
+}
+
+// NewServer returns a Server; Serve makes it work, once.
+func NewServer(c Config) (*Server, error) {
+	switch {
+	case c.Pool == nil, c.Fleet == nil, c.Latest == nil, c.Series == nil:
+		return nil, errors.New("ingest: database pool, fleet, latest and series are required")
+	case len(c.Key) != ed25519.PrivateKeySize:
+		return nil, errors.New("ingest: the hub's evidence key is required")
+	case c.TLS == nil || c.TLS.ClientAuth != tls.RequireAndVerifyClientCert && (c.TLS.ClientAuth != tls.RequireAnyClientCert || c.CheckPeer == nil):
+		return nil, errors.New("ingest: a TLS configuration that demands client certificates is required, and CheckPeer where the handshake does not verify them")
+	}
+	setDefault(&c.Writers, 2)
+	setDefault(&c.GroupRows, 10_000)
+	setDefault(&c.GroupDelay, 5*time.Millisecond)
+	setDefault(&c.WindowBatches, 64)
+	setDefault(&c.WindowBytes, 16<<20)
+	setDefault(&c.MaxBytes, 256<<20)
+	setDefault(&c.MaxStreams, 10_000)
+	setDefault(&c.MaxDeadBytes, 256<<20)
+	setDefault(&c.RetryAfter, 2*time.Second)
+	if c.WindowBytes < wire.MaxPayload {
+		return nil, fmt.Errorf("ingest: a stream's window of %d bytes is smaller than one batch may be (%d)", c.WindowBytes, wire.MaxPayload)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		c: c, hubKey: ident.KeyIDOf(c.Key.Public().(ed25519.PublicKey)), memory: semaphore.NewWeighted(c.MaxBytes),
+		queue: make(chan *item, c.WindowBatches), stopping: make(chan struct{}), sessions: map[ident.SiteID]*session{},
+	}
+	s.keys = newKeyCache(c.Fleet, c.Now)
+	s.decoders = make(chan *wire.Decoder, max(2, runtime.GOMAXPROCS(0)))
+	for range cap(s.decoders) {
+		d, err := wire.NewDecoder()
+		if err != nil {
+			return nil, fmt.Errorf("ingest: %w", err)
+		}
+		s.decoders <- d
+	}
+	var err error
+	s.metrics, err = newMetrics(c.Registerer, s)
+	return s, err
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// maxMessage bounds one message of an agent: a group of batches within the window, or one batch of any allowed size, and their headers.
+const maxMessage = 2*wire.MaxPayload + 1<<20
+
+// Serve takes streams from lis until ctx ends. Batches that were taken by then are still committed and acknowledged before it returns.
+func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
+	g := grpc.NewServer(
+		grpc.Creds(credentials.NewTLS(s.c.TLS)),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxConcurrentStreams(4), // of one connection
+		grpc.MaxHeaderListSize(16<<10),
+		grpc.ConnectionTimeout(20*time.Second),
+		// A dead peer is found within 30 s; an agent may ask as often itself.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	)
+	telemetryv1.RegisterTelemetryServiceServer(g, s)
+
+	// Writers and leases outlive ctx: they end when the last stream has.
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	var writers, renewer sync.WaitGroup
+	for range s.c.Writers {
+		writers.Go(func() { s.write(work) })
+	}
+	renewer.Go(func() { s.renewLeases(work) })
+
+	var stopper sync.WaitGroup
+	served := make(chan struct{})
+	stopper.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-served:
+		}
+		close(s.stopping)
+		stopGracefully(g)
+	})
+	err := g.Serve(lis)
+	close(served)
+	stopper.Wait()
+	s.reading.Wait()
+	close(s.queue)
+	cut := time.AfterFunc(drainTimeout, stopWork) // nobody waits for these batches any more; agents send them again
+	writers.Wait()
+	cut.Stop()
+	stopWork()
+	renewer.Wait()
+	for range cap(s.decoders) {
+		(<-s.decoders).Close()
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("telemetry service: %w", err)
+	}
+	return nil
+}
+
+// stopTimeout bounds how long streams may take to end.
+const stopTimeout = 10 * time.Second
+
+func stopGracefully(g *grpc.Server) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.GracefulStop()
+	}()
+	select {
+	case <-done:
+	case <-time.After(stopTimeout):
+		g.Stop()
+		<-done
+	}
+}
+
+// Disconnect ends the live stream of a site at this hub process, for instance because its certificate was revoked. why reaches the agent.
+func (s *Server) Disconnect(site ident.SiteID, why string) {
+	s.keys.forget(site)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ss := s.sessions[site]; ss != nil {
+		ss.end(errRevoked(why))
+	}
+}
+
+// ForgetKeys makes this hub process read a site's evidence keys again.
+func (s *Server) ForgetKeys(site ident.SiteID) { s.keys.forget(site) }
+
+// unavailable returns how long the database is still taken to be away.
+func (s *Server) unavailable() time.Duration {
+	return max(0, time.Duration(s.downTill.Load()-s.c.Now().UnixMilli())*time.Millisecond)
+}

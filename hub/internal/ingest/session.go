@@ -1,0 +1,501 @@
+package ingest
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/hashinsight/hashinsight/hub/internal/fleet"
+	"github.com/hashinsight/hashinsight/pkg/evidence"
+	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/identity"
+	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
+)
+
+type stream = grpc.BidiStreamingServer[telemetryv1.StreamRequest, telemetryv1.StreamResponse]
+
+// protocol is the version of the stream that this hub speaks.
+const protocol = 1
+
+// helloTimeout bounds how long a stream may stay silent at its beginning.
+const helloTimeout = 15 * time.Second
+
+// session is one open stream.
+type session struct {
+	server *Server
+	stream stream
+	id     [16]byte
+	site   ident.SiteID
+	spool  ident.SpoolID
+	cert   *x509.Certificate
+
+	ended   chan struct{} // closed by end
+	endOnce sync.Once
+	why     error
+
+	slots   chan struct{}       // a token for each batch under way
+	bytes   *semaphore.Weighted // payload bytes under way
+	answers chan response       // has room for every slot, so an answer never waits
+}
+
+// response is the answer to one batch and what it gives back.
+type response struct {
+	msg     *telemetryv1.StreamResponse
+	answer  answer
+	item    *item // nil when refused before it was one
+	bytes   int64
+	counted string
+}
+
+// Stream implements the telemetry service: it sends, while take reads.
+func (s *Server) Stream(st stream) error {
+	ss, err := s.open(st)
+	if err != nil {
+		if ctxErr := st.Context().Err(); ctxErr != nil {
+			return status.FromContextError(ctxErr).Err()
+		}
+		s.metrics.streams.WithLabelValues(status.Code(err).String()).Inc()
+		return err
+	}
+	s.metrics.streams.WithLabelValues("opened").Inc()
+	defer s.close(ss)
+	// The reader ends when this function has returned: only that ends a Recv. Serve waits for it.
+	read := make(chan error, 1)
+	s.reading.Go(func() { read <- ss.take() })
+	return ss.send(read)
+}
+
+// open authenticates the peer, takes its Hello, and makes it the site's one stream.
+func (s *Server) open(st stream) (*session, error) {
+	ctx := st.Context()
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil, status.Error(codes.Unauthenticated, "no peer")
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.PeerCertificates) == 0 || s.c.CheckPeer == nil && len(info.State.VerifiedChains) == 0 {
+		return nil, status.Error(codes.Unauthenticated, "a client certificate is required")
+	}
+	cert := info.State.PeerCertificates[0]
+	site, err := identity.SiteOf(cert)
+	if err != nil {
+		return nil, status.Errorf(codes.Unauthenticated, "the client certificate names no site: %v", err)
+	}
+	if err := s.checkPeer(ctx, cert); err != nil {
+		return nil, err
+	}
+	hello, err := s.hello(st)
+	if err != nil {
+		return nil, err
+	}
+	now := s.c.Now()
+	ss := &session{
+		server: s, stream: st, id: uuid.New(), site: site, spool: ident.SpoolID(hello.GetSpoolId()), cert: cert, ended: make(chan struct{}),
+		slots: make(chan struct{}, s.c.WindowBatches), bytes: semaphore.NewWeighted(s.c.WindowBytes), answers: make(chan response, s.c.WindowBatches),
+	}
+	err = s.c.Fleet.OpenStream(ctx, fleet.Stream{
+		ID: ss.id, Site: site, Spool: ss.spool, Version: clip(hello.GetAgentVersion(), 64), Remote: p.Addr.String(),
+		Skew:          time.UnixMilli(hello.GetAgentTimeMs()).Sub(now),
+		PollInterval:  time.Duration(hello.GetPollIntervalMs()) * time.Millisecond,
+		OldestPending: hello.GetOldestPendingSeq(), Newest: hello.GetNewestSeq(), CertificateUntil: cert.NotAfter,
+	})
+	switch {
+	case errors.Is(err, fleet.ErrCloned):
+		s.c.Log.WarnContext(ctx, "second agent with one identity refused", "site", site, "remote", p.Addr.String())
+		return nil, status.Errorf(codes.AlreadyExists, "another agent with the identity of site %s is connected, with another spool: "+
+			"stop one of the two; if this is a copied machine, register it as a site of its own", site)
+	case errors.Is(err, fleet.ErrNotFound):
+		return nil, status.Errorf(codes.PermissionDenied, "site %s is not registered at this hub: register it, and give the agent the certificate the hub returns", site)
+	case err != nil:
+		s.c.Log.WarnContext(ctx, "stream refused for want of the database", "site", site, "err", err)
+		return nil, status.Error(codes.Unavailable, "the hub's database does not answer: try again")
+	}
+	if err := s.register(ss); err != nil {
+		s.close(ss)
+		return nil, err
+	}
+	return ss, nil
+}
+
+func (s *Server) checkPeer(ctx context.Context, cert *x509.Certificate) error {
+	if s.c.CheckPeer != nil {
+		err := s.c.CheckPeer(ctx, cert)
+		if _, ok := status.FromError(err); ok { // nil too
+			return err
+		}
+		return status.Errorf(codes.PermissionDenied, "the client certificate is refused: %v", err)
+	}
+	if now := s.c.Now(); now.After(cert.NotAfter) {
+		return status.Errorf(codes.Unauthenticated, "the client certificate ran out on %s: get a new one", cert.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+func (s *Server) hello(st stream) (*telemetryv1.Hello, error) {
+	type received struct {
+		msg *telemetryv1.StreamRequest
+		err error
+	}
+	first := make(chan received, 1)
+	s.reading.Go(func() {
+		msg, err := st.Recv()
+		first <- received{msg, err}
+	})
+	var r received
+	select {
+	case r = <-first:
+	case <-time.After(helloTimeout):
+		return nil, status.Errorf(codes.DeadlineExceeded, "no Hello within %s", helloTimeout)
+	case <-s.stopping:
+		return nil, errStopping()
+	}
+	hello := r.msg.GetHello()
+	switch {
+	case r.err != nil:
+		return nil, status.Convert(r.err).Err()
+	case hello == nil:
+		return nil, status.Error(codes.InvalidArgument, "a stream begins with a Hello")
+	case hello.GetProtocol() != protocol:
+		return nil, status.Errorf(codes.FailedPrecondition, "the agent speaks protocol %d, this hub %d: upgrade the older of the two", hello.GetProtocol(), protocol)
+	case len(hello.GetSpoolId()) != len(ident.SpoolID{}):
+		return nil, status.Errorf(codes.InvalidArgument, "spool id of %d bytes, want 16", len(hello.GetSpoolId()))
+	case hello.GetPollIntervalMs() == 0:
+		return nil, status.Error(codes.InvalidArgument, "the Hello has no poll interval")
+	}
+	return hello, nil
+}
+
+// register makes ss the site's stream in this process and ends the one before: an agent that reconnects is faster than the news that its old
+// connection is dead.
+func (s *Server) register(ss *session) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.sessions[ss.site]
+	if old == nil && len(s.sessions) >= s.c.MaxStreams {
+		s.metrics.bounds.WithLabelValues("streams").Inc()
+		return status.Error(codes.ResourceExhausted, "this hub process serves as many agents as it may: try another hub, or again later")
+	}
+	if old != nil {
+		old.end(status.Error(codes.Aborted, "a newer stream of this agent has taken over"))
+	}
+	s.sessions[ss.site] = ss
+	return nil
+}
+
+func (s *Server) close(ss *session) {
+	s.mu.Lock()
+	if s.sessions[ss.site] == ss {
+		delete(s.sessions, ss.site)
+	}
+	s.mu.Unlock()
+	// The stream's context has ended with the stream.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ss.stream.Context()), 5*time.Second)
+	defer cancel()
+	if err := s.c.Fleet.CloseStream(ctx, fleet.StreamKey{Site: ss.site, ID: ss.id}); err != nil {
+		s.c.Log.WarnContext(ctx, "the end of a stream was not recorded, its lease will run out", "site", ss.site, "err", err)
+	}
+}
+
+// end makes the stream end with err as its status.
+func (ss *session) end(err error) {
+	ss.endOnce.Do(func() {
+		ss.why = err
+		close(ss.ended)
+	})
+}
+
+func errStopping() error {
+	return status.Error(codes.Unavailable, "this hub process is stopping: connect again")
+}
+
+func errRevoked(why string) error { return status.Error(codes.PermissionDenied, why) }
+
+// send writes the Welcome and then every answer. It ends with the agent's half of the stream, when another stream takes over, or when the hub stops;
+// what was taken by then is still answered if the agent listens.
+func (ss *session) send(read <-chan error) error {
+	s := ss.server
+	welcome := &telemetryv1.Welcome{Protocol: protocol, HubKeyId: s.hubKey[:], HubTimeMs: s.c.Now().UnixMilli(), Credit: ss.credit(0)}
+	if err := ss.stream.Send(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Welcome{Welcome: welcome}}); err != nil {
+		return err
+	}
+	for {
+		select {
+		case r := <-ss.answers:
+			if err := ss.reply(r); err != nil {
+				return err
+			}
+		case err := <-read:
+			if drained := ss.drain(); drained != nil {
+				return drained
+			}
+			return err
+		case <-ss.ended:
+			return ss.why
+		case <-s.stopping:
+			if err := ss.drain(); err != nil {
+				return err
+			}
+			return errStopping()
+		case <-ss.stream.Context().Done():
+			return status.FromContextError(ss.stream.Context().Err()).Err()
+		}
+	}
+}
+
+// drainTimeout bounds how long a stream that ends waits for the answers of its batches.
+const drainTimeout = 5 * time.Second
+
+// drain answers what is under way, as long as that makes progress.
+func (ss *session) drain() error {
+	deadline := time.NewTimer(drainTimeout)
+	defer deadline.Stop()
+	for len(ss.slots) > 0 {
+		select {
+		case r := <-ss.answers:
+			if err := ss.reply(r); err != nil {
+				return err
+			}
+		case <-deadline.C:
+			return nil
+		case <-ss.stream.Context().Done():
+			return status.FromContextError(ss.stream.Context().Err()).Err()
+		}
+	}
+	return nil
+}
+
+func (ss *session) credit(retryAfter time.Duration) *telemetryv1.Credit {
+	c := &ss.server.c
+	return &telemetryv1.Credit{Batches: uint32(c.WindowBatches), Bytes: uint64(c.WindowBytes), RetryAfterMs: uint32(retryAfter.Milliseconds())} //nolint:gosec // configured, small
+}
+
+// take reads batches until the agent or the stream ends.
+func (ss *session) take() error {
+	ctx := ss.stream.Context()
+	for {
+		msg, err := ss.stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return status.Convert(err).Err()
+		}
+		group := msg.GetBatches().GetBatches()
+		if len(group) == 0 {
+			return status.Error(codes.InvalidArgument, "a message after the Hello carries at least one batch")
+		}
+		for _, b := range group {
+			if err := ss.takeBatch(ctx, b); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// takeBatch waits for room, authenticates the batch and hands it to the writers. It returns only errors that end the stream.
+func (ss *session) takeBatch(ctx context.Context, b *telemetryv1.Batch) error {
+	s := ss.server
+	r := response{bytes: min(int64(len(b.GetPayload())), s.c.WindowBytes)}
+	if err := ss.room(ctx, r.bytes); err != nil {
+		return err
+	}
+	if wait := s.unavailable(); wait > 0 {
+		ss.answers <- ss.refusal(r, b, telemetryv1.RefusalReason_REFUSAL_REASON_UNAVAILABLE, textAway, wait)
+		return nil
+	}
+	memory := s.footprint(b)
+	if err := s.acquire(ctx, s.memory, memory, "memory"); err != nil {
+		return status.FromContextError(err).Err()
+	}
+	i, err := s.admit(ctx, ss.site, ss.spool, b)
+	if err != nil {
+		s.memory.Release(memory)
+	}
+	if na := (errNotAuthentic{}); errors.As(err, &na) {
+		s.c.Log.WarnContext(ctx, "batch refused: not authentic", "site", ss.site, "err", na.error)
+		ss.answers <- ss.refusal(r, b, telemetryv1.RefusalReason_REFUSAL_REASON_NOT_AUTHENTIC, na.Error(), 0)
+		return nil
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return status.FromContextError(ctx.Err()).Err()
+		}
+		s.c.Log.WarnContext(ctx, "batch refused for want of the database", "site", ss.site, "err", err)
+		ss.answers <- ss.refusal(r, b, telemetryv1.RefusalReason_REFUSAL_REASON_UNAVAILABLE, textAway, s.c.RetryAfter)
+		return nil
+	}
+	r.item = i
+	i.answer = func(a answer) {
+		s.memory.Release(memory) // even if the stream is gone
+		i.payload, i.samples = nil, nil
+		r.answer = a
+		ss.answers <- r // has room: one answer for each slot
+	}
+	select {
+	case s.queue <- i:
+		return nil
+	case <-ctx.Done():
+		s.memory.Release(memory)
+		return status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+// room waits until the stream's window takes one more batch of n bytes.
+func (ss *session) room(ctx context.Context, n int64) error {
+	s := ss.server
+	select {
+	case <-s.stopping:
+		return errStopping()
+	case ss.slots <- struct{}{}:
+	default:
+		s.metrics.bounds.WithLabelValues("window_batches").Inc()
+		select {
+		case ss.slots <- struct{}{}:
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		case <-s.stopping:
+			return errStopping()
+		}
+	}
+	if err := s.acquire(ctx, ss.bytes, n, "window_bytes"); err != nil {
+		<-ss.slots
+		return status.FromContextError(err).Err()
+	}
+	return nil
+}
+
+const textAway = "the hub's database does not answer: keep the batch and send it again"
+
+// footprint estimates the memory of a batch on its way: its bytes, and about 0.5 kB for each unpacked sample.
+func (s *Server) footprint(b *telemetryv1.Batch) int64 {
+	n := int64(len(b.GetPayload()) + len(b.GetHeader()) + len(b.GetSignature()))
+	if h, err := evidence.ParseHeader(b.GetHeader()); err == nil {
+		n += int64(h.Samples) * 512
+	}
+	return min(n, s.c.MaxBytes)
+}
+
+func (s *Server) acquire(ctx context.Context, sem *semaphore.Weighted, n int64, bound string) error {
+	if sem.TryAcquire(n) {
+		return nil
+	}
+	s.metrics.bounds.WithLabelValues(bound).Inc()
+	return sem.Acquire(ctx, n)
+}
+
+// reply sends one answer and gives its room back.
+func (ss *session) reply(r response) error {
+	defer func() {
+		ss.bytes.Release(r.bytes)
+		<-ss.slots
+	}()
+	s := ss.server
+	if r.item != nil {
+		r = ss.answered(r)
+	}
+	s.metrics.batches.WithLabelValues(r.counted).Inc()
+	if err := ss.stream.Send(r.msg); err != nil {
+		return err
+	}
+	if refusal := r.msg.GetRefusal(); refusal.GetReason() == telemetryv1.RefusalReason_REFUSAL_REASON_UNAVAILABLE {
+		credit := ss.credit(time.Duration(refusal.GetRetryAfterMs()) * time.Millisecond)
+		return ss.stream.Send(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Credit{Credit: credit}})
+	}
+	return nil
+}
+
+// answered turns what became of a batch into the message that says so.
+func (ss *session) answered(r response) response {
+	s, i := ss.server, r.item
+	switch r.answer.result {
+	case resultStored, resultQuarantined:
+		ack := evidence.Ack{Site: i.header.Site, Spool: i.header.Spool, Seq: i.header.Seq, HeaderHash: i.hash, HubMS: r.answer.at.UnixMilli()}
+		disposition := telemetryv1.Disposition_DISPOSITION_STORED
+		if r.answer.result == resultQuarantined {
+			disposition = telemetryv1.Disposition_DISPOSITION_QUARANTINED
+		}
+		r.msg = &telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Ack{Ack: &telemetryv1.Ack{
+			SpoolId: i.header.Spool[:], Seq: i.header.Seq, HeaderHash: i.hash[:], HubTimeMs: ack.HubMS, HubKeyId: s.hubKey[:],
+			Signature: ack.Sign(s.c.Key), Disposition: disposition, Reason: r.answer.reason,
+		}}}
+		r.counted = string(r.answer.result)
+		if r.answer.duplicate {
+			r.counted = "duplicate"
+		}
+		return r
+	case resultFork:
+		return ss.refusalOf(r, i.header.Seq, i.hash, telemetryv1.RefusalReason_REFUSAL_REASON_FORK, r.answer.reason, 0)
+	default:
+		return ss.refusalOf(r, i.header.Seq, i.hash, telemetryv1.RefusalReason_REFUSAL_REASON_UNAVAILABLE, r.answer.reason, r.answer.retry)
+	}
+}
+
+func (ss *session) refusal(r response, b *telemetryv1.Batch, reason telemetryv1.RefusalReason, text string, retry time.Duration) response {
+	h, err := evidence.ParseHeader(b.GetHeader())
+	if err != nil {
+		return ss.refusalOf(r, 0, evidence.Hash{}, reason, text, retry)
+	}
+	return ss.refusalOf(r, h.Seq, h.Hash(), reason, text, retry)
+}
+
+func (ss *session) refusalOf(r response, seq uint64, hash evidence.Hash, reason telemetryv1.RefusalReason, text string, retry time.Duration) response {
+	r.msg = &telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Refusal{Refusal: &telemetryv1.Refusal{
+		SpoolId: ss.spool[:], Seq: seq, HeaderHash: hash[:], Reason: reason, Text: clip(text, 500), RetryAfterMs: uint32(max(0, retry.Milliseconds())), //nolint:gosec // minutes
+	}}}
+	r.counted = strings.ToLower(strings.TrimPrefix(reason.String(), "REFUSAL_REASON_"))
+	r.item = nil
+	return r
+}
+
+// clip cuts a text of an agent for storage and logs.
+func clip(s string, most int) string {
+	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "")
+	}
+	return s
+}
+
+// renewLeases keeps the sessions' leases, ends those that another stream has taken over, and those whose certificate is no longer good.
+func (s *Server) renewLeases(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(fleet.Lease / 3):
+		}
+		s.mu.Lock()
+		open := make(map[fleet.StreamKey]*session, len(s.sessions))
+		keys := make([]fleet.StreamKey, 0, len(s.sessions))
+		for _, ss := range s.sessions {
+			k := fleet.StreamKey{Site: ss.site, ID: ss.id}
+			open[k], keys = ss, append(keys, k)
+		}
+		s.mu.Unlock()
+		for _, ss := range open {
+			if err := s.checkPeer(ctx, ss.cert); err != nil {
+				ss.end(err)
+			}
+		}
+		lost, err := s.c.Fleet.Renew(ctx, keys)
+		if err != nil && ctx.Err() == nil {
+			s.c.Log.WarnContext(ctx, "leases of agents were not renewed, they run out", "err", fmt.Errorf("%d streams: %w", len(keys), err))
+		}
+		for _, k := range lost {
+			open[k].end(status.Error(codes.Aborted, "a newer stream of this agent has taken over"))
+		}
+	}
+}
