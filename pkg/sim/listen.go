@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // Listen opens the sockets of all miners that are up, so that they can be connected to when it returns; Run serves them.
@@ -165,6 +166,17 @@ func (c *clientEnd) Write(b []byte) (int, error) {
 func (c *clientEnd) translate(op string, err error) error {
 	if c.reset.Load() && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe)) {
 		return &net.OpError{Op: op, Net: "tcp", Addr: c.addr, Err: syscall.ECONNRESET}
+	}
+	return err
+}
+
+// A socket takes a deadline when the other end has gone, a pipe refuses it: the reader shall see what the next read says.
+func (c *clientEnd) SetDeadline(t time.Time) error     { return unlessGone(c.Conn.SetDeadline(t)) }
+func (c *clientEnd) SetReadDeadline(t time.Time) error { return unlessGone(c.Conn.SetReadDeadline(t)) }
+
+func unlessGone(err error) error {
+	if errors.Is(err, io.ErrClosedPipe) {
+		return nil
 	}
 	return err
 }

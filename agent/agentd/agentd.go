@@ -1,0 +1,242 @@
+// Package agentd composes an agent: it opens inventory and spool, starts uplink, polling and the local status listener, and
+// stops them in reverse order. It is the only package that knows all subjects, and holds no rules of its own. The
+// command runs it as a program; tests start it in-process, with their own miners, hub and clock.
+package agentd
+
+import (
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hashinsight/hashinsight/agent/internal/asic"
+	"github.com/hashinsight/hashinsight/agent/internal/cgminer"
+	"github.com/hashinsight/hashinsight/agent/internal/inventory"
+	"github.com/hashinsight/hashinsight/agent/internal/poll"
+	"github.com/hashinsight/hashinsight/agent/internal/spool"
+	"github.com/hashinsight/hashinsight/agent/internal/uplink"
+	"github.com/hashinsight/hashinsight/pkg/backoff"
+	"github.com/hashinsight/hashinsight/pkg/diag"
+	"github.com/hashinsight/hashinsight/pkg/evidence"
+	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/lifecycle"
+	"github.com/hashinsight/hashinsight/pkg/wire"
+)
+
+// Miner is one address to poll.
+type Miner struct {
+	Address        string        // host:port
+	Scan           bool          // from a network or range: a miner only once something answers there
+	Interval       time.Duration // 0 means 10 s
+	ConnectTimeout time.Duration // 0 means 3 s
+	Timeout        time.Duration // of a whole poll; 0 means 10 s
+}
+
+// Config is everything an agent needs. It holds no file names but Dir: whoever builds it has read them.
+type Config struct {
+	Dir         string // made when missing; holds the spool and the inventory
+	Site        ident.SiteID
+	EvidenceKey ed25519.PrivateKey
+	// HubKey returns the pinned hub evidence key with this id, or nil; nil means that there is no hub yet.
+	HubKey func(ident.KeyID) ed25519.PublicKey
+
+	Miners      []Miner
+	MaxInFlight int                                                                  // reads at the same time; 0 means 2048
+	MinerDial   func(ctx context.Context, network, address string) (net.Conn, error) // nil means TCP
+
+	BatchInterval time.Duration // 0 means 2 s
+	MaxSamples    int           // of one batch; 0 means 20,000
+
+	SpoolMaxBytes     int64         // 0 means 4 GiB
+	SpoolSegmentBytes int64         // 0 means 16 MiB
+	SpoolGrace        time.Duration // how long acknowledged data is kept; 0 means 24 h, negative none
+
+	HubAddress string      // host:port; "" means no hub: data is kept up to the spool's limit
+	HubTLS     *tls.Config // required with HubAddress
+	HubDial    func(ctx context.Context, address string) (net.Conn, error)
+
+	Listen string // of /metrics and /health; "" means none
+
+	Now      func() time.Time     // wall clock; nil means time.Now
+	Log      *slog.Logger         // nil means none
+	Registry *prometheus.Registry // nil means a fresh one
+}
+
+func (c Config) withDefaults() (Config, error) {
+	var errs []error
+	if c.Dir == "" {
+		errs = append(errs, errors.New("Dir is missing"))
+	}
+	if c.HubAddress != "" && (c.HubTLS == nil || c.HubKey == nil) {
+		errs = append(errs, errors.New("HubAddress needs HubTLS and HubKey"))
+	}
+	if c.HubKey == nil {
+		c.HubKey = func(ident.KeyID) ed25519.PublicKey { return nil }
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Registry == nil {
+		c.Registry = prometheus.NewRegistry()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c, errors.Join(errs...)
+}
+
+// Agent is a composed agent.
+type Agent struct {
+	cfg    Config
+	log    *slog.Logger
+	build  diag.Build
+	began  time.Time
+	spool  *spool.Spool
+	uplink *uplink.Uplink // nil without a hub
+	poller *poll.Poller
+	inv    *inventory.Inventory
+}
+
+// New checks the configuration. Nothing is opened before Run.
+func New(c Config) (*Agent, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	return &Agent{cfg: c, log: c.Log, build: diag.ReadBuild()}, nil
+}
+
+// Deadlines of stopping. Polls in flight may take their whole timeout; it is added to stopPoll.
+const (
+	stopPoll   = 15 * time.Second
+	stopDrain  = 15 * time.Second
+	stopUplink = 5 * time.Second
+)
+
+// Run runs the agent until ctx ends, then stops: no new polls, polls in flight are waited for, the last batch is stored, what is
+// pending is sent while the hub takes it. It returns nil after a clean end.
+func (a *Agent) Run(ctx context.Context) error {
+	a.began = a.cfg.Now()
+	stack := lifecycle.New(ctx, a.log)
+	if err := a.start(ctx, stack); err != nil {
+		return errors.Join(err, stack.Stop())
+	}
+	a.log.InfoContext(ctx, "agent started", "version", a.build.Version, "site", a.cfg.Site, "addresses", len(a.cfg.Miners),
+		"hub", cmp.Or(a.cfg.HubAddress, "none: data is kept in the spool"))
+	err := stack.Run(ctx)
+	a.log.InfoContext(context.WithoutCancel(ctx), "agent stopped", "pending_batches", a.pending())
+	return err
+}
+
+func (a *Agent) start(ctx context.Context, stack *lifecycle.Stack) error {
+	c := a.cfg
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w: create it and give it to the user this program runs as", err)
+	}
+	beacon := &uplink.Beacon{}
+	var err error
+	a.spool, err = spool.Open(ctx, spool.Config{
+		Dir: SpoolDir(c.Dir), Site: c.Site, Key: c.EvidenceKey, HubKey: c.HubKey, MaxBytes: c.SpoolMaxBytes, SegmentBytes: c.SpoolSegmentBytes,
+		Grace: c.SpoolGrace, Now: c.Now, Beacon: beacon.Load, Log: a.log, Registerer: c.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	stack.OnStop("spool", 0, func(context.Context) error { return a.spool.Close() })
+	if a.inv, err = inventory.Open(inventory.Config{Dir: c.Dir, Now: c.Now, Log: a.log, Registerer: c.Registry}); err != nil {
+		return err
+	}
+	if err := a.preparePolling(); err != nil {
+		return err
+	}
+	if c.HubAddress != "" {
+		if a.uplink, err = uplink.New(uplink.Config{
+			Spool: a.spool, Addresses: []string{c.HubAddress}, TLS: c.HubTLS, DialContext: c.HubDial, Version: a.build.Version,
+			PollInterval: a.slowest(func(m poll.Target) time.Duration { return m.Interval }), Beacon: beacon, Now: c.Now, Log: a.log, Registerer: c.Registry,
+		}); err != nil {
+			return err
+		}
+		stack.Go("uplink", stopUplink, a.uplink.Run)
+		stack.OnStop("drain", stopDrain, a.drain)
+	}
+	if c.Listen != "" {
+		if err := a.serve(ctx, stack); err != nil {
+			return err
+		}
+	}
+	stack.Go("poll", stopPoll+a.slowest(func(m poll.Target) time.Duration { return m.Timeout }), a.poller.Run)
+	return nil
+}
+
+// SpoolDir is where an agent with this data directory keeps its batches.
+func SpoolDir(dataDir string) string { return filepath.Join(dataDir, "spool") }
+
+func (a *Agent) preparePolling() error {
+	var err error
+	a.poller, err = poll.New(poll.Config{
+		Targets: a.targets(), Open: a.reader(), MaxInFlight: a.cfg.MaxInFlight, BatchInterval: a.cfg.BatchInterval, MaxSamples: a.cfg.MaxSamples,
+		Inventory: a.inv, Now: a.cfg.Now, Log: a.log, Registerer: a.cfg.Registry,
+		Append: func(ctx context.Context, payload []byte, m wire.Meta) error {
+			_, err := a.spool.Append(ctx, evidence.KindSamples, payload, m)
+			return err
+		},
+	})
+	return err
+}
+
+func (a *Agent) targets() []poll.Target {
+	out := make([]poll.Target, len(a.cfg.Miners))
+	for i, m := range a.cfg.Miners {
+		out[i] = poll.Target{
+			Address: m.Address, Scan: m.Scan, Interval: cmp.Or(m.Interval, 10*time.Second),
+			ConnectTimeout: cmp.Or(m.ConnectTimeout, 3*time.Second), Timeout: cmp.Or(m.Timeout, 10*time.Second),
+		}
+	}
+	return out
+}
+
+// slowest is the longest of some duration over all targets.
+func (a *Agent) slowest(of func(poll.Target) time.Duration) time.Duration {
+	d := time.Second
+	for _, t := range a.targets() {
+		d = max(d, of(t))
+	}
+	return d
+}
+
+// reader opens readers that share one client for each pair of timeouts. The poller calls it from several goroutines.
+func (a *Agent) reader() func(poll.Target) poll.Reader {
+	type timeouts struct{ connect, total time.Duration }
+	clients := map[timeouts]*cgminer.Client{}
+	for _, t := range a.targets() {
+		k := timeouts{t.ConnectTimeout, t.Timeout}
+		if clients[k] == nil {
+			clients[k] = &cgminer.Client{Dial: a.cfg.MinerDial, ConnectTimeout: k.connect, Timeout: k.total}
+		}
+	}
+	return func(t poll.Target) poll.Reader {
+		return asic.NewReader(asic.Config{Address: t.Address, Client: clients[timeouts{t.ConnectTimeout, t.Timeout}], Now: a.cfg.Now}).Read
+	}
+}
+
+// drain waits until the hub has acknowledged everything. Where it does not take it, nothing is lost: the spool keeps it.
+func (a *Agent) drain(ctx context.Context) error {
+	for a.pending() > 0 && a.uplink.Status().Connected {
+		if backoff.Sleep(ctx, 20*time.Millisecond) != nil {
+			a.log.WarnContext(ctx, "stopping before the hub has everything; the rest is sent after the next start", "pending_batches", a.pending())
+			return nil
+		}
+	}
+	return nil
+}
+
+func (a *Agent) pending() uint64 { return a.spool.Stats().Pending }
