@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -96,14 +97,19 @@ func (c Config) withDefaults() (Config, error) {
 
 // Agent is a composed agent.
 type Agent struct {
-	cfg    Config
-	log    *slog.Logger
-	build  diag.Build
-	began  time.Time
-	spool  *spool.Spool
-	uplink *uplink.Uplink // nil without a hub
-	poller *poll.Poller
-	inv    *inventory.Inventory
+	cfg     Config
+	log     *slog.Logger
+	build   diag.Build
+	running atomic.Pointer[parts] // nil until Run has opened everything
+}
+
+// parts are the subjects of a running agent.
+type parts struct {
+	began     time.Time
+	spool     *spool.Spool
+	inventory *inventory.Inventory
+	poller    *poll.Poller
+	uplink    *uplink.Uplink // nil without a hub
 }
 
 // New checks the configuration. Nothing is opened before Run.
@@ -125,7 +131,6 @@ const (
 // Run runs the agent until ctx ends, then stops: no new polls, polls in flight are waited for, the last batch is stored, what is
 // pending is sent while the hub takes it. It returns nil after a clean end.
 func (a *Agent) Run(ctx context.Context) error {
-	a.began = a.cfg.Now()
 	stack := lifecycle.New(ctx, a.log)
 	if err := a.start(ctx, stack); err != nil {
 		return errors.Join(err, stack.Stop())
@@ -133,7 +138,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.log.InfoContext(ctx, "agent started", "version", a.build.Version, "site", a.cfg.Site, "addresses", len(a.cfg.Miners),
 		"hub", cmp.Or(a.cfg.HubAddress, "none: data is kept in the spool"))
 	err := stack.Run(ctx)
-	a.log.InfoContext(context.WithoutCancel(ctx), "agent stopped", "pending_batches", a.pending())
+	a.log.InfoContext(context.WithoutCancel(ctx), "agent stopped", "pending_batches", a.running.Load().pending())
 	return err
 }
 
@@ -143,55 +148,57 @@ func (a *Agent) start(ctx context.Context, stack *lifecycle.Stack) error {
 		return fmt.Errorf("data directory: %w: create it and give it to the user this program runs as", err)
 	}
 	beacon := &uplink.Beacon{}
+	p := &parts{began: c.Now()}
 	var err error
-	a.spool, err = spool.Open(ctx, spool.Config{
+	p.spool, err = spool.Open(ctx, spool.Config{
 		Dir: SpoolDir(c.Dir), Site: c.Site, Key: c.EvidenceKey, HubKey: c.HubKey, MaxBytes: c.SpoolMaxBytes, SegmentBytes: c.SpoolSegmentBytes,
 		Grace: c.SpoolGrace, Now: c.Now, Beacon: beacon.Load, Log: a.log, Registerer: c.Registry,
 	})
 	if err != nil {
 		return err
 	}
-	stack.OnStop("spool", 0, func(context.Context) error { return a.spool.Close() })
-	if a.inv, err = inventory.Open(inventory.Config{Dir: c.Dir, Now: c.Now, Log: a.log, Registerer: c.Registry}); err != nil {
+	stack.OnStop("spool", 0, func(context.Context) error { return p.spool.Close() })
+	if p.inventory, err = inventory.Open(inventory.Config{Dir: c.Dir, Now: c.Now, Log: a.log, Registerer: c.Registry}); err != nil {
 		return err
 	}
-	if err := a.preparePolling(); err != nil {
+	targets := a.targets()
+	p.poller, err = poll.New(poll.Config{
+		Targets: targets, Open: a.reader(targets), MaxInFlight: c.MaxInFlight, BatchInterval: c.BatchInterval, MaxSamples: c.MaxSamples,
+		Inventory: p.inventory, Now: c.Now, Log: a.log, Registerer: c.Registry,
+		Append: func(ctx context.Context, payload []byte, m wire.Meta) error {
+			_, err := p.spool.Append(ctx, evidence.KindSamples, payload, m)
+			return err
+		},
+	})
+	if err != nil {
 		return err
+	}
+	longest := poll.Target{Interval: time.Second}
+	for _, t := range targets {
+		longest.Interval, longest.Timeout = max(longest.Interval, t.Interval), max(longest.Timeout, t.Timeout)
 	}
 	if c.HubAddress != "" {
-		if a.uplink, err = uplink.New(uplink.Config{
-			Spool: a.spool, Addresses: []string{c.HubAddress}, TLS: c.HubTLS, DialContext: c.HubDial, Version: a.build.Version,
-			PollInterval: a.slowest(func(m poll.Target) time.Duration { return m.Interval }), Beacon: beacon, Now: c.Now, Log: a.log, Registerer: c.Registry,
+		if p.uplink, err = uplink.New(uplink.Config{
+			Spool: p.spool, Addresses: []string{c.HubAddress}, TLS: c.HubTLS, DialContext: c.HubDial, Version: a.build.Version,
+			PollInterval: longest.Interval, Beacon: beacon, Now: c.Now, Log: a.log, Registerer: c.Registry,
 		}); err != nil {
 			return err
 		}
-		stack.Go("uplink", stopUplink, a.uplink.Run)
-		stack.OnStop("drain", stopDrain, a.drain)
+		stack.Go("uplink", stopUplink, p.uplink.Run)
+		stack.OnStop("drain", stopDrain+stopUplink, func(ctx context.Context) error { return p.drain(ctx, a.log) })
 	}
+	a.running.Store(p)
 	if c.Listen != "" {
 		if err := a.serve(ctx, stack); err != nil {
 			return err
 		}
 	}
-	stack.Go("poll", stopPoll+a.slowest(func(m poll.Target) time.Duration { return m.Timeout }), a.poller.Run)
+	stack.Go("poll", stopPoll+longest.Timeout, p.poller.Run)
 	return nil
 }
 
 // SpoolDir is where an agent with this data directory keeps its batches.
 func SpoolDir(dataDir string) string { return filepath.Join(dataDir, "spool") }
-
-func (a *Agent) preparePolling() error {
-	var err error
-	a.poller, err = poll.New(poll.Config{
-		Targets: a.targets(), Open: a.reader(), MaxInFlight: a.cfg.MaxInFlight, BatchInterval: a.cfg.BatchInterval, MaxSamples: a.cfg.MaxSamples,
-		Inventory: a.inv, Now: a.cfg.Now, Log: a.log, Registerer: a.cfg.Registry,
-		Append: func(ctx context.Context, payload []byte, m wire.Meta) error {
-			_, err := a.spool.Append(ctx, evidence.KindSamples, payload, m)
-			return err
-		},
-	})
-	return err
-}
 
 func (a *Agent) targets() []poll.Target {
 	out := make([]poll.Target, len(a.cfg.Miners))
@@ -204,20 +211,11 @@ func (a *Agent) targets() []poll.Target {
 	return out
 }
 
-// slowest is the longest of some duration over all targets.
-func (a *Agent) slowest(of func(poll.Target) time.Duration) time.Duration {
-	d := time.Second
-	for _, t := range a.targets() {
-		d = max(d, of(t))
-	}
-	return d
-}
-
 // reader opens readers that share one client for each pair of timeouts. The poller calls it from several goroutines.
-func (a *Agent) reader() func(poll.Target) poll.Reader {
+func (a *Agent) reader(targets []poll.Target) func(poll.Target) poll.Reader {
 	type timeouts struct{ connect, total time.Duration }
 	clients := map[timeouts]*cgminer.Client{}
-	for _, t := range a.targets() {
+	for _, t := range targets {
 		k := timeouts{t.ConnectTimeout, t.Timeout}
 		if clients[k] == nil {
 			clients[k] = &cgminer.Client{Dial: a.cfg.MinerDial, ConnectTimeout: k.connect, Timeout: k.total}
@@ -228,15 +226,18 @@ func (a *Agent) reader() func(poll.Target) poll.Reader {
 	}
 }
 
-// drain waits until the hub has acknowledged everything. Where it does not take it, nothing is lost: the spool keeps it.
-func (a *Agent) drain(ctx context.Context) error {
-	for a.pending() > 0 && a.uplink.Status().Connected {
+// drain waits until the hub has acknowledged everything, at most for stopDrain. Where it does not take it, nothing is lost:
+// the spool keeps it.
+func (p *parts) drain(ctx context.Context, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, stopDrain)
+	defer cancel()
+	for p.pending() > 0 && p.uplink.Status().Connected {
 		if backoff.Sleep(ctx, 20*time.Millisecond) != nil {
-			a.log.WarnContext(ctx, "stopping before the hub has everything; the rest is sent after the next start", "pending_batches", a.pending())
+			log.WarnContext(ctx, "stopping before the hub has everything; the rest is sent after the next start", "pending_batches", p.pending())
 			return nil
 		}
 	}
 	return nil
 }
 
-func (a *Agent) pending() uint64 { return a.spool.Stats().Pending }
+func (p *parts) pending() uint64 { return p.spool.Stats().Pending }

@@ -47,16 +47,22 @@ type Health struct {
 	} `json:"link"`
 }
 
-// Health describes the agent now. It may be called once Run has started everything.
+// Health describes the agent now.
 func (a *Agent) Health() Health {
-	h := Health{Status: "ok", Version: a.build, Site: a.cfg.Site.String(), StartedAt: a.began.UTC()}
-	ps, ss := a.poller.Status(), a.spool.Stats()
-	h.Miners.Known, h.Miners.Answering, h.Miners.Silent, h.Miners.Scanned = a.inv.Len(), ps.Answering, ps.Silent, ps.Scanned
+	h := Health{Status: "ok", Version: a.build, Site: a.cfg.Site.String()}
+	p := a.running.Load()
+	if p == nil {
+		h.Status = "starting"
+		return h
+	}
+	h.StartedAt = p.began.UTC()
+	ps, ss := p.poller.Status(), p.spool.Stats()
+	h.Miners.Known, h.Miners.Answering, h.Miners.Silent, h.Miners.Scanned = p.inventory.Len(), ps.Answering, ps.Silent, ps.Scanned
 	h.Spool.PendingBatches, h.Spool.Bytes, h.Spool.InMemoryBytes = ss.Pending, ss.Bytes, ps.Pending
 	h.Spool.OldestPending, h.Spool.StoredAt = instant(ss.OldestPending), instant(ps.Stored)
 	h.Link.State = "none"
-	if a.uplink != nil {
-		us := a.uplink.Status()
+	if p.uplink != nil {
+		us := p.uplink.Status()
 		h.Link.State, h.Link.Hub = "disconnected", a.cfg.HubAddress
 		h.Link.Since, h.Link.LastAckAt, h.Link.InFlight = instant(us.Since), instant(us.LastAck), us.InFlight
 		switch {
