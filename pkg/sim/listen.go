@@ -148,8 +148,28 @@ type serverEnd struct {
 // clientEnd is the poller's end.
 type clientEnd struct {
 	net.Conn
-	addr  pipeAddr
-	reset *atomic.Bool
+	addr   pipeAddr
+	reset  *atomic.Bool
+	closed atomic.Bool
+}
+
+func (c *clientEnd) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
+}
+
+// A socket takes deadlines after the other end has closed; a pipe refuses them.
+
+func (c *clientEnd) SetDeadline(t time.Time) error      { return c.own(c.Conn.SetDeadline(t)) }
+func (c *clientEnd) SetReadDeadline(t time.Time) error  { return c.own(c.Conn.SetReadDeadline(t)) }
+func (c *clientEnd) SetWriteDeadline(t time.Time) error { return c.own(c.Conn.SetWriteDeadline(t)) }
+
+// own drops an error that only says that the miner has closed.
+func (c *clientEnd) own(err error) error {
+	if c.closed.Load() {
+		return err
+	}
+	return nil
 }
 
 func (c *clientEnd) Read(b []byte) (int, error) {
@@ -166,17 +186,6 @@ func (c *clientEnd) Write(b []byte) (int, error) {
 func (c *clientEnd) translate(op string, err error) error {
 	if c.reset.Load() && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe)) {
 		return &net.OpError{Op: op, Net: "tcp", Addr: c.addr, Err: syscall.ECONNRESET}
-	}
-	return err
-}
-
-// A socket takes a deadline when the other end has gone, a pipe refuses it: the reader shall see what the next read says.
-func (c *clientEnd) SetDeadline(t time.Time) error     { return unlessGone(c.Conn.SetDeadline(t)) }
-func (c *clientEnd) SetReadDeadline(t time.Time) error { return unlessGone(c.Conn.SetReadDeadline(t)) }
-
-func unlessGone(err error) error {
-	if errors.Is(err, io.ErrClosedPipe) {
-		return nil
 	}
 	return err
 }

@@ -12,7 +12,7 @@ type Form string
 const (
 	SecondDocument Form = "second-document" // another document after a NUL
 	MissingComma   Form = "missing-comma"   // }{ between two records
-	NotANumber     Form = "nan"             // bare nan and inf for derived values
+	NotANumber     Form = "nan"             // bare nan and inf for averages and percentages, as a fresh Avalon sends
 	BadEscape      Form = "bad-escape"      // \' in a string
 	ControlChar    Form = "control-char"    // a raw newline in a string
 	ExtraComma     Form = "extra-comma"     // ,} and [,{

@@ -119,7 +119,9 @@ func TestSecondRequestOnAConnectionIsIgnored(t *testing.T) {
 	if _, err := drain(c); err != nil {
 		t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(time.Second))
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil { // as on a socket
+		t.Error(err)
+	}
 	if _, err := io.WriteString(c, `{"command":"pools"}`); err == nil {
 		t.Error("a second request was taken")
 	}
