@@ -1,0 +1,320 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/hashinsight/hashinsight/agent/agentd"
+	"github.com/hashinsight/hashinsight/hub/hubd"
+	"github.com/hashinsight/hashinsight/hub/pgtest"
+	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/identity"
+	"github.com/hashinsight/hashinsight/pkg/sim"
+)
+
+// PostgreSQL is started outside of every bubble.
+func TestMain(m *testing.M) {
+	if err := pgtest.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, "these tests need PostgreSQL:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+const (
+	slot         = 5 * time.Minute
+	pollInterval = slot // one poll of every miner in every slot
+	secret       = "a world in virtual time keeps its secrets for an hour"
+)
+
+// world is miners, an agent, a hub and PostgreSQL in virtual time. Only PostgreSQL is reached over a real socket, and nothing
+// waits on that without a query under way.
+type world struct {
+	t     *testing.T
+	url   string
+	fleet *sim.Fleet
+	link  *link
+	stops []func() // in order of start
+
+	mu      sync.Mutex
+	answers []sim.Answer
+}
+
+// link is the way from the agent to the hub, which can be cut.
+type link struct {
+	hub *bufconn.Listener
+
+	mu    sync.Mutex
+	cut   bool
+	conns []net.Conn
+}
+
+func (l *link) dial(ctx context.Context, _ string) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cut {
+		return nil, errors.New("link cut")
+	}
+	c, err := l.hub.DialContext(ctx)
+	if err == nil {
+		l.conns = append(l.conns, c)
+	}
+	return c, err
+}
+
+func (l *link) set(cut bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut = cut
+	for _, c := range l.conns {
+		_ = c.Close() // an end that is closed already is as good
+	}
+	l.conns = nil
+}
+
+// newWorld starts everything. It is called inside of the bubble; url names a database made outside.
+func newWorld(t *testing.T, url string, c sim.Config) *world {
+	t.Helper()
+	w := &world{t: t, url: url, link: &link{hub: bufconn.Listen(1 << 20)}}
+	c.OnAnswer = func(a sim.Answer) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.answers = append(w.answers, a)
+	}
+	var err error
+	if w.fleet, err = sim.New(c); err != nil {
+		t.Fatal(err)
+	}
+	db := hubd.Database{DatabaseURL: url, EncryptionPassword: secret, PoolSize: 1, PoolOverflow: 4}
+	agent := w.site(db)
+	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	db.Log, agent.Log = log.With("side", "hub"), log.With("side", "agent")
+
+	w.start("fleet", w.fleet.Run)
+	hub, err := hubd.New(t.Context(), hubd.Config{
+		Database: db, Env: "dev", SessionSecret: secret,
+		WebListener: bufconn.Listen(1 << 10), GRPCListener: w.link.hub, AccessLog: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.start("hub", hub.Run)
+	a, err := agentd.New(agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.start("agent", a.Run)
+	return w
+}
+
+// start runs a part until stop.
+func (w *world) start(name string, run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	w.stops = append(w.stops, func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("%s: %v", name, err)
+		}
+	})
+}
+
+// stop stops agent, hub and fleet, in this order: the agent drains first.
+func (w *world) stop() {
+	for _, stop := range slices.Backward(w.stops) {
+		stop()
+	}
+}
+
+// site makes a site's keys, registers it as an operator would, and returns its agent's configuration.
+func (w *world) site(db hubd.Database) agentd.Config {
+	t := w.t
+	t.Helper()
+	tlsKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, evidenceKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := identity.NewRequest(tlsKey, evidenceKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := hubd.RegisterSite(t.Context(), db, hubd.SiteOrder{Name: "world", Request: request, HubAddress: "hub:5443"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := identity.ParseBundle(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := &tls.Certificate{PrivateKey: tlsKey, Leaf: bundle.Certificate[0]}
+	for _, c := range bundle.Certificate {
+		cert.Certificate = append(cert.Certificate, c.Raw)
+	}
+	client := identity.Client{
+		Certificate: func() (*tls.Certificate, error) { return cert, nil },
+		CA:          func() []*x509.Certificate { return bundle.CA },
+	}
+	c := agentd.Config{
+		Dir: t.TempDir(), Site: bundle.Site, EvidenceKey: evidenceKey, HubAddress: bundle.HubAddress, HubTLS: client.TLS(),
+		HubKey: func(id ident.KeyID) ed25519.PublicKey {
+			for _, k := range bundle.HubEvidence {
+				if ident.KeyIDOf(k) == id {
+					return k
+				}
+			}
+			return nil
+		},
+		MinerDial: w.fleet.DialContext, HubDial: w.link.dial, BatchInterval: 5 * time.Second,
+	}
+	for _, m := range w.fleet.Miners() {
+		c.Miners = append(c.Miners, agentd.Miner{Address: m.Address, Interval: pollInterval})
+	}
+	return c
+}
+
+// answered returns what the miners have answered so far.
+func (w *world) answered() []sim.Answer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.answers)
+}
+
+// query runs one query on a connection of its own and calls row for each row.
+func (w *world) query(sql string, scan []any, row func()) {
+	w.t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, w.url)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	rows, err := conn.Query(ctx, sql)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := pgx.ForEachRow(rows, scan, func() error { row(); return nil }); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) count(sql string) (n int) {
+	w.t.Helper()
+	w.query(sql, []any{&n}, func() {})
+	return n
+}
+
+// wantEverySlotOnce checks the hub's database against what the miners say they answered: every answer once, and every whole
+// slot of every miner with exactly one sample.
+func (w *world) wantEverySlotOnce(from, to time.Time) {
+	t := w.t
+	t.Helper()
+	type key struct {
+		address string
+		serial  int64
+	}
+	stored := map[key]int{}
+	slots := map[string]map[int64]int{}
+	var k key
+	var at time.Time
+	w.query(`SELECT m.address, coalesce(h.best_share, 0), h.ts FROM telemetry_hot h JOIN miner m ON m.id = h.miner_id`,
+		[]any{&k.address, &k.serial, &at}, func() {
+			stored[k]++
+			if slots[k.address] == nil {
+				slots[k.address] = map[int64]int{}
+			}
+			slots[k.address][at.Unix()/int64(slot.Seconds())]++
+		})
+	answers := w.answered()
+	for _, a := range answers {
+		if n := stored[key{a.Miner, int64(a.Serial)}]; n != 1 {
+			t.Errorf("answer %d of %s at %s is stored %d times", a.Serial, a.Miner, a.At, n)
+		}
+		delete(stored, key{a.Miner, int64(a.Serial)})
+	}
+	for k, n := range stored {
+		if k.serial != 0 {
+			t.Errorf("%s: answer %d is stored %d times and was never given", k.address, k.serial, n)
+		}
+	}
+	first, last := from.Unix()/int64(slot.Seconds())+1, to.Unix()/int64(slot.Seconds())-1
+	for _, m := range w.fleet.Miners() {
+		for s := first; s <= last; s++ {
+			if n := slots[m.Address][s]; n != 1 {
+				t.Errorf("%s: slot at %s has %d samples, want 1", m.Address, time.Unix(s*int64(slot.Seconds()), 0).UTC(), n)
+			}
+		}
+	}
+	t.Logf("%d answers, each stored once; %d slots of %d miners", len(answers), last-first+1, len(w.fleet.Miners()))
+}
+
+func TestEighteenHourCutLosesNothing(t *testing.T) {
+	url := pgtest.URL(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, url, sim.Config{Miners: 40, Seed: 7})
+		begin := time.Now()
+		time.Sleep(3 * time.Hour)
+		connected := w.count(`SELECT count(*) FROM telemetry_hot`)
+
+		w.link.set(true)
+		time.Sleep(18 * time.Hour)
+		during := w.count(`SELECT count(*) FROM telemetry_hot`)
+		if connected < 3*11*40 || during > connected+40 {
+			t.Errorf("%d samples before the cut and %d at its end: the link was not up or not cut", connected, during)
+		}
+
+		w.link.set(false)
+		// The newest data is there again long before the backlog could be: within the longest pause of reconnecting and two polls.
+		time.Sleep(time.Minute + 2*pollInterval)
+		if late := w.count(`SELECT count(*) FROM miner_latest WHERE at < (SELECT max(at) FROM miner_latest) - interval '10 minutes'`); late != 0 {
+			t.Errorf("%d miners are still shown with an old value after the link is back", late)
+		}
+		time.Sleep(4*time.Hour - time.Minute - 2*pollInterval)
+		end := time.Now()
+		w.stop()
+
+		w.wantEverySlotOnce(begin, end)
+		if n := w.count(`SELECT count(*) FROM batch WHERE link_state <> 1`); n != 0 {
+			t.Errorf("%d batches without a checked link to the one before", n)
+		}
+		for _, table := range []string{"dead_letter", "batch_fork", "batch_gap"} {
+			if n := w.count(`SELECT count(*) FROM ` + table); n != 0 {
+				t.Errorf("%d rows in %s, want none", n, table)
+			}
+		}
+	})
+}
+
+// testWriter passes a program's log to the test's.
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Log(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+var _ io.Writer = testWriter{}
