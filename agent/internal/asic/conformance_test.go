@@ -105,7 +105,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-func loadFolder(t *testing.T, folder string) map[string]string {
+func loadFolder(t testing.TB, folder string) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(folder, "*.json"))
 	if err != nil {
