@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -182,15 +181,3 @@ func deref[T any](p *T) T {
 }
 
 func clampInt64(u uint64) int64 { return int64(min(u, 1<<63-1)) } //nolint:gosec // clamped
-
-// addressKey gives an address a text that sorts as its numbers do: 10.0.0.9:4028 before 10.0.0.10:4028.
-func addressKey(address string) string {
-	if ap, err := netip.ParseAddrPort(address); err == nil {
-		b := ap.Addr().As16()
-		return fmt.Sprintf("%x:%05d", b, ap.Port())
-	}
-	if a, err := netip.ParseAddr(address); err == nil {
-		return fmt.Sprintf("%x", a.As16())
-	}
-	return "~" + address // names after numbers
-}

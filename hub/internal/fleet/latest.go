@@ -223,10 +223,10 @@ func (l *Latest) Committed(u *Update) {
 // qUpsertInfo writes a description when it is newer and says something new. The same text is rewritten only when it is ten minutes newer:
 // sites repeat descriptions.
 const qUpsertInfo = `
-INSERT INTO miner AS m (site_id, id, address, address_key, mac, serial, maker, model, firmware, firmware_version, hostname, info_at, first_seen_at)
-SELECT u.*, $13::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-	$10::text[], $11::text[], $12::timestamptz[]) u
-ON CONFLICT (site_id, id) DO UPDATE SET address = excluded.address, address_key = excluded.address_key, mac = excluded.mac,
+INSERT INTO miner AS m (site_id, id, address, mac, serial, maker, model, firmware, firmware_version, hostname, info_at, first_seen_at)
+SELECT u.*, $12::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+	$10::text[], $11::timestamptz[]) u
+ON CONFLICT (site_id, id) DO UPDATE SET address = excluded.address, mac = excluded.mac,
 	serial = excluded.serial, maker = excluded.maker, model = excluded.model, firmware = excluded.firmware,
 	firmware_version = excluded.firmware_version, hostname = excluded.hostname, info_at = excluded.info_at
 WHERE excluded.info_at > m.info_at AND (excluded.info_at > m.info_at + interval '10 minutes'
@@ -299,19 +299,18 @@ func (u *Update) writeInfos(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	}
 	var k keyColumns
-	var texts [9][]string
+	var texts [8][]string
 	var at []time.Time
 	for _, key := range sortedKeys(u.infos) {
 		r := u.infos[key]
 		i := &r.info
 		k.add(key)
-		address := clean(i.Address)
-		for c, s := range []string{address, addressKey(address), i.MAC, i.Serial, i.Maker, i.Model, i.Firmware, i.FirmwareVersion, i.Hostname} {
+		for c, s := range []string{i.Address, i.MAC, i.Serial, i.Maker, i.Model, i.Firmware, i.FirmwareVersion, i.Hostname} {
 			texts[c] = append(texts[c], clean(s))
 		}
 		at = append(at, time.UnixMilli(r.atMS))
 	}
-	_, err := tx.Exec(ctx, qUpsertInfo, k.sites, k.miners, texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], texts[7], texts[8], at, u.at)
+	_, err := tx.Exec(ctx, qUpsertInfo, k.sites, k.miners, texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], texts[7], at, u.at)
 	return err
 }
 

@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -191,21 +190,6 @@ func (s *Store) Miner(ctx context.Context, id ident.MinerID) (MinerDetail, error
 		return MinerDetail{}, fmt.Errorf("miner %s: %w", id, ErrNotFound)
 	}
 	return found[0], nil
-}
-
-const qSiteOf = `SELECT site_id FROM miner WHERE id = $1 ORDER BY first_seen_at LIMIT 1`
-
-// SiteOf returns the site of a miner, or ErrNotFound.
-func (s *Store) SiteOf(ctx context.Context, id ident.MinerID) (ident.SiteID, error) {
-	var site ident.SiteID
-	err := s.pool.QueryRow(ctx, qSiteOf, uuidOf(id)).Scan((*[16]byte)(&site))
-	if errors.Is(err, pgx.ErrNoRows) {
-		return site, fmt.Errorf("miner %s: %w", id, ErrNotFound)
-	}
-	if err != nil {
-		return site, fmt.Errorf("reading the site of miner %s: %w", id, err)
-	}
-	return site, nil
 }
 
 // MaxSnapshot is the largest number of miners that a snapshot holds.

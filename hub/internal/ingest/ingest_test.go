@@ -110,7 +110,7 @@ func TestResentReorderedAndConcurrentDuplicatesAreStoredOnce(t *testing.T) {
 	h.want(t, "serial numbers", serials, 300, s.id[:])
 	h.want(t, "total batches", `SELECT batches FROM batch_total WHERE site_id = $1`, 60, s.id[:])
 	h.want(t, "forks", forkRows, 0, s.id[:])
-	if err := pg.InTx(t.Context(), h.pool, func(tx pgx.Tx) error { return h.server.SweepLinks(t.Context(), tx) }); err != nil {
+	if err := pg.InTx(t.Context(), h.pool, func(tx pgx.Tx) error { return SweepLinks(t.Context(), tx) }); err != nil {
 		t.Fatal(err)
 	}
 	h.want(t, "links", linksOK, 60, s.id[:])

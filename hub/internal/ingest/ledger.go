@@ -242,7 +242,8 @@ func (s *Server) judgeStored(ctx context.Context, tx pgx.Tx, w *written, group [
 		// Its successor in this group was linked to a batch that is not the stored one.
 		w.relink = append(w.relink, batchKey{h.Site, h.Spool, h.Seq + 1})
 	}
-	return s.judgeLinks(ctx, tx, w.relink, []int16{linkPending, linkOK, linkBroken})
+	_, err = judgeLinks(ctx, tx, w.relink, []int16{linkPending, linkOK, linkBroken})
+	return err
 }
 
 // deadLetterRetry is when a site asks again whether its quarantine has room.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -44,7 +43,6 @@ const sweepLimit = 5000
 // querier is a pool or a transaction.
 type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
 // toLink names the batches whose links may be judged now that w is committed: new ones that wait, and those after new ones.
@@ -68,14 +66,16 @@ func (w *written) toLink() []batchKey {
 }
 
 // resolve judges links that wait.
-func (s *Server) resolve(ctx context.Context, q querier, keys []batchKey) error {
-	return s.judgeLinks(ctx, q, keys, []int16{linkPending})
+func (s *Server) resolve(ctx context.Context, keys []batchKey) error {
+	broken, err := judgeLinks(ctx, s.c.Pool, keys, []int16{linkPending})
+	s.metrics.broken.Add(float64(broken))
+	return err
 }
 
-// judgeLinks judges the links of batches whose link is in one of the given states.
-func (s *Server) judgeLinks(ctx context.Context, q querier, keys []batchKey, states []int16) error {
+// judgeLinks judges the links of batches whose link is in one of the given states, and returns how many it found broken.
+func judgeLinks(ctx context.Context, q querier, keys []batchKey, states []int16) (broken int, err error) {
 	if len(keys) == 0 {
-		return nil
+		return 0, nil
 	}
 	var sites, spools []pgtype.UUID
 	var seqs []int64
@@ -84,22 +84,22 @@ func (s *Server) judgeLinks(ctx context.Context, q querier, keys []batchKey, sta
 	}
 	rows, err := q.Query(ctx, qJudge, sites, spools, seqs, states)
 	if err != nil {
-		return fmt.Errorf("checking links: %w", err)
+		return 0, fmt.Errorf("checking links: %w", err)
 	}
 	judged, err := pgx.CollectRows(rows, pgx.RowTo[int16])
 	if err != nil {
-		return fmt.Errorf("checking links: %w", err)
+		return 0, fmt.Errorf("checking links: %w", err)
 	}
 	for _, state := range judged {
 		if state == linkBroken {
-			s.metrics.broken.Inc()
+			broken++
 		}
 	}
-	return nil
+	return broken, nil
 }
 
 // SweepLinks is a task of the maintenance loop: it judges links that were left waiting by a hub process that died.
-func (s *Server) SweepLinks(ctx context.Context, tx pgx.Tx) error {
+func SweepLinks(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, qPending, sweepLimit)
 	if err != nil {
 		return fmt.Errorf("finding links to check: %w", err)
@@ -114,7 +114,8 @@ func (s *Server) SweepLinks(ctx context.Context, tx pgx.Tx) error {
 	}); err != nil {
 		return fmt.Errorf("finding links to check: %w", err)
 	}
-	return s.resolve(ctx, tx, keys)
+	_, err = judgeLinks(ctx, tx, keys, []int16{linkPending})
+	return err
 }
 
 // alarm counts and logs what a person must look at.

@@ -184,7 +184,7 @@ func (s *Server) store(ctx context.Context, group []*item) error {
 		i.answer(w.answers[n])
 	}
 	// What links to batches that another transaction was just writing shows only now.
-	if err := s.resolve(ctx, s.c.Pool, toLink); err != nil {
+	if err := s.resolve(ctx, toLink); err != nil {
 		s.c.Log.WarnContext(ctx, "links were not checked, maintenance will", "err", err)
 	}
 	return nil

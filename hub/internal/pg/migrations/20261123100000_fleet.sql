@@ -41,7 +41,6 @@ CREATE TABLE miner (
     site_id          uuid        NOT NULL REFERENCES site (id),
     id               uuid        NOT NULL,
     address          text        NOT NULL DEFAULT '',
-    address_key      text        NOT NULL DEFAULT '', -- sorts like the address's numbers
     mac              text        NOT NULL DEFAULT '',
     serial           text        NOT NULL DEFAULT '',
     maker            text        NOT NULL DEFAULT '',
