@@ -120,7 +120,7 @@ func (s *Spool) read(g *segment, seq uint64, withPayload bool) (Batch, error) {
 		s.metrics.quarantined.Inc()
 		s.log.Error("stored batch is corrupt; a gap record will name it: check the disk", "segment", filepath.Base(g.path), "seq", seq, "err", err)
 	case errors.Is(err, errCorrupt) && newest:
-		g.broken = true // Append begins a new chain
+		g.broken.Store(true) // Append begins a new chain
 	case errors.Is(err, errCorrupt):
 		s.quarantine(g, err, nil)
 	}
@@ -129,7 +129,7 @@ func (s *Spool) read(g *segment, seq uint64, withPayload bool) (Batch, error) {
 
 // forReading opens an older segment; at most one of them is open at a time. The caller holds mu.
 func (s *Spool) forReading(g *segment) error {
-	if g.broken {
+	if g.broken.Load() {
 		return fmt.Errorf("segment %s: %w", filepath.Base(g.path), errCorrupt)
 	}
 	if g.db != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -61,8 +62,8 @@ type segment struct {
 	ackedN uint64
 	fullAt time.Time // when the last batch was acknowledged and the segment was no longer written
 
-	db     *bolt.DB // nil while closed
-	broken bool     // a panic may have left db's locks taken: closing it could wait for ever
+	db     *bolt.DB    // nil while closed
+	broken atomic.Bool // a panic may have left db's locks taken: closing it could wait for ever
 }
 
 func (g *segment) count() uint64       { return g.last + 1 - g.first }
@@ -189,7 +190,7 @@ func (g *segment) close() (err error) {
 	}
 	db := g.db
 	g.db = nil
-	if g.broken {
+	if g.broken.Load() {
 		return nil
 	}
 	return db.Close()
@@ -198,7 +199,7 @@ func (g *segment) close() (err error) {
 // guard turns a panic out of bbolt, or a fault in its map, into errCorrupt. Nothing but reads and writes of a segment may run under it.
 func (g *segment) guard(what string, err *error) {
 	if r := recover(); r != nil {
-		g.broken = true
+		g.broken.Store(true)
 		*err = fmt.Errorf("segment %s: %w: %s: %v", filepath.Base(g.path), errCorrupt, what, r)
 	}
 }

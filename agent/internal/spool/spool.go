@@ -128,7 +128,7 @@ type Spool struct {
 	lost     []lost       // batches that cannot be read and have no gap record yet
 
 	// Under appendMu only.
-	suspect bool   // the last commit failed: read the file again before anything else
+	suspect bool   // the last Append failed: read the file again before anything else
 	doubt   []byte // header of the batch whose fate is unknown
 	buf     []byte // scratch for values
 }
@@ -342,6 +342,8 @@ func (s *Spool) Append(ctx context.Context, kind evidence.Kind, payload []byte, 
 	}
 	if err == nil {
 		s.tidy(false)
+	} else {
+		s.suspect = true
 	}
 	return h, s.note(s.diskError(err))
 }
@@ -388,7 +390,7 @@ func (s *Spool) commit(kind evidence.Kind, payload []byte, m wire.Meta) (evidenc
 // batch is there and is this one.
 func (s *Spool) resolve(kind evidence.Kind, payload []byte) (h evidence.Header, found bool, err error) {
 	s.mu.Lock()
-	suspect := s.suspect || s.segs[len(s.segs)-1].broken
+	suspect := s.suspect || s.segs[len(s.segs)-1].broken.Load()
 	s.mu.Unlock()
 	if !suspect {
 		return h, false, nil
@@ -415,7 +417,7 @@ func (s *Spool) reread() error {
 	g := s.segs[len(s.segs)-1]
 	before := g.last
 	var err error
-	if g.broken {
+	if g.broken.Load() {
 		err = errCorrupt
 	} else if err = g.close(); err == nil {
 		err = g.open(false, s.cfg.SegmentBytes)
