@@ -197,7 +197,7 @@ func TestCertificatesThatDoNotCount(t *testing.T) {
 		foreign := s.register(t, other, "north")
 		cfg := clientTLS(s, b, c)
 		cfg.Certificates[0].Certificate[0] = foreign.Certificate[0].Raw
-		wantReason(t, call(t, addr, cfg), pki.ReasonUnknown)
+		wantReason(t, call(t, addr, cfg), identity.ReasonCertUnknown)
 	})
 	t.Run("of no site", func(t *testing.T) {
 		cfg := clientTLS(s, b, c)
@@ -240,11 +240,11 @@ func TestCertificatesThatDoNotCount(t *testing.T) {
 		if err := a.Revoke(t.Context(), b.Certificate[0], "stolen"); err != nil {
 			t.Fatal(err)
 		}
-		wantReason(t, call(t, addr, cfg), pki.ReasonRevoked)
+		wantReason(t, call(t, addr, cfg), identity.ReasonCertRevoked)
 	})
 	t.Run("expired", func(t *testing.T) {
 		c.advance(pki.DefaultSiteValidity + time.Second)
-		wantReason(t, call(t, addr, clientTLS(s, b, c)), pki.ReasonExpired)
+		wantReason(t, call(t, addr, clientTLS(s, b, c)), identity.ReasonCertExpired)
 	})
 }
 
@@ -274,7 +274,7 @@ func TestRegisteringAgain(t *testing.T) {
 		t.Fatalf("replacing the key: %v, site %v", err, replaced.Site)
 	}
 	_, err = a.Verify(t.Context(), again.Certificate)
-	wantReason(t, err, pki.ReasonRevoked)
+	wantReason(t, err, identity.ReasonCertRevoked)
 	order.Request = s.request(t)
 	if _, err := a.Register(t.Context(), order); !errors.As(err, &coded) || coded.Code != "CONFLICT_001" {
 		t.Errorf("a replaced key came back: %v", err)

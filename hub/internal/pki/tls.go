@@ -25,13 +25,6 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/identity"
 )
 
-// Reasons why a site's certificate is refused, as the reason of the status's ErrorInfo detail (domain "hashinsight").
-const (
-	ReasonUnknown = "CERTIFICATE_UNKNOWN" // not issued by this hub
-	ReasonExpired = "CERTIFICATE_EXPIRED" // or not valid yet
-	ReasonRevoked = "CERTIFICATE_REVOKED"
-)
-
 // Peer is the site at the other end of a call, after its certificate has been checked.
 type Peer struct {
 	Site     ident.SiteID
@@ -88,16 +81,16 @@ func (a *Authority) serverCertificate() (*tls.Certificate, error) {
 
 const qCert = `SELECT der, revoked_at IS NOT NULL, coalesce(revoked_why, '') FROM certificate WHERE serial = $1 AND site_id = $2`
 
-// Verify decides whether a site's certificate counts now. A refusal is a gRPC status with one of the reasons above; a
+// Verify decides whether a site's certificate counts now. A refusal is a gRPC status with one of the reasons that package identity lists; a
 // database that is away is Unavailable, never a pass.
 func (a *Authority) Verify(ctx context.Context, chain []*x509.Certificate) (Peer, error) {
 	if len(chain) == 0 {
-		return Peer{}, a.refuse(ReasonUnknown, "no certificate was shown")
+		return Peer{}, a.refuse(identity.ReasonCertUnknown, "no certificate was shown")
 	}
 	leaf := chain[0]
 	site, err := identity.SiteOf(leaf)
 	if err != nil {
-		return Peer{}, a.refuse(ReasonUnknown, err.Error())
+		return Peer{}, a.refuse(identity.ReasonCertUnknown, err.Error())
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(a.ca)
@@ -106,10 +99,10 @@ func (a *Authority) Verify(ctx context.Context, chain []*x509.Certificate) (Peer
 	switch {
 	case err == nil:
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && leaf.CheckSignatureFrom(a.ca) == nil:
-		return Peer{}, a.refuse(ReasonExpired, fmt.Sprintf("the certificate of site %s is valid from %s to %s, and it is %s here", site,
+		return Peer{}, a.refuse(identity.ReasonCertExpired, fmt.Sprintf("the certificate of site %s is valid from %s to %s, and it is %s here", site,
 			leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339), a.now().UTC().Format(time.RFC3339)))
 	default:
-		return Peer{}, a.refuse(ReasonUnknown, fmt.Sprintf("the certificate of site %s was not issued by this hub", site))
+		return Peer{}, a.refuse(identity.ReasonCertUnknown, fmt.Sprintf("the certificate of site %s was not issued by this hub", site))
 	}
 	var der []byte
 	var revoked bool
@@ -117,12 +110,12 @@ func (a *Authority) Verify(ctx context.Context, chain []*x509.Certificate) (Peer
 	err = a.db.QueryRow(ctx, qCert, serialBytes(leaf), site).Scan(&der, &revoked, &why)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows), err == nil && !bytes.Equal(der, leaf.Raw):
-		return Peer{}, a.refuse(ReasonUnknown, fmt.Sprintf("the certificate of site %s is not in this hub's database", site))
+		return Peer{}, a.refuse(identity.ReasonCertUnknown, fmt.Sprintf("the certificate of site %s is not in this hub's database", site))
 	case err != nil:
 		a.log.WarnContext(ctx, "a site's certificate cannot be checked", "site", site, "err", err)
 		return Peer{}, status.Error(codes.Unavailable, "DB_001: the hub cannot check certificates now: try again")
 	case revoked:
-		return Peer{}, a.refuse(ReasonRevoked, fmt.Sprintf("the certificate of site %s was revoked: %s", site, why))
+		return Peer{}, a.refuse(identity.ReasonCertRevoked, fmt.Sprintf("the certificate of site %s was revoked: %s", site, why))
 	}
 	return Peer{Site: site, NotAfter: leaf.NotAfter}, nil
 }
@@ -131,7 +124,7 @@ func (a *Authority) refuse(reason, text string) error {
 	a.refused.WithLabelValues(reason).Inc()
 	p := apperr.Of(apperr.E(apperr.Unauthenticated, "AUTH_004", "%s", text))
 	st := status.Newf(p.GRPC, "%s: %s. %s", p.Code, p.Text, p.Help)
-	detailed, err := st.WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: "hashinsight"})
+	detailed, err := st.WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: identity.ErrorDomain})
 	if err != nil {
 		return st.Err() // the text says it too
 	}

@@ -1,0 +1,329 @@
+// Package hubd is the hub's composition root: it alone knows every subject, builds them in order, and stops them in
+// reverse. It decides nothing about telemetry, keys or pages. The command line and the end-to-end tests start hubs through
+// it, with listeners and a clock of their own where they need them.
+package hubd
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hashinsight/hashinsight/hub/internal/access"
+	"github.com/hashinsight/hashinsight/hub/internal/api"
+	"github.com/hashinsight/hashinsight/hub/internal/fleet"
+	"github.com/hashinsight/hashinsight/hub/internal/ingest"
+	"github.com/hashinsight/hashinsight/hub/internal/pg"
+	"github.com/hashinsight/hashinsight/hub/internal/pki"
+	"github.com/hashinsight/hashinsight/hub/internal/series"
+	"github.com/hashinsight/hashinsight/hub/internal/webui"
+	"github.com/hashinsight/hashinsight/pkg/diag"
+	"github.com/hashinsight/hashinsight/pkg/lifecycle"
+)
+
+// Config describes a hub. Its values have been checked: package config does that for the command line.
+type Config struct {
+	Database
+
+	Env           string // prod or dev
+	SessionSecret string // one value, or new and old separated by a comma
+
+	BindAddr       string         // page and API
+	GRPCAddr       string         // agents
+	MetricsAddr    string         // /metrics; empty with no MetricsListener: none
+	ReusePort      bool           // let another hub process share BindAddr
+	ServerNames    []string       // DNS names and addresses in the hub's own certificate
+	TrustedProxies []netip.Prefix // whose forwarding headers are believed
+
+	// FastStartup listens before the database is ready; until then everything but /health answers 503.
+	FastStartup bool
+	// SkipDatabaseHealthCheck leaves the check of the database until after listening. With both false everything is
+	// ready before the first connection is taken.
+	SkipDatabaseHealthCheck bool
+
+	// Listeners replace listening on the addresses above. The hub closes them.
+	WebListener     net.Listener
+	GRPCListener    net.Listener
+	MetricsListener net.Listener
+
+	AccessLog *slog.Logger         // one record a request; nil means Log
+	Registry  *prometheus.Registry // nil means a new one with the build's and process's metrics
+}
+
+// Deadlines for stopping, each for one part.
+const (
+	stopWeb      = 35 * time.Second // requests in flight have 30 s
+	stopIngest   = 30 * time.Second // streams end, what they brought is committed
+	stopDatabase = 60 * time.Second // the embedded server writes everything out
+)
+
+// backgroundDelay keeps background work away from a hub that has just started fast.
+const backgroundDelay = 5 * time.Second
+
+// Hub is a hub that is ready to run. It listens already, unless its configuration says that the database comes first.
+type Hub struct {
+	c     Config
+	web   net.Listener
+	grpc  net.Listener
+	meter net.Listener
+	ready atomic.Bool
+}
+
+// New opens the listeners, so that a port in use is found before anything else happens.
+func New(ctx context.Context, c Config) (*Hub, error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.AccessLog == nil {
+		c.AccessLog = c.Log
+	}
+	if c.Registry == nil {
+		c.Registry = diag.NewRegistry("hub")
+	}
+	h := &Hub{c: c, web: c.WebListener, grpc: c.GRPCListener, meter: c.MetricsListener}
+	var errs []error
+	open := func(l *net.Listener, name, addr string, share bool) {
+		if *l != nil || addr == "" {
+			return
+		}
+		var err error
+		if *l, err = listen(ctx, addr, share); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	open(&h.web, "page and API (BIND_ADDR)", c.BindAddr, c.ReusePort)
+	open(&h.grpc, "agents (GRPC_ADDR)", c.GRPCAddr, false)
+	open(&h.meter, "metrics (PROMETHEUS_PORT)", c.MetricsAddr, false)
+	if h.web == nil && len(errs) == 0 {
+		errs = append(errs, errors.New("no address for page and API"))
+	}
+	if h.grpc == nil && len(errs) == 0 {
+		errs = append(errs, errors.New("no address for agents"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+// Close closes the listeners of a hub that will not run.
+func (h *Hub) Close() error {
+	var errs []error
+	for _, l := range []net.Listener{h.web, h.grpc, h.meter} {
+		if l != nil {
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// WebAddr is where the page and the API listen.
+func (h *Hub) WebAddr() net.Addr { return h.web.Addr() }
+
+// GRPCAddr is where agents connect.
+func (h *Hub) GRPCAddr() net.Addr { return h.grpc.Addr() }
+
+// MetricsAddr is where /metrics listens; nil without metrics.
+func (h *Hub) MetricsAddr() net.Addr {
+	if h.meter == nil {
+		return nil
+	}
+	return h.meter.Addr()
+}
+
+// Ready reports whether the hub has migrated its database and serves everything.
+func (h *Hub) Ready() bool { return h.ready.Load() }
+
+// Run runs the hub until ctx ends, then stops everything in reverse order and returns nil. A part that fails ends the hub
+// with its error.
+func Run(ctx context.Context, c Config) error {
+	h, err := New(ctx, c)
+	if err != nil {
+		return err
+	}
+	return h.Run(ctx)
+}
+
+// Run runs the hub; see the function Run.
+func (h *Hub) Run(ctx context.Context) error {
+	stack := lifecycle.New(ctx, h.c.Log)
+	stack.OnStop("listeners", 0, func(context.Context) error { return h.Close() })
+	if err := h.start(ctx, stack); err != nil {
+		if ctx.Err() != nil { // asked to stop while starting
+			err = nil
+		}
+		return errors.Join(err, stack.Stop())
+	}
+	return stack.Run(ctx)
+}
+
+// subjects are what start builds.
+type subjects struct {
+	pools  *pg.Pools
+	fleet  *fleet.Store
+	series *series.Store
+}
+
+func (h *Hub) start(ctx context.Context, stack *lifecycle.Stack) error {
+	begin := time.Now()
+	db, err := h.c.prepare(h.c.Registry)
+	if err != nil {
+		return err
+	}
+	// Registered before the web side starts and so stopped after it, though the server itself may start later.
+	stack.OnStop("database server", stopDatabase, db.stop)
+	pools, err := pg.Open(ctx, db.pools)
+	if err != nil {
+		return err
+	}
+	stack.OnStop("database pools", 0, func(context.Context) error { pools.Close(); return nil })
+
+	s, err := h.subjects(pools)
+	if err != nil {
+		return err
+	}
+	web, err := h.webSide(s)
+	if err != nil {
+		return err
+	}
+	serveWeb := func() {
+		stack.Go("page and API", stopWeb, func(ctx context.Context) error { return web.Serve(ctx, h.web) })
+		h.c.Log.InfoContext(ctx, "listening", "page", h.web.Addr().String(), "agents", h.grpc.Addr().String(), "after_ms", time.Since(begin).Milliseconds())
+	}
+	if h.meter != nil {
+		stack.Go("metrics", 0, h.serveMetrics)
+	}
+	if h.c.FastStartup && h.c.SkipDatabaseHealthCheck {
+		serveWeb()
+	}
+	if err := db.start(ctx); err != nil {
+		return err
+	}
+	if db.ended() != nil {
+		stack.Go("database server's watch", 0, func(ctx context.Context) error {
+			select {
+			case <-db.ended():
+				return errors.New("the embedded PostgreSQL has ended by itself: its last lines are in the log; start the hub again")
+			case <-ctx.Done():
+				return nil
+			}
+		})
+	}
+	if h.c.FastStartup && !h.c.SkipDatabaseHealthCheck {
+		serveWeb() // the database has been checked; migrations follow
+	}
+	if _, err := pg.Migrate(ctx, db.direct(), h.c.Log); err != nil {
+		return err
+	}
+	if err := h.startBackground(ctx, stack, s); err != nil {
+		return err
+	}
+	if !h.c.FastStartup {
+		serveWeb()
+	}
+	h.ready.Store(true)
+	h.c.Log.InfoContext(ctx, "hub is ready", "version", diag.ReadBuild().Version, "database", db.describe(), "after_ms", time.Since(begin).Milliseconds())
+	return nil
+}
+
+// subjects builds what needs a database only when it is asked something.
+func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
+	s.pools = pools
+	if s.fleet, err = fleet.New(fleet.Config{Pool: pools.API, Now: h.c.Now, Log: h.c.Log}); err != nil {
+		return s, err
+	}
+	s.series, err = series.New(series.Config{
+		Pool: pools.API, Tasks: []series.Task{{Name: "links", Run: ingest.SweepLinks}}, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
+	})
+	return s, err
+}
+
+func (h *Hub) webSide(s subjects) (*api.Server, error) {
+	keys, err := access.New(access.Config{
+		Pool: s.pools.API, Env: h.c.Env, Secret: h.c.SessionSecret, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	pages, err := webui.New(nil)
+	if err != nil {
+		return nil, err
+	}
+	return api.New(api.Config{
+		Access: keys, Fleet: s.fleet, Series: s.series, Pages: pages, Ping: s.pools.Check, Ready: h.Ready,
+		Version: diag.ReadBuild().Version, TrustedProxies: h.c.TrustedProxies, Now: h.c.Now,
+		Log: h.c.Log, AccessLog: h.c.AccessLog, Registerer: h.c.Registry,
+	})
+}
+
+// startBackground starts what needs the migrated database: the hub's keys, ingest, maintenance.
+func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s subjects) error {
+	authority, err := pki.Open(ctx, pki.Config{
+		DB: s.pools.API, Password: h.c.EncryptionPassword, Names: h.c.ServerNames, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	latest, err := fleet.NewLatest(fleet.LatestConfig{Now: h.c.Now, Registerer: h.c.Registry})
+	if err != nil {
+		return err
+	}
+	server, err := ingest.NewServer(ingest.Config{
+		Pool: s.pools.Ingest, Fleet: s.fleet, Latest: latest, Series: s.series,
+		Key: authority.EvidenceKey(), TLS: authority.ServerTLS(),
+		CheckPeer: func(ctx context.Context, cert *x509.Certificate) error {
+			_, err := authority.Verify(ctx, []*x509.Certificate{cert})
+			return err
+		},
+		Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	stack.Go("maintenance", 0, func(ctx context.Context) error {
+		if h.c.FastStartup {
+			select {
+			case <-time.After(backgroundDelay):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		return s.series.Maintain(ctx)
+	})
+	stack.Go("ingest", stopIngest, func(ctx context.Context) error { return server.Serve(ctx, h.grpc) })
+	return nil
+}
+
+func (h *Hub) serveMetrics(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", diag.MetricsHandler(h.c.Registry))
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(h.meter) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve metrics: %w", err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	err := srv.Shutdown(stop)
+	if err != nil {
+		err = errors.Join(err, srv.Close())
+	}
+	<-served
+	return err
+}
