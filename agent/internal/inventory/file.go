@@ -145,3 +145,17 @@ func replace(path string, b []byte) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+// Addresses reads the inventory in dir and returns where each miner was last seen; without a file, nothing. It changes
+// nothing and may be called while an agent runs.
+func Addresses(dir string) (map[ident.MinerID]string, error) {
+	v, err := Open(Config{Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[ident.MinerID]string, len(v.miners))
+	for id, r := range v.miners {
+		out[id] = r.Address
+	}
+	return out, nil
+}
