@@ -6,6 +6,8 @@ import (
 	"strings"
 )
 
+//go:generate go test -count=1 -run TestExampleIsUpToDate . -update
+
 // Example returns the text of .env.example: every setting with its explanation and default, commented out.
 func Example() string {
 	var b strings.Builder
