@@ -168,7 +168,7 @@ func (p *poll) readChains(v cgminer.Value) {
 			p.chainIdeal += unit.Hashrate(x * float64(nominal))
 		}
 		for _, key := range [...]string{k.freqAvg, k.freq, k.frequency, "frequency"} {
-			if x, ok := v.Get(key).Float(); ok && x > 0 {
+			if x, ok := v.Get(key).Float(); ok && x > 0 && x < maxMHz {
 				b.FrequencyMHz = unit.Some(x)
 				break
 			}

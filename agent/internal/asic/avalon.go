@@ -123,6 +123,7 @@ func (a *avalon) module(text string) {
 		case "MGHS":
 			each(value, func(b *telemetry.Board, x float64) {
 				b.Hashrate = unit.Some(unit.Hashrate(x) * unit.GigahashPerSecond)
+				a.drop(&b.Hashrate)
 				boards++
 			})
 		case "MTmax":
@@ -134,7 +135,7 @@ func (a *avalon) module(text string) {
 				a.ideal += unit.Hashrate(x) * unit.GigahashPerSecond
 			}
 		case "Freq":
-			if isNumber && x > 0 {
+			if isNumber && x > 0 && x < maxMHz {
 				one.FrequencyMHz = unit.Some(x)
 			}
 		case "ITemp":

@@ -39,6 +39,7 @@ func (p *poll) decodeNumberedStats() bool {
 		}
 		if x, ok := v.Get("MHS av").Float(); ok {
 			b.Hashrate = unit.Some(unit.Hashrate(x * float64(p.r.id.mhs)))
+			p.drop(&b.Hashrate)
 		}
 		if t, ok := celsius(v.Get("Temp")); ok {
 			b.Temps = []unit.Celsius{t}
@@ -73,6 +74,7 @@ func (p *poll) decodeNestedStats() bool {
 		b := telemetry.Board{Index: int32(len(o.Boards)), Chips: optInt32(m.Get("working-asics"))}
 		if x, ok := m.Get("reported-hashrate").Float(); ok {
 			b.Hashrate = unit.Some(unit.Hashrate(x) * unit.MegahashPerSecond)
+			p.drop(&b.Hashrate)
 		}
 		for _, key := range [...]string{"front-temp", "rear-temp"} {
 			if t, ok := celsius(m.Get(key)); ok {

@@ -91,13 +91,15 @@ var marks = []struct {
 // identify asks the miner who it is. What it cannot tell is left to the generic driver and to sniff.
 func (p *poll) identify() {
 	r := p.r
-	old := r.id
+	old, boards, fans := r.id, r.boards, r.fans
 	defer func() {
 		switch info := &r.id.info; {
 		case p.over:
-			r.id = old // nothing was learnt
+			r.id, r.boards, r.fans = old, boards, fans // nothing was learnt
 		case r.id.family == old.family && info.Firmware == old.info.Firmware:
-			// The same machine as before: what it does not say today it said earlier.
+			// The same machine as before: what it does not say today it said earlier, and a board or fan that
+			// a restart did not bring back is missing.
+			r.boards, r.fans = boards, fans
 			keepOld(&info.MAC, old.info.MAC)
 			keepOld(&info.Serial, old.info.Serial)
 			keepOld(&info.Model, old.info.Model)

@@ -178,7 +178,7 @@ func (p *poll) decodeDevs(c command) bool {
 		}
 		b.HardwareErrors = count(v.Get("Hardware Errors"))
 		for _, key := range [...]string{"Chip Frequency", "Frequency"} {
-			if x, ok := v.Get(key).Float(); ok && x > 0 {
+			if x, ok := v.Get(key).Float(); ok && x > 0 && x < maxMHz {
 				b.FrequencyMHz = unit.Some(x)
 				break
 			}

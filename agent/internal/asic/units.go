@@ -16,6 +16,7 @@ const (
 	minCelsius  = -40 // below what any site runs at; a broken S9 sensor says -83
 	maxCelsius  = 150 // silicon is dead by then
 	maxRPM      = 30_000
+	maxMHz      = 10_000
 	maxWatts    = 100_000
 	maxHashrate = 5e15 // H/s; the largest machine sold makes a fifth of it
 	// A wrong unit is off by 1000; no machine exceeds its nominal rate twenty times.

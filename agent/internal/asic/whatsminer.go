@@ -100,7 +100,7 @@ func (p *poll) readSMStats() {
 			continue
 		}
 		b := telemetry.Board{Index: int32(n), Chips: optInt32(v.Get("chip_num")), ChipsWorking: optInt32(v.Get("chip_model_effective_count"))}
-		if x, ok := v.Get("freqs_avg").Float(); ok && x > 0 {
+		if x, ok := v.Get("freqs_avg").Float(); ok && x > 0 && x < maxMHz {
 			b.FrequencyMHz = unit.Some(x)
 		}
 		if t, ok := celsius(v.Get("temp_now_max")); ok {
