@@ -20,12 +20,7 @@ export type Series = Get<'/api/miners/{id}/series'>;
 export type Snapshot = Get<'/api/snapshot'>;
 
 /** What the events stream sends once a second: whole rows and sites that changed since the event before. */
-export interface Patch {
-  at: string;
-  version: number;
-  rows?: unknown[][] | null;
-  sites?: Site[] | null;
-}
+export type Patch = paths['/api/events']['get']['responses'][200]['content']['text/event-stream'];
 
 /** The states a miner can be in, in the order in which the page shows them. */
 export const minerStates = [

@@ -125,8 +125,9 @@ function Account({ session }: { session: Session }) {
       await call(http.DELETE('/api/session'));
     } finally {
       navigate('/', 'replace');
-      queries.clear();
       queries.setQueryData(keys.session, null);
+      // What was shown belongs to the key that has just left.
+      queries.removeQueries({ predicate: (q) => q.queryKey[0] !== keys.session[0] });
     }
   };
   return (

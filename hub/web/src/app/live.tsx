@@ -1,6 +1,6 @@
 // What every area of the page shares once someone is signed in: the clock, the fleet and its stream.
 import { createContext, use, useEffect, useState, useSyncExternalStore, type ReactNode } from 'react';
-import { useQueryClient } from '@tanstack/react-query';
+import { useQueryClient, type QueryClient } from '@tanstack/react-query';
 import { call, http } from '../api/client';
 import type { Site, SiteList } from '../api/types';
 import { Clock } from '../clock';
@@ -21,30 +21,34 @@ const Context = createContext<Live | null>(null);
 
 export function LiveProvider({ children }: { children: ReactNode }) {
   const queries = useQueryClient();
-  const [live, setLive] = useState<Live | null>(null);
+  const [live] = useState(() => newLive(queries));
   useEffect(() => {
-    const clock = new Clock();
-    const store = new FleetStore();
-    const stream = new FleetStream({
-      store,
-      snapshot: (signal) => call(http.GET('/api/snapshot', { signal })),
-      onHubTime: (ms) => clock.observe(ms),
-      onSites: (changed) => {
-        queries.setQueryData<SiteList>(keys.sites, (old) => old && { ...old, items: mergeSites(old.items ?? [], changed) });
-      },
-    });
+    const { stream } = live;
     // When the hub no longer knows this session, asking for it again shows the sign-in page.
     const unsubscribe = stream.subscribe(() => {
       if (stream.link().state === 'signed-out') void queries.invalidateQueries({ queryKey: keys.session });
     });
     stream.start();
-    setLive({ clock, store, stream });
     return () => {
       unsubscribe();
       void stream.close();
     };
-  }, [queries]);
-  return live && <Context value={live}>{children}</Context>;
+  }, [live, queries]);
+  return <Context value={live}>{children}</Context>;
+}
+
+function newLive(queries: QueryClient): Live {
+  const clock = new Clock();
+  const store = new FleetStore();
+  const stream = new FleetStream({
+    store,
+    snapshot: (signal) => call(http.GET('/api/snapshot', { signal })),
+    onHubTime: (ms) => clock.observe(ms),
+    onSites: (changed) => {
+      queries.setQueryData<SiteList>(keys.sites, (old) => old && { ...old, items: mergeSites(old.items ?? [], changed) });
+    },
+  });
+  return { clock, store, stream };
 }
 
 function mergeSites(old: readonly Site[], changed: readonly Site[]): Site[] {

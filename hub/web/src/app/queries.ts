@@ -1,7 +1,6 @@
 // The page's questions to the hub that are not part of the live stream.
 import { QueryClient, useQuery } from '@tanstack/react-query';
 import { ApiError, call, http } from '../api/client';
-import type { Site, SiteList } from '../api/types';
 
 export const keys = {
   session: ['session'] as const,
@@ -11,9 +10,6 @@ export const keys = {
   miner: (id: string) => ['miner', id] as const,
   series: (id: string) => ['series', id] as const,
 };
-
-/** Pages of a list fetched at most, so that a broken cursor cannot keep the page asking. */
-const maxPages = 50;
 
 export function newQueryClient(): QueryClient {
   return new QueryClient({
@@ -53,21 +49,9 @@ export function useHealth() {
   });
 }
 
-async function allSites(signal: AbortSignal): Promise<SiteList> {
-  const items: Site[] = [];
-  let cursor: string | undefined;
-  for (let page = 0; page < maxPages; page++) {
-    const list = await call(http.GET('/api/sites', { signal, params: { query: cursor ? { cursor } : {} } }));
-    items.push(...(list.items ?? []));
-    if (!list.next) return { ...list, items };
-    cursor = list.next;
-  }
-  return { count: items.length, items };
-}
-
 /** All sites; the live stream replaces single ones between two fetches. */
 export function useSites() {
-  return useQuery({ queryKey: keys.sites, refetchInterval: 15_000, queryFn: ({ signal }) => allSites(signal) });
+  return useQuery({ queryKey: keys.sites, refetchInterval: 15_000, queryFn: ({ signal }) => call(http.GET('/api/sites', { signal })) });
 }
 
 export function useAgents() {

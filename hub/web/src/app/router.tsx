@@ -44,12 +44,16 @@ export function parseRoute(path: string): Route {
 }
 
 /** A link that changes the page without loading it again; with a modifier key it is an ordinary link. */
-export function Link({ to, onClick, ...rest }: { to: string } & Omit<AnchorHTMLAttributes<HTMLAnchorElement>, 'href'>) {
+export function Link({ to, onClick, children, ...rest }: { to: string } & Omit<AnchorHTMLAttributes<HTMLAnchorElement>, 'href'>) {
   const click = (e: MouseEvent<HTMLAnchorElement>) => {
     onClick?.(e);
     if (e.defaultPrevented || e.button !== 0 || e.metaKey || e.ctrlKey || e.shiftKey || e.altKey) return;
     e.preventDefault();
     navigate(to);
   };
-  return <a href={to} onClick={click} {...rest} />;
+  return (
+    <a href={to} onClick={click} {...rest}>
+      {children}
+    </a>
+  );
 }

@@ -5,6 +5,7 @@ import type { Site } from '../api/types';
 import { useLive, useAge } from '../app/live';
 import { Link, minerPath } from '../app/router';
 import { count, duration, efficiency, percent, power, rate, rpm, temperature } from '../format';
+import type { Messages } from '../text/en';
 import { useText } from '../text/text';
 import { Age, Mark, StateLabel, TextOr, Value } from '../ui/parts';
 import type { MinerRow } from './row';
@@ -15,10 +16,11 @@ const helper = createColumnHelper<typeof features, MinerRow>();
 
 /** Width in px, and whether the column holds numbers, which are set flush right and sort from the top. */
 export const layout: Record<ColumnId, { width: number; numeric: boolean }> = {
-  address: { width: 168, numeric: false },
+  address: { width: 146, numeric: false },
   site: { width: 132, numeric: false },
-  state: { width: 196, numeric: false },
-  hashrate: { width: 116, numeric: true },
+  state: { width: 176, numeric: false },
+  age: { width: 132, numeric: false },
+  hashrate: { width: 106, numeric: true },
   ratio: { width: 92, numeric: true },
   hashrateAvg: { width: 116, numeric: true },
   tempChip: { width: 88, numeric: true },
@@ -33,10 +35,14 @@ export const layout: Record<ColumnId, { width: number; numeric: boolean }> = {
   accepted: { width: 96, numeric: true },
   rejected: { width: 86, numeric: true },
   hwErrors: { width: 92, numeric: true },
-  age: { width: 128, numeric: true },
 };
 
-const cells: Record<ColumnId, (props: { row: MinerRow }) => ReactNode> = {
+interface CellProps {
+  row: MinerRow;
+  t: Messages;
+}
+
+const cells: Record<ColumnId, (props: CellProps) => ReactNode> = {
   address: ({ row }) => (
     // The grid itself takes the keyboard; a tab stop per row would be ten thousand of them.
     <Link to={minerPath(row.id)} tabIndex={-1} className="cell-link">
@@ -45,48 +51,47 @@ const cells: Record<ColumnId, (props: { row: MinerRow }) => ReactNode> = {
   ),
   site: SiteCell,
   state: StateCell,
-  hashrate: ({ row }) => <Value of={rate(row.hashrate, useText())} />,
+  age: ({ row }) => <Age atMs={row.atMs} pollIntervalS={row.pollInterval} />,
+  hashrate: ({ row, t }) => <Value of={rate(row.hashrate, t)} />,
   ratio: RatioCell,
-  hashrateAvg: ({ row }) => <Value of={rate(row.hashrateAvg, useText())} />,
-  tempChip: ({ row }) => <Value of={temperature(row.tempChip, useText())} />,
-  tempBoard: ({ row }) => <Value of={temperature(row.tempBoard, useText())} />,
-  power: ({ row }) => <Value of={power(row.power, useText())} />,
-  efficiency: ({ row }) => <Value of={efficiency(efficiencyOf(row), useText())} />,
-  fanMax: ({ row }) => <Value of={rpm(row.fanMax, useText())} />,
+  hashrateAvg: ({ row, t }) => <Value of={rate(row.hashrateAvg, t)} />,
+  tempChip: ({ row, t }) => <Value of={temperature(row.tempChip, t)} />,
+  tempBoard: ({ row, t }) => <Value of={temperature(row.tempBoard, t)} />,
+  power: ({ row, t }) => <Value of={power(row.power, t)} />,
+  efficiency: ({ row, t }) => <Value of={efficiency(efficiencyOf(row), t)} />,
+  fanMax: ({ row, t }) => <Value of={rpm(row.fanMax, t)} />,
   model: ({ row }) => <TextOr value={row.model} />,
   firmware: ({ row }) => <TextOr value={row.firmware} />,
   worker: ({ row }) => <TextOr value={row.worker} />,
   uptime: UptimeCell,
   accepted: ({ row }) => <Value of={count(row.accepted)} />,
-  rejected: ({ row }) => <Value of={percent(rejectedOf(row), 2, useText())} />,
+  rejected: ({ row, t }) => <Value of={percent(rejectedOf(row), 2, t)} />,
   hwErrors: ({ row }) => <Value of={count(row.hwErrors)} />,
-  age: ({ row }) => <Age atMs={row.atMs} pollIntervalS={row.pollInterval} />,
 };
 
-function SiteCell({ row }: { row: MinerRow }) {
+function SiteCell({ row }: CellProps) {
   const { store } = useLive();
   return <TextOr value={store.siteName(row.site)} />;
 }
 
-function UptimeCell({ row }: { row: MinerRow }) {
-  const t = useText();
+function UptimeCell({ row, t }: CellProps) {
   return row.uptime === null ? <Value of={null} /> : <>{duration(row.uptime, t)}</>;
 }
 
-function RatioCell({ row }: { row: MinerRow }) {
-  const t = useText();
+function RatioCell({ row, t }: CellProps) {
   const ratio = ratioOf(row);
   if (ratio === null) return <Value of={null} />;
+  // A miner that sleeps or starts is below its nominal rate for a reason that its state gives.
+  const low = ratio < 0.8 && (row.state === 'hashing' || row.state === 'degraded');
   return (
-    <span className={ratio < 0.8 ? 'low' : undefined}>
-      {ratio < 0.8 && <Mark shape="warn" />} <Value of={percent(ratio, 0, t)} />
+    <span className={low ? 'low' : undefined}>
+      {low && <Mark shape="warn" />} <Value of={percent(ratio, 0, t)} />
     </span>
   );
 }
 
 /** The state, and for a miner without an answer why, and when it last gave one. */
-function StateCell({ row }: { row: MinerRow }) {
-  const t = useText();
+function StateCell({ row, t }: CellProps) {
   const answered = useAge(row.answeredMs);
   const failed = row.outcome !== 'ok' && row.outcome !== '';
   const why = failed ? (t.outcome[row.outcome] ?? row.outcome) : '';
@@ -100,14 +105,20 @@ function StateCell({ row }: { row: MinerRow }) {
   );
 }
 
+function FleetCell({ id, row }: { id: ColumnId; row: MinerRow }) {
+  const t = useText();
+  const Cell = cells[id];
+  return <Cell row={row} t={t} />;
+}
+
 export const columns = helper.columns(
   columnIds.map((id) => {
-    const Cell = cells[id];
-    return helper.display({
+    // The value is of no matter, because the table does not sort; without one it offers no sorting.
+    return helper.accessor((row) => row.id, {
       id,
       enableSorting: true,
-      sortDescFirst: layout[id].numeric && id !== 'age',
-      cell: ({ row }) => <Cell row={row.original} />,
+      sortDescFirst: layout[id].numeric,
+      cell: ({ row }) => <FleetCell id={id} row={row.original} />,
     });
   }),
 );

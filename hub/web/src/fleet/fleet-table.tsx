@@ -37,6 +37,7 @@ export function FleetTable({ rows, store, columns, sort, desc, cutSites, total, 
   const scroller = useRef<HTMLDivElement>(null);
   const [active, setActive] = useState<string | null>(null);
 
+  // eslint-disable-next-line react-hooks/incompatible-library -- nothing here is memoised over its functions
   const virtual = useVirtualizer({
     count: rows.length,
     getScrollElement: () => scroller.current,
@@ -129,6 +130,8 @@ export function FleetTable({ rows, store, columns, sort, desc, cutSites, total, 
             <col key={c} style={{ width: layout[c].width }} />
           ))}
         </colgroup>
+        {/* The presentation role above takes the parts' own roles with it. */}
+        {/* eslint-disable-next-line jsx-a11y/no-redundant-roles */}
         <thead role="rowgroup">
           {table.getHeaderGroups().map((group) => (
             <tr key={group.id} role="row" aria-rowindex={1}>
@@ -156,6 +159,7 @@ export function FleetTable({ rows, store, columns, sort, desc, cutSites, total, 
             </tr>
           ))}
         </thead>
+        {/* eslint-disable-next-line jsx-a11y/no-redundant-roles */}
         <tbody role="rowgroup">
           {above > 0 && <Spacer height={above} columns={columns.length} />}
           {table.getRowModel().rows.map((row, i) => {
@@ -230,7 +234,6 @@ function MinerTableRow({ domId, miner, index, active, cut, cells, onOpen, onActi
   };
   return (
     // The keyboard reaches rows through the grid's active descendant, not through each of them.
-    // eslint-disable-next-line jsx-a11y/click-events-have-key-events, jsx-a11y/interactive-supports-focus
     <tr
       id={domId}
       role="row"

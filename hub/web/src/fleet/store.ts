@@ -61,15 +61,16 @@ export class FleetStore {
 
   /** Replaces everything. */
   load(s: Snapshot): void {
-    const read = rowReader(s.columns ?? []);
+    const read = rowReader(s.columns);
     const rows = new Map<string, MinerRow>();
-    for (const raw of s.rows ?? []) {
+    for (const raw of s.rows) {
+      if (!raw) continue;
       const row = read(raw);
       rows.set(row.id, row);
     }
     this.#read = read;
     this.#rows = rows;
-    this.#sites = s.sites ?? [];
+    this.#sites = s.sites;
     this.#version = s.version;
     this.#atMs = Date.parse(s.at);
     this.#membership++;
@@ -82,8 +83,9 @@ export class FleetStore {
   apply(p: Patch): boolean {
     const read = this.#read;
     if (!read) return false;
-    if (p.version <= this.#version) return true; // the snapshot already held it
-    const rows = (p.rows ?? []).map(read);
+    // Rows are whole, so the same version once more does no harm: a resumed stream repeats its end.
+    if (p.version < this.#version) return true;
+    const rows = p.rows.filter((r) => r !== null).map(read);
     if (rows.some((r) => r.site < 0 || r.site >= this.#sites.length)) return false;
     let came = false;
     let firmware = false;

@@ -33,7 +33,7 @@ class SignedOut extends Error {}
 export class FleetStream {
   #link: Link = { state: 'connecting' };
   #listeners = new Set<() => void>();
-  #closed = new AbortController();
+  #stop: AbortController | undefined;
   #running: Promise<void> | undefined;
   #loading: Promise<void> | undefined;
   #held: Patch[] = [];
@@ -47,13 +47,18 @@ export class FleetStream {
     return () => this.#listeners.delete(listener);
   };
 
+  /** Begins, once more after a close too. */
   start(): void {
-    this.#running ??= this.#run(this.#closed.signal);
+    if (this.#stop) return;
+    this.#stop = new AbortController();
+    this.#set({ state: 'connecting' });
+    this.#running = this.#run(this.#stop.signal);
   }
 
   /** Ends the stream and waits until it has ended. */
   async close(): Promise<void> {
-    this.#closed.abort();
+    this.#stop?.abort();
+    this.#stop = undefined;
     await this.#running;
   }
 
@@ -115,6 +120,7 @@ export class FleetStream {
         },
       });
       // The stream is open before the snapshot is asked for, so nothing falls between the two.
+      await this.#loading; // of a session before this one
       if (!this.c.store.ready) this.#reload(signal);
       await this.#loading;
       if (!this.c.store.ready) throw new Error('the snapshot could not be loaded');
@@ -158,9 +164,9 @@ export class FleetStream {
         this.c.store.load(s);
         again = this.#overflow || !this.#held.every((p) => this.c.store.apply(p));
       } catch {
-        // Without a snapshot the connection is of no use: ending it makes the loop try again.
-        again = false;
-        if (!signal.aborted && this.c.store.ready) again = true;
+        // On the first load the session ends without a snapshot, and the loop tries again; later the
+        // old rows stay, with their growing ages, until a new snapshot comes.
+        again = this.c.store.ready;
       } finally {
         this.#held = [];
         this.#loading = undefined;

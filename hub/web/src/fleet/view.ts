@@ -4,18 +4,18 @@ import { minerStates, type MinerState } from '../api/types';
 import { isStale, type MinerRow } from './row';
 
 export const columnIds = [
-  'address', 'site', 'state', 'hashrate', 'ratio', 'hashrateAvg', 'tempChip', 'tempBoard', 'power', 'efficiency',
-  'fanMax', 'model', 'firmware', 'worker', 'uptime', 'accepted', 'rejected', 'hwErrors', 'age',
+  'address', 'site', 'state', 'age', 'hashrate', 'ratio', 'hashrateAvg', 'tempChip', 'tempBoard', 'power', 'efficiency',
+  'fanMax', 'model', 'firmware', 'worker', 'uptime', 'accepted', 'rejected', 'hwErrors',
 ] as const;
 export type ColumnId = (typeof columnIds)[number];
 
 /** Columns shown unless the address bar says otherwise. */
 export const defaultColumns: readonly ColumnId[] = [
-  'address', 'site', 'state', 'hashrate', 'ratio', 'tempChip', 'tempBoard', 'power', 'efficiency', 'fanMax', 'model',
-  'firmware', 'worker', 'uptime', 'rejected', 'age',
+  'address', 'site', 'state', 'age', 'hashrate', 'ratio', 'tempChip', 'tempBoard', 'power', 'efficiency', 'fanMax',
+  'model', 'firmware', 'worker', 'uptime', 'rejected',
 ];
 /** The same on a narrow screen. */
-export const narrowColumns: readonly ColumnId[] = ['address', 'state', 'hashrate', 'tempChip', 'power', 'model', 'age'];
+export const narrowColumns: readonly ColumnId[] = ['address', 'state', 'age', 'hashrate', 'tempChip', 'power', 'model'];
 
 export interface View {
   q: string;

@@ -156,13 +156,13 @@ function Plot({ history, lines, unit, stretches, bounds, label }: PlotProps) {
         height,
         legend: { show: false },
         cursor: { y: false, drag: { x: false, y: false } },
-        padding: [8, 8, 0, 0],
+        padding: [8, 18, 0, 0],
         scales: {
           x: { time: true },
           y: { range: (_u, min, max) => yRange(min, max, low, high) },
         },
         axes: [
-          { ...axis, space: 64, values: timeLabels },
+          { ...axis, size: 34, space: 64, values: timeLabels },
           { ...axis, size: 52, space: 32 },
         ],
         series: [

@@ -4,12 +4,12 @@ import { useEffect, type ReactNode } from 'react';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { ApiError, call, http } from '../api/client';
 import { parseState, type MinerDetail } from '../api/types';
-import { useLive, useMinerRow } from '../app/live';
-import { keys } from '../app/queries';
+import { useLive, useMinerRow, useStale } from '../app/live';
+import { keys, useSites } from '../app/queries';
 import { Link, navigate, useSearch } from '../app/router';
 import { defaultPollInterval } from '../fleet/row';
 import {
-  count, decimal, duration, efficiency, join, ms, percent, power, rate, rpm, temperature, type Quantity,
+  count, decimal, duration, efficiency, join, moment, ms, percent, power, rate, rpm, temperature, type Quantity,
 } from '../format';
 import { useText } from '../text/text';
 import { Age, Ago, ErrorBoundary, Mark, Problem, StateLabel, TextOr, Value } from '../ui/parts';
@@ -71,6 +71,10 @@ function Head({ miner, interval }: { miner: MinerDetail; interval: number | null
   const t = useText();
   const state = parseState(miner.state);
   const answered = miner.outcome === 'ok';
+  const { clock } = useLive();
+  const stale = useStale(ms(miner.at), interval);
+  const site = useSites().data?.items?.find((s) => s.id === miner.site_id);
+  const seen = ms(site?.last_seen_at);
   return (
     <header className="miner-head">
       <p className="crumbs">
@@ -78,7 +82,7 @@ function Head({ miner, interval }: { miner: MinerDetail; interval: number | null
       </p>
       <div className="page-head">
         <h1>{miner.address}</h1>
-        <span className="miner-state">
+        <span className={stale ? 'miner-state row-stale' : 'miner-state'}>
           <StateLabel state={state} />
         </span>
         <span className="quiet">
@@ -93,8 +97,14 @@ function Head({ miner, interval }: { miner: MinerDetail; interval: number | null
             <Mark shape="warn" /> <strong>{t.outcome[miner.outcome] ?? miner.outcome}</strong>.{' '}
             {t.outcomeMeaning[miner.outcome] ?? ''} {t.miner.lastAnswer}: <Ago atMs={ms(miner.last_answer_at)} />.
           </>
-        )}
+        )}{' '}
+        {stale && t.miner.staleNote}
       </p>
+      {site && !site.connected && seen !== null && (
+        <p className="miner-why">
+          <Mark shape="cut" /> {t.miner.cutNote(moment(seen, clock.exact(), t))}
+        </p>
+      )}
     </header>
   );
 }

@@ -68,7 +68,7 @@ function Overall({ sites }: { sites: readonly Site[] }) {
         title={t.sites.notHashingHint}
         note={
           <Link to={`/fleet${formatView({ ...plainView, states: ['degraded', 'overheated', 'faulty', 'no_pool', 'unknown'] })}`}>
-            {t.nav.fleet}
+            {t.sites.show}
           </Link>
         }
       />
@@ -128,7 +128,7 @@ function SitePanel({ site, agent }: { site: Site; agent: Agent | undefined }) {
                 <Value of={count(agent.committed_batches)} />
               </Fact>
               <Fact label={t.sites.certificate}>
-                <Moment at={ms(agent.certificate_not_after)} />
+                <Until atMs={ms(agent.certificate_not_after)} />
               </Fact>
             </>
           )}
@@ -147,10 +147,17 @@ export function Fact({ label, children }: { label: string; children: ReactNode }
   );
 }
 
-function Moment({ at }: { at: number | null }) {
+/** How long until a moment; one that has passed is a warning. */
+function Until({ atMs }: { atMs: number | null }) {
   const t = useText();
-  const { clock } = useLive();
-  return at === null ? <TextOr value={null} /> : <>{moment(at, clock.exact(), t)}</>;
+  const seconds = useClock((now) => (atMs === null ? null : Math.floor((atMs - now) / 60_000) * 60));
+  if (seconds === null) return <TextOr value={null} />;
+  if (seconds >= 0) return <>{t.age.ahead(duration(seconds, t))}</>;
+  return (
+    <span className="bad">
+      <Mark shape="warn" /> {t.age.passed(duration(-seconds, t))}
+    </span>
+  );
 }
 
 /** Linked, but without a batch for longer than a site that polls could be. */
@@ -193,6 +200,8 @@ function LinkHelp({ site }: { site: Site }) {
   const notes: string[] = [];
   if (!site.connected) notes.push(seen === null ? t.sites.neverHelp : t.sites.cutHelp(moment(seen, clock.exact(), t)));
   if (silent) notes.push(t.sites.silentHelp);
+  const skew = Math.abs(site.clock_skew_ms ?? 0);
+  if (skew > 2_000) notes.push(skew > 30_000 ? t.sites.skewBad : t.sites.skewWarn);
   if (site.pending_links > 0) notes.push(t.sites.backlog(site.pending_links));
   if (notes.length === 0) return null;
   return (
@@ -205,14 +214,13 @@ function LinkHelp({ site }: { site: Site }) {
 }
 
 function Skew({ skewMs }: { skewMs: number | undefined }) {
-  const t = useText();
   if (skewMs === undefined) return <TextOr value={null} />;
   const size = Math.abs(skewMs);
   const text = `${skewMs < 0 ? '−' : '+'}${decimal(size / 1000, size < 10_000 ? 2 : 0)} s`;
   if (size <= 2_000) return <>{text}</>;
   return (
     <span className={size > 30_000 ? 'bad' : 'low'}>
-      <Mark shape="warn" /> {text} <span className="quiet">{size > 30_000 ? t.sites.skewBad : t.sites.skewWarn}</span>
+      <Mark shape="warn" /> {text}
     </span>
   );
 }

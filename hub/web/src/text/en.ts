@@ -51,7 +51,7 @@ export const en = {
     miners: (n: number) => plural(n, 'miner', 'miners'),
   },
 
-  age: { ago: (d: string) => `${d} ago`, never: 'never', stale: 'stale', staleSince: (d: string) => `stale, ${d} old` },
+  age: { ago: (d: string) => `${d} ago`, ahead: (d: string) => `in ${d}`, passed: (d: string) => `${d} ago`, never: 'never', stale: 'stale', staleSince: (d: string) => `stale, ${d} old` },
   unit: { ths: 'TH/s', phs: 'PH/s', ehs: 'EH/s', w: 'W', kw: 'kW', mw: 'MW', c: '°C', rpm: 'rpm', jth: 'J/TH', percent: '%', mhz: 'MHz' },
 
   state: {
@@ -110,13 +110,14 @@ export const en = {
     miners: 'Miners',
     staleMiners: (n: number) => `${n.toLocaleString('en')} stale`,
     notHashing: 'Need attention',
+    show: 'Show them',
     notHashingHint: 'degraded, overheated, faulty, without pool or without answer',
     sitesConnected: 'Sites connected',
     of: (a: number, b: number) => `${a.toLocaleString('en')} of ${b.toLocaleString('en')}`,
     lastBatch: 'Last batch',
     skew: 'Clock skew',
-    skewWarn: 'more than 2 s: check the site’s time service',
-    skewBad: 'more than 30 s: its slots count as unknown',
+    skewWarn: 'The site’s clock is more than 2 s off: check its time service.',
+    skewBad: 'The site’s clock is more than 30 s off: what it measures now counts as unknown. Set its clock.',
     agent: 'Agent',
     certificate: 'Certificate ends',
     committed: 'Batches kept',
@@ -189,6 +190,9 @@ export const en = {
   miner: {
     back: 'Fleet',
     notFound: 'This hub knows no such miner. It may belong to another hub, or have been deleted.',
+    staleNote: 'Nothing newer has arrived: this is what was last known.',
+    cutNote: (when: string) =>
+      `The link to this miner’s site has been cut since ${when}. That says nothing about the miner; if the agent runs, its data is buffered at the site.`,
     identity: 'Identity',
     id: 'Miner id',
     address: 'Address',

@@ -51,7 +51,7 @@ export const zhCN: Messages = {
     miners: (n) => `${n0(n)} 台矿机`,
   },
 
-  age: { ago: (d) => `${d} 前`, never: '从未', stale: '过期', staleSince: (d) => `过期，已 ${d}` },
+  age: { ago: (d) => `${d} 前`, ahead: (d) => `${d} 后`, passed: (d) => `${d} 前`, never: '从未', stale: '过期', staleSince: (d) => `过期，已 ${d}` },
   unit: { ths: 'TH/s', phs: 'PH/s', ehs: 'EH/s', w: 'W', kw: 'kW', mw: 'MW', c: '°C', rpm: 'rpm', jth: 'J/TH', percent: '%', mhz: 'MHz' },
 
   state: {
@@ -110,13 +110,14 @@ export const zhCN: Messages = {
     miners: '矿机',
     staleMiners: (n) => `${n0(n)} 台过期`,
     notHashing: '需要关注',
+    show: '查看',
     notHashingHint: '降级、过热、故障、无矿池或无应答',
     sitesConnected: '已连接站点',
     of: (a, b) => `${n0(a)} / ${n0(b)}`,
     lastBatch: '最近批次',
     skew: '时钟偏差',
-    skewWarn: '超过 2 秒：请检查站点的时间服务',
-    skewBad: '超过 30 秒：其时段计为未知',
+    skewWarn: '站点时钟偏差超过 2 秒：请检查其时间服务。',
+    skewBad: '站点时钟偏差超过 30 秒：当前测量计为未知。请校准时钟。',
     agent: '代理',
     certificate: '证书到期',
     committed: '已保存批次',
@@ -188,6 +189,8 @@ export const zhCN: Messages = {
   miner: {
     back: '矿机',
     notFound: '此中心没有这台矿机。它可能属于另一中心，或已被删除。',
+    staleNote: '没有更新的数据到达：这是最后已知的情况。',
+    cutNote: (when) => `自 ${when} 起，此矿机所在站点的链路中断。这并不说明矿机停机；若代理在运行，数据缓存在站点。`,
     identity: '标识',
     id: '矿机 ID',
     address: '地址',

@@ -1,0 +1,95 @@
+// What the browser tests share: where the hub is, a browser, and a watch over what the page must never
+// do. The tests run against a real hub with data; without its address they skip and say so.
+import { readFileSync } from 'node:fs';
+import { AxeBuilder } from '@axe-core/playwright';
+import { chromium } from 'playwright-core';
+import assert from 'node:assert/strict';
+
+const url = process.env.HSI_PAGE_URL ?? '';
+const keyFile = process.env.HSI_PAGE_KEY_FILE ?? '';
+const browserPath = process.env.HSI_CHROMIUM ?? '/usr/bin/chromium';
+
+/** Why these tests cannot run here; false when they can. */
+export const skip =
+  url === '' || keyFile === ''
+    ? 'HSI_PAGE_URL and HSI_PAGE_KEY_FILE are not set: start a hub with miners (make run) and name its page and the file with its key'
+    : false;
+
+export const base = url.replace(/\/$/, '');
+export const key = () => readFileSync(keyFile, 'utf8').trim();
+
+export function launch() {
+  return chromium.launch({
+    executablePath: browserPath,
+    args: [
+      '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+      '--disable-component-update', '--disable-sync',
+    ],
+  });
+}
+
+/** A page, and what it did that it must not: requests to another host, errors, dialogs. */
+export async function open(browser, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, locale: 'en-US', ...options });
+  const page = await context.newPage();
+  const wrong = [];
+  const host = new URL(base).host;
+  context.on('request', (r) => {
+    const to = new URL(r.url());
+    if (to.host !== host && to.protocol !== 'data:' && to.protocol !== 'blob:') wrong.push(`request to ${to.origin}`);
+  });
+  page.on('pageerror', (e) => wrong.push(`error: ${e.message}`));
+  page.on('dialog', (d) => {
+    wrong.push(`dialog: ${d.message()}`);
+    void d.dismiss();
+  });
+  page.on('console', (m) => {
+    if (m.type() === 'error' && /content security policy/i.test(m.text())) wrong.push(m.text());
+  });
+  return { context, page, wrong };
+}
+
+export async function signIn(page) {
+  await page.goto(`${base}/`);
+  await page.getByLabel('API key').fill(key());
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('navigation', { name: 'Main' }).waitFor();
+}
+
+/** One sign-in for a whole file of tests: the hub rightly limits how often one may try. */
+export async function signedIn(browser) {
+  const { context, page } = await open(browser);
+  await signIn(page);
+  const state = await context.storageState();
+  await context.close();
+  return state;
+}
+
+export async function openFleet(page, query = '') {
+  await page.goto(`${base}/fleet${query}`);
+  await page.getByRole('grid').waitFor();
+  await page.getByText('Live', { exact: true }).waitFor();
+}
+
+/** Fails on findings that axe calls serious or critical. */
+export async function assertAccessible(page, what) {
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  const grave = violations
+    .filter((v) => v.impact === 'serious' || v.impact === 'critical')
+    .map((v) => `${v.impact} ${v.id}: ${v.help}\n    ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 200)).join('\n    ')}`);
+  assert.equal(grave.length, 0, `${what}:\n  ${grave.join('\n  ')}`);
+}
+
+export const rowCount = async (page) => Number(await page.getByRole('grid').getAttribute('aria-rowcount')) - 1;
+
+/** Repeats a look at the page until it holds, or says what was seen last. */
+export async function eventually(look, what, timeoutMs = 30_000) {
+  const end = Date.now() + timeoutMs;
+  let last;
+  for (;;) {
+    last = await look();
+    if (last === true) return;
+    if (Date.now() > end) assert.fail(`${what}: ${JSON.stringify(last)} after ${timeoutMs / 1000} s`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
