@@ -232,7 +232,10 @@ func (s *Store) changes(ctx context.Context, sql string, arg any) (Snapshot, err
 	if out.Version, err = s.version(ctx); err != nil {
 		return Snapshot{}, err
 	}
-	if out.Miners, err = collect(ctx, s.pool, "miners", sql, []any{out.At, arg, MaxSnapshot + 1}, scanMiner); err != nil {
+	// Planned each time, for the values given: after five runs PostgreSQL would try one plan for all values, expects a tenth of the rows
+	// because of the limit's parameter, and on tables without statistics joins 10,000 miners by nested loops (19 s instead of 0.1 s).
+	args := []any{pgx.QueryExecModeCacheDescribe, out.At, arg, MaxSnapshot + 1}
+	if out.Miners, err = collect(ctx, s.pool, "miners", sql, args, scanMiner); err != nil {
 		return Snapshot{}, err
 	}
 	if len(out.Miners) > MaxSnapshot {
