@@ -22,6 +22,6 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/klauspost/compress v1.20.3 // indirect
+require github.com/klauspost/compress v1.20.3
 
 replace github.com/hashinsight/hashinsight/pkg => ../pkg

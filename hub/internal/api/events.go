@@ -262,7 +262,7 @@ func (st *stream) patch(rows []*row, sites [][]byte) {
 
 // flush sends the buffer. The deadline is the connection's and therefore by the real clock; a connection that knows none is used without.
 func (st *stream) flush() error {
-	if err := st.ctl.SetWriteDeadline(time.Now().Add(eventTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := st.ctl.SetWriteDeadline(time.Now().Add(st.s.eventTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	if _, err := st.w.Write(st.buf); err != nil {

@@ -5,11 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -224,5 +227,53 @@ func TestStreamsAreBounded(t *testing.T) {
 	slots.giveBack(one)
 	if !slots.take(one) {
 		t.Error("a stream that ended still counts")
+	}
+}
+
+// smallBuffers is a listener whose connections hold little that the client has not read.
+type smallBuffers struct{ net.Listener }
+
+func (l smallBuffers) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		err = c.(*net.TCPConn).SetWriteBuffer(4096)
+	}
+	return c, err
+}
+
+// A client that does not read is let go, and holds nothing.
+func TestDeadClientIsLetGo(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorldOn(t, smallBuffers{l})
+	w.server.eventTimeout = 100 * time.Millisecond
+	ids := w.miners(3000)
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+w.owner+"\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	first := make([]byte, 12)
+	if _, err := io.ReadFull(conn, first); err != nil || string(first) != "HTTP/1.1 200" {
+		t.Fatalf("%s %v", first, err)
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for n := 0; testutil.ToFloat64(w.server.metrics.streams) != 0; n++ {
+		if time.Now().After(deadline) {
+			t.Fatal("the stream of a client that does not read is still open")
+		}
+		var polls []telemetry.Observation
+		for _, id := range ids {
+			polls = append(polls, w.poll(id, float64(n)*1e12))
+		}
+		w.observe(nil, polls...)
 	}
 }

@@ -77,8 +77,10 @@ type Server struct {
 	miners    *held[*image]
 	sites     *held[siteList]
 	streams   streamSlots
-	stopping  chan struct{} // closed when streams must end
-	stopOnce  sync.Once
+	// eventTimeout is how long a client may take over one event; a field for the test that waits for it to pass.
+	eventTimeout time.Duration
+	stopping     chan struct{} // closed when streams must end
+	stopOnce     sync.Once
 }
 
 // New builds the routes. It does not touch the database.
@@ -108,7 +110,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		mux: http.NewServeMux(), access: c.Access, fleet: c.Fleet, series: c.Series, pages: c.Pages, ready: c.Ready, version: c.Version,
 		trusted: c.TrustedProxies, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
-		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}),
+		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}), eventTimeout: eventTimeout,
 	}
 	s.miners = newHeld(c.Now, s.loadImage)
 	s.sites = newHeld(c.Now, s.loadSites)

@@ -78,6 +78,15 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newWorldOn(t, l)
+}
+
+func newWorldOn(t testing.TB, l net.Listener) *world {
+	t.Helper()
 	w := &world{t: t, pool: pgtest.New(t), clock: &clock{}, site: ident.NewSiteID(), log: &lockedBuffer{}, reg: prometheus.NewRegistry()}
 	w.clock.ns.Store(time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC).UnixNano())
 	ctx := t.Context()
@@ -115,8 +124,6 @@ func newWorld(t testing.TB) *world {
 	err = pg.InTx(ctx, w.pool, func(tx pgx.Tx) error {
 		return fleet.RegisterSite(ctx, tx, fleet.Registration{Site: w.site, Name: "North", Key: key, At: w.clock.now()})
 	})
-	must()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must()
 	w.url = "http://" + l.Addr().String()
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
