@@ -102,12 +102,13 @@ func parseSegmentName(name string) (chain uint32, first uint64, ok bool) {
 }
 
 func boltOptions(readOnly bool, segmentBytes int64) *bolt.Options {
+	// NoFreelistSync would save a page per commit, and is not safe here: bbolt then looks for free pages in a goroutine of
+	// its own, where a damaged file ends the whole process with a panic that nobody can recover.
 	o := &bolt.Options{
-		Timeout:        lockTimeout,
-		ReadOnly:       readOnly,
-		NoFreelistSync: true, // found again by reading one small file at open; saves a page or more per commit
-		FreelistType:   bolt.FreelistMapType,
-		NoStatistics:   true,
+		Timeout:      lockTimeout,
+		ReadOnly:     readOnly,
+		FreelistType: bolt.FreelistMapType,
+		NoStatistics: true,
 	}
 	if !readOnly {
 		// Mapping the whole segment at once means that readers never wait for the file to be mapped again.

@@ -436,10 +436,14 @@ func (s *Spool) reread() error {
 		err = g.rewrite(g.last)
 	}
 	if errors.Is(err, errCorrupt) {
+		// The new chain first: there is always a segment to write to, even if this fails.
+		if failed := s.newChain(s.chain + 1); failed != nil {
+			return failed
+		}
 		s.mu.Lock()
 		s.quarantine(g, err, nil)
 		s.mu.Unlock()
-		return s.newChain(s.chain + 1)
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("spool: read again after a failed commit: %w", err)

@@ -478,3 +478,8 @@ func TestLiveReturnsTheNewest(t *testing.T) {
 		t.Error("live batch although all of the newest three are skipped")
 	}
 }
+
+func metaOf(s *site) wire.Meta {
+	ms := s.clock.UnixMilli()
+	return wire.Meta{Miners: 1, Samples: 10, FirstMS: ms, LastMS: ms}
+}

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hashinsight/hashinsight/pkg/ident"
 )
 
 // Stats describes a spool at one moment.
@@ -22,17 +24,12 @@ func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := Stats{Segments: len(s.segs), LastError: s.lastErr}
-	for i, g := range s.segs {
+	for _, g := range s.segs {
 		st.Bytes += g.size
-		st.Pending += g.count() - g.ackedN
-		if g.chain == s.chain {
-			if seq, ok := g.nextPending(g.first); ok && st.OldestSeq == 0 {
-				st.OldestSeq = seq
-			}
-			if i == len(s.segs)-1 {
-				st.NewestSeq = g.last
-			}
-		}
+	}
+	for _, c := range s.chains() {
+		st.Pending += c.Pending
+		st.OldestSeq, st.NewestSeq = c.Oldest, c.Newest
 	}
 	for _, g := range s.segs {
 		if seq, ok := g.nextPending(g.first); ok && !s.closed {
@@ -43,6 +40,38 @@ func (s *Spool) Stats() Stats {
 		}
 	}
 	return st
+}
+
+// Chain is what the spool holds under one spool id.
+type Chain struct {
+	ID      ident.SpoolID
+	Pending uint64 // batches not yet acknowledged
+	Oldest  uint64 // lowest unacknowledged sequence number; 0 without any
+	Newest  uint64 // highest stored sequence number; 0 without any
+}
+
+// Chains lists the spool ids that have batches here, oldest first. The last one is being written; there is more than one only
+// after the end of a chain could not be read.
+func (s *Spool) Chains() []Chain {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.chains()
+}
+
+func (s *Spool) chains() []Chain {
+	var out []Chain
+	for _, g := range s.segs {
+		if n := len(out); n == 0 || out[n-1].ID != g.spool {
+			out = append(out, Chain{ID: g.spool})
+		}
+		c := &out[len(out)-1]
+		c.Pending += g.count() - g.ackedN
+		c.Newest = g.last
+		if seq, ok := g.nextPending(g.first); ok && c.Oldest == 0 {
+			c.Oldest = seq
+		}
+	}
+	return out
 }
 
 type metrics struct {

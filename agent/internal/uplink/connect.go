@@ -25,12 +25,13 @@ const (
 	reasonAuth     = "auth"     // one side's certificate does not count
 	reasonProtocol = "protocol" // the two sides do not understand or trust each other's messages
 	reasonTimeout  = "timeout"  // the hub was silent for too long
+	reasonCloned   = "cloned"   // the hub serves another agent with this identity
 	reasonRefused  = "refused"  // the hub refuses too many batches
 )
 
 // Error is why a session ended, in words that say what to do.
 type Error struct {
-	Reason string // one of a closed list: dial, lost, auth, protocol, timeout, refused
+	Reason string // one of a closed list: dial, lost, auth, protocol, timeout, cloned, refused
 	Text   string
 	Err    error // may be nil
 }
@@ -132,7 +133,7 @@ func (c tracedConn) Read(b []byte) (int, error) {
 // explain turns an error of a stream into one that says what to do.
 func explain(err error, address string, tr *trace, opened bool) error {
 	var done *Error
-	if err == nil || errors.As(err, &done) {
+	if err == nil || errors.As(err, &done) || errors.Is(err, errOtherChain) {
 		return err
 	}
 	below := tr.first()
@@ -170,6 +171,9 @@ func explain(err error, address string, tr *trace, opened bool) error {
 	switch st.Code() {
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return auth("the hub at %s does not let this site in: ask the hub's operator", address)
+	case codes.AlreadyExists:
+		return &Error{reasonCloned, "the hub at " + address + " already serves another agent with this site's identity; unless that was this one, a moment ago, " +
+			"one of the two is a copy: stop it, or register it as a site of its own", err}
 	case codes.Unimplemented:
 		return &Error{reasonProtocol, "the server at " + address + " has no telemetry service: check the hub's address (it is the gRPC one that is needed)", err}
 	case codes.InvalidArgument, codes.FailedPrecondition:

@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,9 @@ type stream = grpc.BidiStreamingClient[telemetryv1.StreamRequest, telemetryv1.St
 // session is one stream.
 type session struct {
 	*Uplink
+	chain   spool.Chain // the batches it carries: a stream is for one spool id
+	current bool        // the chain is the one being written
+	began   time.Time
 	stream  stream
 	address string
 	window  *window
@@ -32,8 +36,49 @@ type session struct {
 	alarmed map[telemetryv1.RefusalReason]bool
 }
 
+// errOtherChain ends a stream in favour of one for another spool id.
+var errOtherChain = errors.New("another chain has its turn")
+
+// chain chooses what the next stream carries: the chain being written, or, when all of that is acknowledged, an older one.
+// There are older ones only after a corrupt segment has ended a chain.
+func (u *Uplink) chain() (c spool.Chain, current bool) {
+	chains := u.cfg.Spool.Chains()
+	c = chains[len(chains)-1]
+	if c.Pending > 0 || u.cfg.Now().Before(u.older) {
+		return c, true
+	}
+	for _, old := range chains[:len(chains)-1] {
+		if old.Pending > 0 {
+			return old, false
+		}
+	}
+	return c, true
+}
+
+// turnOver reports whether the stream has to end for another chain, and otherwise how long it may go on at most; 0 means
+// without limit.
+func (s *session) turnOver() (over bool, left time.Duration) {
+	next, current := s.Uplink.chain()
+	if s.current || !current {
+		return next.ID != s.chain.ID, 0
+	}
+	// Something new has come, or everything old is done.
+	left = s.began.Add(olderTurn).Sub(s.cfg.Now())
+	return left <= 0 || !s.pending(), left
+}
+
+// pending reports whether the stream's chain still has batches to send.
+func (s *session) pending() bool {
+	for _, c := range s.cfg.Spool.Chains() {
+		if c.ID == s.chain.ID {
+			return c.Pending > 0
+		}
+	}
+	return false
+}
+
 // session runs one stream until it ends. worked reports that the hub acknowledged something on it.
-func (u *Uplink) session(ctx context.Context) (worked bool, err error) {
+func (u *Uplink) session(ctx context.Context, chain spool.Chain, current bool) (worked bool, err error) {
 	conn, address, tr, err := u.dial()
 	if err != nil {
 		return false, err
@@ -43,7 +88,7 @@ func (u *Uplink) session(ctx context.Context) (worked bool, err error) {
 	defer cancel(nil)
 
 	s := &session{
-		Uplink: u, address: address, window: newWindow(u.cfg.WindowBatches, u.cfg.WindowBytes, u.cfg.Now()),
+		Uplink: u, address: address, chain: chain, current: current, began: u.cfg.Now(), window: newWindow(u.cfg.WindowBatches, u.cfg.WindowBytes, u.cfg.Now()),
 		kick: make(chan struct{}, 1), alarmed: make(map[telemetryv1.RefusalReason]bool),
 	}
 	if err := s.open(ctx, cancel, conn); err != nil {
@@ -60,6 +105,9 @@ func (u *Uplink) session(ctx context.Context) (worked bool, err error) {
 	err = s.send(ctx)
 	cancel(err)
 	<-received
+	if !current && !s.acked.Load() {
+		u.older = u.cfg.Now().Add(olderPause)
+	}
 	return s.acked.Load(), explain(first(ctx, err), address, tr, true)
 }
 
@@ -81,10 +129,10 @@ func (s *session) open(ctx context.Context, cancel context.CancelCauseFunc, conn
 	if s.stream, err = telemetryv1.NewTelemetryServiceClient(conn).Stream(ctx); err != nil {
 		return err
 	}
-	st, id, before := s.cfg.Spool.Stats(), s.cfg.Spool.ID(), s.cfg.Now()
+	before := s.cfg.Now()
 	// An error of Send is only io.EOF; Recv has the reason.
 	_ = s.stream.Send(&telemetryv1.StreamRequest{Message: &telemetryv1.StreamRequest_Hello{Hello: &telemetryv1.Hello{
-		Protocol: protocol, SpoolId: id[:], AgentVersion: s.cfg.Version, OldestPendingSeq: st.OldestSeq, NewestSeq: st.NewestSeq,
+		Protocol: protocol, SpoolId: s.chain.ID[:], AgentVersion: s.cfg.Version, OldestPendingSeq: s.chain.Oldest, NewestSeq: s.chain.Newest,
 		AgentTimeMs: before.UnixMilli(), PollIntervalMs: uint32(min(s.cfg.PollInterval.Milliseconds(), 1<<31)), //nolint:gosec // bounded
 	}}})
 	msg, err := s.stream.Recv()
@@ -115,6 +163,10 @@ func (s *session) send(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		changed := s.cfg.Spool.Changed()
+		over, left := s.turnOver()
+		if over {
+			return errOtherChain
+		}
 		wait, sent, err := s.sendSome()
 		if err != nil {
 			return err
@@ -125,18 +177,13 @@ func (s *session) send(ctx context.Context) error {
 		if sent {
 			continue
 		}
-		if left, owed := s.window.overdue(s.cfg.AckTimeout, s.cfg.Now()); owed {
-			if left <= 0 {
+		if due, owed := s.window.overdue(s.cfg.AckTimeout, s.cfg.Now()); owed {
+			if due <= 0 {
 				return &Error{reasonTimeout, fmt.Sprintf("the hub at %s has not acknowledged anything for %s: look at the hub's log", s.address, s.cfg.AckTimeout), nil}
 			}
-			if wait == 0 || left < wait {
-				wait = left
-			}
+			wait = sooner(wait, due)
 		}
-		if wait == 0 {
-			wait = time.Hour
-		}
-		timer.Reset(wait)
+		timer.Reset(cmp.Or(sooner(wait, left), time.Hour))
 		select {
 		case <-changed:
 		case <-s.kick:
@@ -147,11 +194,19 @@ func (s *session) send(ctx context.Context) error {
 	}
 }
 
+// sooner returns the shorter of two waits, of which 0 means without limit.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
 // sendSome sends one message if there is something to send and room for it. Otherwise it says how long to keep silent; 0
 // means until something changes.
 func (s *session) sendSome() (wait time.Duration, done bool, err error) {
 	now := s.cfg.Now()
-	skip := s.window.skip(&s.blocked)
+	skip := s.window.skip(s.chain.ID, &s.blocked)
 	batches, bytes, wait := s.window.room(true, now)
 	if batches == 0 {
 		return wait, false, nil

@@ -55,6 +55,8 @@ const (
 	maxPause     = 10 * time.Minute // of what a hub may ask with retry_after
 	refusedMin   = 15 * time.Second // first wait after a failure that a person has to mend
 	refusedMax   = 5 * time.Minute
+	olderTurn    = 20 * time.Second // of a stream for an older chain, so that live data never waits longer
+	olderPause   = time.Minute      // after one that brought nothing
 )
 
 // Beacon holds the latest chain block the hub has told of. Its zero value is ready; it is safe for several goroutines.
@@ -85,6 +87,7 @@ type Uplink struct {
 	log     *slog.Logger
 	metrics *metrics
 	turn    int        // index of the address to try next
+	older   time.Time  // not before this time is an older chain tried again
 	blocked refusedSet // batches that the hub will not take; only the session's goroutines use it, under window.mu
 
 	mu     sync.Mutex
@@ -100,6 +103,8 @@ func New(c Config) (*Uplink, error) {
 		return nil, errors.New("uplink: no hub address")
 	case c.TLS == nil:
 		return nil, errors.New("uplink: TLS is missing")
+	case c.PollInterval < time.Millisecond:
+		return nil, errors.New("uplink: PollInterval is missing")
 	}
 	if c.DialContext == nil {
 		d := &net.Dialer{}
@@ -150,7 +155,8 @@ func (u *Uplink) Run(ctx context.Context) error {
 	lost := &backoff.Backoff{}
 	refused := &backoff.Backoff{Min: refusedMin, Max: refusedMax}
 	for {
-		worked, err := u.session(ctx)
+		chain, current := u.chain()
+		worked, err := u.session(ctx, chain, current)
 		if ctx.Err() != nil {
 			u.disconnected(nil)
 			return nil
@@ -160,6 +166,9 @@ func (u *Uplink) Run(ctx context.Context) error {
 			return err
 		}
 		u.disconnected(err)
+		if errors.Is(err, errOtherChain) {
+			continue
+		}
 		reason := reasonOf(err)
 		u.metrics.reconnects.WithLabelValues(reason).Inc()
 		if worked {

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -318,6 +320,45 @@ func TestSilentHubIsLeft(t *testing.T) {
 		w.wantDrained(2)
 		if v := w.counter("hashinsight_agent_uplink_reconnects_total", "reason", reasonTimeout); v != 1 {
 			t.Errorf("reconnects because of silence: %g", v)
+		}
+	})
+}
+
+// A corrupt segment ended a chain: its earlier batches and the new chain are carried by streams of their own, new data first.
+func TestOlderChainIsDrainedToo(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.append(150, 20_000)
+		old := w.spool.ID()
+		if err := w.spool.Close(); err != nil {
+			t.Fatal(err)
+		}
+		files, err := filepath.Glob(filepath.Join(w.spoolCfg.Dir, "*.seg"))
+		if err != nil || len(files) < 3 {
+			t.Fatalf("segments %v, %v", files, err)
+		}
+		if err := os.Truncate(files[len(files)-1], 100); err != nil {
+			t.Fatal(err)
+		}
+		if w.spool, err = spool.Open(t.Context(), w.spoolCfg); err != nil {
+			t.Fatal(err)
+		}
+		if w.spool.ID() == old {
+			t.Fatal("the spool id is the same")
+		}
+		w.cfg.Spool = w.spool
+		w.append(3, 100)
+		pending := int(w.spool.Stats().Pending)
+		w.start()
+		w.run(10 * time.Second)
+		w.wantDrained(pending)
+		if order := w.hub.arrived(); order[0] != w.spool.Stats().NewestSeq {
+			t.Errorf("the first batch that arrived is %d, want the newest", order[0])
+		}
+		w.append(1, 100)
+		w.run(2 * time.Second)
+		w.wantDrained(pending + 1)
+		if n := w.hub.streams(); n != 3 {
+			t.Errorf("%d streams, want one for the new chain, one for the old, and one more for the new", n)
 		}
 	})
 }

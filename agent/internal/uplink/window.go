@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -115,9 +116,12 @@ func (w *window) len() int {
 	return len(w.sent)
 }
 
-// skip passes over what is on its way and what the hub will not take. The caller must not hold mu.
-func (w *window) skip(blocked *refusedSet) spool.Skip {
+// skip passes over other chains, what is on its way, and what the hub will not take. The caller must not hold mu.
+func (w *window) skip(chain ident.SpoolID, blocked *refusedSet) spool.Skip {
 	return func(ref spool.Ref) uint64 {
+		if ref.Spool != chain {
+			return math.MaxUint64
+		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		for {

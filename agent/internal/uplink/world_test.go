@@ -122,11 +122,11 @@ func (h *hub) Stream(s telemetryv1.TelemetryService_StreamServer) error {
 			return err
 		}
 	}
-	msg, err := s.Recv()
+	msg0, err := s.Recv()
 	if err != nil {
 		return err
 	}
-	if msg.GetHello() == nil {
+	if msg0.GetHello() == nil {
 		return errors.New("no hello")
 	}
 	h.mu.Lock()
@@ -159,6 +159,9 @@ func (h *hub) Stream(s telemetryv1.TelemetryService_StreamServer) error {
 				return err
 			}
 			ref := spool.Ref{Spool: hd.Spool, Seq: hd.Seq}
+			if id := msg0.GetHello().GetSpoolId(); string(id) != string(hd.Spool[:]) {
+				h.t.Errorf("batch of spool %s on a stream of spool %x", hd.Spool, id)
+			}
 			h.mu.Lock()
 			h.order = append(h.order, hd.Seq)
 			h.seen[ref]++
@@ -221,13 +224,14 @@ func (h *hub) arrived() []uint64 {
 
 // world is a spool, an uplink and a hub with TLS over memory connections, inside a synctest bubble.
 type world struct {
-	t     *testing.T
-	hub   *hub
-	ca    *authority
-	spool *spool.Spool
-	cfg   Config
-	up    *Uplink
-	reg   *prometheus.Registry
+	t        *testing.T
+	hub      *hub
+	ca       *authority
+	spool    *spool.Spool
+	spoolCfg spool.Config
+	cfg      Config
+	up       *Uplink
+	reg      *prometheus.Registry
 
 	mu    sync.Mutex
 	cut   bool // dials fail
@@ -274,7 +278,7 @@ func newWorld(t *testing.T) *world {
 	}
 	hubPub := w.hub.key.Public().(ed25519.PublicKey)
 	beacon := &Beacon{}
-	sp, err := spool.Open(t.Context(), spool.Config{
+	w.spoolCfg = spool.Config{
 		Dir: t.TempDir(), Site: siteID, Key: seedKey("site"), Beacon: beacon.Load, Registerer: w.reg, SegmentBytes: 1 << 20,
 		HubKey: func(id ident.KeyID) ed25519.PublicKey {
 			if id == ident.KeyIDOf(hubPub) {
@@ -282,7 +286,9 @@ func newWorld(t *testing.T) *world {
 			}
 			return nil
 		},
-	})
+		Log: slog.New(slog.DiscardHandler),
+	}
+	sp, err := spool.Open(t.Context(), w.spoolCfg)
 	if err != nil {
 		t.Fatal(err)
 	}
