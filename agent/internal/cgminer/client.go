@@ -36,6 +36,7 @@ type Client struct {
 	ConnectTimeout time.Duration                                                        // 0 means DefaultConnectTimeout
 	Timeout        time.Duration                                                        // of the whole exchange; 0 means DefaultTimeout
 	MaxReply       int                                                                  // bytes; 0 means DefaultMaxReply
+	Now            func() time.Time                                                     // of Reply.Received; nil means time.Now
 
 	replies sync.Pool // *Reply
 	firsts  sync.Pool // *[firstRead]byte
@@ -53,9 +54,11 @@ func (c *Client) Do(ctx context.Context, address, command string) (*Reply, error
 		r.Release()
 		return nil, err
 	}
-	if r.doc.Root().Kind() != Object {
+	if !hasContent(r.doc.Root()) {
+		// "{}" or ",\"id\":1}": the end of a reply whose beginning got lost.
+		err := c.notADocument(r, fmt.Errorf("neither a status nor a section: %w", ErrCutOff))
 		r.Release()
-		return nil, &Error{command, telemetry.OutcomeGarbage, errors.New("the answer is JSON, but no reply")}
+		return nil, err
 	}
 	return r, nil
 }
@@ -144,6 +147,7 @@ func (c *Client) exchange(ctx context.Context, address, command string) (*Reply,
 	}
 	r := c.reply(command)
 	r.doc.buf = append(r.doc.buf[:0], first[:n]...)
+	c.arrived(r)
 	if err == nil {
 		err = c.readRest(conn, r, deadline)
 	}
@@ -211,7 +215,10 @@ func (c *Client) readRest(conn net.Conn, r *Reply, deadline time.Time) error {
 		}
 		n, err := conn.Read(buf[len(buf):cap(buf)])
 		r.doc.buf = buf[:len(buf)+n]
-		if fresh = n > 0; err == nil {
+		if fresh = n > 0; fresh {
+			c.arrived(r)
+		}
+		if err == nil {
 			continue
 		}
 		if n == 0 && armed && outcomeOfIO(err) == telemetry.OutcomeTimeout && time.Now().Before(deadline) {
@@ -227,6 +234,14 @@ func (c *Client) readRest(conn net.Conn, r *Reply, deadline time.Time) error {
 			}
 		}
 		return err
+	}
+}
+
+func (c *Client) arrived(r *Reply) {
+	if c.Now != nil {
+		r.received = c.Now()
+	} else {
+		r.received = time.Now()
 	}
 }
 

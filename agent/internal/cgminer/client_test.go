@@ -73,7 +73,11 @@ func TestWaysToAnswer(t *testing.T) {
 		}, telemetry.OutcomeTooLarge, 0},
 		{"plain words", func(c net.Conn) { readRequest(c); io.WriteString(c, "hello"); c.Close() }, telemetry.OutcomeGarbage, 0},
 		{"HTTP", func(c net.Conn) { readRequest(c); io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }, telemetry.OutcomeGarbage, 10 * time.Second},
-		{"words of a broken connection", func(c net.Conn) { readRequest(c); io.WriteString(c, "Socket connect failed: Connection refused"); c.Close() }, telemetry.OutcomeRefused, 0},
+		{"words of a broken connection", func(c net.Conn) {
+			readRequest(c)
+			io.WriteString(c, "Socket connect failed: Connection refused")
+			c.Close()
+		}, telemetry.OutcomeRefused, 0},
 		{"JSON that is no reply", func(c net.Conn) { readRequest(c); io.WriteString(c, "[1]\x00"); c.Close() }, telemetry.OutcomeGarbage, 0},
 	}
 	for _, tt := range tests {

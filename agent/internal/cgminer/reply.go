@@ -3,6 +3,7 @@ package cgminer
 import (
 	"bytes"
 	"strings"
+	"time"
 
 	"github.com/hashinsight/hashinsight/pkg/telemetry"
 )
@@ -15,6 +16,7 @@ type Reply struct {
 	client   *Client
 	timedOut bool
 	scanned  int
+	received time.Time
 }
 
 // Release returns the reply to its client.
@@ -24,6 +26,9 @@ func (r *Reply) Release() {
 		c.replies.Put(r)
 	}
 }
+
+// Received returns when the reply's last byte arrived.
+func (r *Reply) Received() time.Time { return r.received }
 
 // Repairs returns what had to be mended to read the reply.
 func (r *Reply) Repairs() telemetry.Repairs { return r.doc.repairs }
@@ -44,6 +49,16 @@ func (r *Reply) Part(command string) Part {
 		v = v.Index(0)
 	}
 	return Part{command, v}
+}
+
+// hasContent reports whether v is an object with at least one member that a reply can be about.
+func hasContent(v Value) bool {
+	for m := range v.All() {
+		if k := m.Kind(); k == Array || k == Object || m.Key() == "STATUS" {
+			return v.Kind() == Object
+		}
+	}
+	return false
 }
 
 // Root returns the whole document.
@@ -86,7 +101,7 @@ func (p Part) Status() Status {
 // Err returns the miner's refusal as an *APIError, and nil when the part has a payload or says success.
 // A payload counts even beside status F.
 func (p Part) Err() error {
-	if !p.Value.Exists() {
+	if !hasContent(p.Value) {
 		return &APIError{Command: p.Command, Msg: "no answer to this part of the joined request"}
 	}
 	s := p.Status()
