@@ -46,7 +46,7 @@ func (c Database) prepare(reg prometheus.Registerer) (*database, error) {
 		c.PoolOverflow = 20
 	}
 	d := &database{c: c, embedded: c.DatabaseURL == pg.EmbeddedScheme}
-	d.pools = pg.Config{URL: c.DatabaseURL, MinConns: int32(c.PoolSize), ExtraConns: int32(c.PoolOverflow), Registerer: reg} //nolint:gosec // config bounds both to 1000
+	d.pools = pg.Config{URL: c.DatabaseURL, MinConns: int32(c.PoolSize), ExtraConns: int32(c.PoolOverflow), Registerer: reg}
 	if d.embedded {
 		var err error
 		if d.pools.URL, err = pg.EmbeddedURL(d.dir()); err != nil {

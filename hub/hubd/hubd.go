@@ -324,6 +324,8 @@ func (h *Hub) serveMetrics(ctx context.Context) error {
 	if err != nil {
 		err = errors.Join(err, srv.Close())
 	}
-	<-served
+	if e := <-served; !errors.Is(e, http.ErrServerClosed) {
+		err = errors.Join(err, e)
+	}
 	return err
 }

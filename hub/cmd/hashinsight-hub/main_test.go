@@ -33,7 +33,7 @@ func environment(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the server's account must pass
+	if err := os.Chmod(dir, 0o755); err != nil { // the server's account must pass
 		t.Fatal(err)
 	}
 	return []string{

@@ -57,7 +57,7 @@ func TestAllProblemsAtOnceAndNoSecretShown(t *testing.T) {
 			"BIND_ADDR=5000", "PROMETHEUS_PORT=70000", "FAST_STARTUP=maybe", "TRUSTED_PROXIES=10.1.2.3/8,nonsense", "LOG_LEVEL=loud", "DATA_DIR=here", "DB_POOL_SIZE=ten",
 		},
 	})
-	var p Problems
+	var p ProblemsError
 	if !errors.As(err, &p) {
 		t.Fatalf("got %v", err)
 	}
@@ -103,7 +103,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for form, text := range map[string]string{
-		"%v": fmt.Sprintf("%v", c), "%+v": fmt.Sprintf("%+v", *c), "%#v": fmt.Sprintf("%#v", *c), "%s": fmt.Sprintf("%s", c.SessionSecret), //nolint:gosimple // the verb is the point
+		"%v": fmt.Sprintf("%v", c), "%+v": fmt.Sprintf("%+v", *c), "%#v": fmt.Sprintf("%#v", *c), "%q": fmt.Sprintf("%q", c.SessionSecret),
 		"json": string(j), "values": fmt.Sprint(c.Values()),
 	} {
 		if strings.Contains(text, good) {
@@ -144,7 +144,7 @@ func TestDevelopmentSecretsLast(t *testing.T) {
 func TestExampleIsUpToDate(t *testing.T) {
 	path := filepath.Join("..", "..", ".env.example")
 	if *update {
-		if err := os.WriteFile(path, []byte(Example()), 0o644); err != nil { //nolint:gosec // holds no secret
+		if err := os.WriteFile(path, []byte(Example()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -79,11 +79,11 @@ func DotEnvPath() string {
 	return filepath.Join(filepath.Dir(exe), ".env")
 }
 
-// Problems are all that is wrong with a configuration.
-type Problems []error
+// ProblemsError is all that is wrong with a configuration.
+type ProblemsError []error
 
 // Error names every problem, one a line.
-func (p Problems) Error() string {
+func (p ProblemsError) Error() string {
 	lines := make([]string, len(p))
 	for i, e := range p {
 		lines[i] = "  - " + e.Error()
@@ -92,12 +92,12 @@ func (p Problems) Error() string {
 }
 
 // Unwrap gives the problems.
-func (p Problems) Unwrap() []error { return p }
+func (p ProblemsError) Unwrap() []error { return p }
 
-// Load reads all sources. Its error is of type Problems and names everything that is wrong; the Config then holds what
+// Load reads all sources. Its error is of type ProblemsError and names everything that is wrong; the Config then holds what
 // could be read.
 func Load(src Sources) (*Config, error) {
-	var problems Problems
+	var problems ProblemsError
 	c := &Config{Sources: map[string]string{}}
 	settings := Settings()
 	known := make(map[string]string, 2*len(settings)) // any name → setting's name

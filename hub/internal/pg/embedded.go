@@ -166,7 +166,7 @@ func startEmbedded(ctx context.Context, c EmbeddedConfig) (_ *Embedded, err erro
 	}
 	e := &Embedded{owner: true, child: ch, lock: lock, log: c.Log, tmp: tmp}
 	pid := postmaster{port: embeddedPort, socket: sock}
-	if err := ensureDatabase(ctx, pid.url("postgres")); err != nil {
+	if err := errors.Join(ensureDatabase(ctx, pid.url("postgres")), writeLock(lock, c, lockReady)); err != nil {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
 		return nil, errors.Join(err, ch.stop(stopCtx))

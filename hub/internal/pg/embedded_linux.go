@@ -36,7 +36,7 @@ func resolveAccount(ctx context.Context, wanted string) (account, error) {
 		if err != nil {
 			return account{}, fmt.Errorf("this process's user: %w", err)
 		}
-		return account{name: u.Username, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}, nil //nolint:gosec // ids are 32 bits
+		return account{name: u.Username, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}, nil
 	}
 	names := []string{"postgres", "hashinsight"}
 	if wanted != "" {
@@ -112,11 +112,24 @@ func makeDir(dir string, a account) error {
 	}
 }
 
-// Lock states: who holds the lock writes what it is.
+// Who holds the lock writes what it is and its process id, and a hub adds that its server is ready.
 const (
 	lockHub     = "hub"
 	lockCommand = "command"
+	lockReady   = "ready"
 )
+
+func writeLock(f *os.File, c EmbeddedConfig, state string) error {
+	kind := lockHub
+	if c.Command {
+		kind = lockCommand
+	}
+	_, err := f.WriteAt(fmt.Appendf(nil, "%s %d %-5s\n", kind, os.Getpid(), state), 0)
+	if err != nil {
+		return fmt.Errorf("writing the lock: %w", err)
+	}
+	return nil
+}
 
 // lockPatience is how long a hub waits for another hub: one that was killed a moment ago holds the lock until the kernel has
 // cleared it away.
@@ -142,10 +155,10 @@ func takeLock(ctx context.Context, c EmbeddedConfig) (*os.File, error) {
 			return nil, fmt.Errorf("locking: %w", err)
 		}
 		b, _ := os.ReadFile(path) // unreadable counts as a command: wait
-		kind, pid, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
+		held := append(strings.Fields(string(b)), "", "", "")
+		kind, pid, state := held[0], held[1], held[2]
 		if kind == lockHub {
-			_, perr := readPostmaster(filepath.Join(c.Dir, "data"))
-			if c.Command && perr == nil {
+			if c.Command && state == lockReady {
 				_ = f.Close()   // nothing was written
 				return nil, nil //nolint:nilnil // documented: no lock, attach instead
 			}
@@ -165,20 +178,11 @@ func takeLock(ctx context.Context, c EmbeddedConfig) (*os.File, error) {
 		case <-tick.C:
 		}
 	}
-	kind := lockHub
-	if c.Command {
-		kind = lockCommand
-	}
-	if err := errors.Join(f.Truncate(0), writeAt(f, fmt.Sprintf("%s %d\n", kind, os.Getpid()))); err != nil {
+	if err := errors.Join(f.Truncate(0), writeLock(f, c, "")); err != nil {
 		_ = f.Close() // the first error is the one to tell
-		return nil, fmt.Errorf("writing the lock: %w", err)
+		return nil, err
 	}
 	return f, nil
-}
-
-func writeAt(f *os.File, s string) error {
-	_, err := f.WriteAt([]byte(s), 0)
-	return err
 }
 
 var versionText = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
@@ -254,7 +258,7 @@ func createCluster(ctx context.Context, c EmbeddedConfig, bin string, a account)
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(c.Dir, &st); err == nil {
-		if free := st.Bavail * uint64(st.Bsize); free < minFreeBytes { //nolint:gosec // block sizes are positive
+		if free := st.Bavail * uint64(st.Bsize); free < minFreeBytes {
 			return fmt.Errorf("the disk is full: %d MB free, and a new database needs %d MB: make room or set DATA_DIR to another disk", free>>20, minFreeBytes>>20)
 		}
 	}

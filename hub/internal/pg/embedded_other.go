@@ -10,6 +10,8 @@ import (
 	"os"
 )
 
+const lockReady = "ready"
+
 type account struct{}
 
 type child struct {
@@ -22,6 +24,7 @@ var errNoEmbedded = errors.New("a PostgreSQL of the hub's own needs Linux: set D
 func resolveAccount(context.Context, string) (account, error)              { return account{}, errNoEmbedded }
 func makeDir(string, account) error                                        { return errNoEmbedded }
 func takeLock(context.Context, EmbeddedConfig) (*os.File, error)           { return nil, errNoEmbedded }
+func writeLock(*os.File, EmbeddedConfig, string) error                     { return errNoEmbedded }
 func chooseServer(context.Context, []string, string) (string, error)       { return "", errNoEmbedded }
 func createCluster(context.Context, EmbeddedConfig, string, account) error { return errNoEmbedded }
 func awaitOldServer(context.Context, string, *slog.Logger) error           { return errNoEmbedded }

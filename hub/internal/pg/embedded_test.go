@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -50,7 +51,7 @@ func openDir(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the server's account must pass
+	if err := os.Chmod(dir, 0o755); err != nil { // the server's account must pass
 		t.Fatal(err)
 	}
 	return dir
@@ -162,7 +163,7 @@ func asHelper(t *testing.T, dir string, attr *syscall.SysProcAttr) *exec.Cmd {
 			t.Fatal(err)
 		}
 		exe = filepath.Join(openDir(t), "helper")
-		if err := os.WriteFile(exe, b, 0o755); err != nil { //nolint:gosec // another user runs it
+		if err := os.WriteFile(exe, b, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -228,7 +229,7 @@ func TestOneHubManyCommands(t *testing.T) {
 	dir := filepath.Join(openDir(t), "postgres")
 	hub := start(t, pg.EmbeddedConfig{Dir: dir, Throwaway: true})
 	_, err := pg.StartEmbedded(t.Context(), pg.EmbeddedConfig{Dir: dir})
-	if !errors.Is(err, pg.ErrInUse) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+	if !errors.Is(err, pg.ErrInUse) || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
 		t.Errorf("a second hub got %v", err)
 	}
 	command := start(t, pg.EmbeddedConfig{Dir: dir, Command: true})
@@ -287,7 +288,7 @@ func TestEmbeddedErrorsSayWhatToDo(t *testing.T) {
 		"below a closed home": {root: true, prepare: func(t *testing.T, dir string) pg.EmbeddedConfig {
 			home := filepath.Join(dir, "home")
 			mkdir(t, home)
-			if err := os.Chmod(home, 0o700); err != nil { //nolint:gosec // a home directory
+			if err := os.Chmod(home, 0o700); err != nil {
 				t.Fatal(err)
 			}
 			return pg.EmbeddedConfig{Dir: filepath.Join(home, "clone", "data")}
@@ -348,7 +349,7 @@ func TestOrdinaryUserAndLongPath(t *testing.T) {
 
 func mkdir(t *testing.T, dir string) {
 	t.Helper()
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the server's account must pass
+	if err := os.MkdirAll(dir, 0o755); err != nil { // the server's account must pass
 		t.Fatal(err)
 	}
 }

@@ -112,11 +112,11 @@ func PoolConfig(url string) (*pgxpool.Config, error) {
 	return pc, nil
 }
 
-// Check asks the database for an answer.
+// Check asks the database for an answer, on the pool that pages and agents cannot exhaust.
 func (p *Pools) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	return p.API.Ping(ctx)
+	return p.Jobs.Ping(ctx)
 }
 
 // Close waits until all connections are given back, and closes them.

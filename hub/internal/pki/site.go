@@ -29,10 +29,14 @@ type Registration struct {
 	ReplaceKey bool             // the site's evidence key may change: the old key and all its certificates end
 }
 
+// keepExpired is how long a certificate stays listed after its end: as long as statements can be disputed.
+const keepExpired = 400 * 24 * time.Hour
+
 const (
 	qSiteByName = `SELECT id FROM site WHERE name = $1 FOR UPDATE`
 	qSiteKeys   = `SELECT site_id, key_id, revoked_at IS NOT NULL FROM site_key WHERE site_id = $1 OR public_key = $2 LIMIT 1000`
 	qAddCert    = `INSERT INTO certificate (serial, site_id, der, not_before, not_after, issued_at) VALUES ($1, $2, $3, $4, $5, $6)`
+	qForget     = `DELETE FROM certificate WHERE site_id = $1 AND not_after < $2`
 	qRevokeAll  = `UPDATE certificate SET revoked_at = $2, revoked_why = $3 WHERE site_id = $1 AND revoked_at IS NULL`
 	qRevoke     = `UPDATE certificate SET revoked_at = $2, revoked_why = $3 WHERE serial = $1 AND revoked_at IS NULL`
 	qSites      = `
@@ -74,6 +78,9 @@ func (a *Authority) Register(ctx context.Context, r Registration) (identity.Bund
 		}
 		if _, err := tx.Exec(ctx, qAddCert, serialBytes(cert), site, cert.Raw, cert.NotBefore, cert.NotAfter, now); err != nil {
 			return fmt.Errorf("recording a certificate: %w", err)
+		}
+		if _, err := tx.Exec(ctx, qForget, site, now.Add(-keepExpired)); err != nil {
+			return fmt.Errorf("forgetting old certificates: %w", err)
 		}
 		b.Site, b.Certificate = site, []*x509.Certificate{cert}
 		return nil
