@@ -19,7 +19,10 @@ test('a large fleet', { skip }, async (t) => {
 
   await t.test('has no task over 100 ms in 30 s of updates, and few rows', async (t) => {
     const { page, context } = await open(browser, { storageState });
+    const begun = Date.now();
     await openFleet(page, '?sort=-hashrate');
+    await page.locator('tbody tr[role=row]').first().waitFor();
+    const readyMs = Date.now() - begun;
     const miners = await rowCount(page);
     if (miners < least) {
       t.skip(`${base} has ${miners} miners; this needs ${least}`);
@@ -40,7 +43,7 @@ test('a large fleet', { skip }, async (t) => {
       await page.waitForTimeout(1_000);
     }
     const tasks = await page.evaluate(() => window.longTasks);
-    t.diagnostic(`${miners} miners: ${tasks.length} tasks over 50 ms, longest ${Math.max(0, ...tasks)} ms, at most ${most} rows`);
+    t.diagnostic(`${miners} miners: first rows after ${readyMs} ms, ${tasks.length} tasks over 50 ms, longest ${Math.max(0, ...tasks)} ms, at most ${most} rows`);
     assert.ok(most <= 60, `${most} rows in the document`);
     assert.ok(Math.max(0, ...tasks) <= longestTask, `tasks of ${tasks.join(', ')} ms`);
     await context.close();

@@ -14,13 +14,14 @@ import { columnIds, efficiencyOf, ratioOf, rejectedOf, type ColumnId } from './v
 export const features = tableFeatures({ columnVisibilityFeature, rowSortingFeature });
 const helper = createColumnHelper<typeof features, MinerRow>();
 
-/** Width in px, and whether the column holds numbers, which are set flush right and sort from the top. */
-export const layout: Record<ColumnId, { width: number; numeric: boolean }> = {
-  address: { width: 146, numeric: false },
+/** Width in px, that on a narrow screen where it differs, and whether the column holds numbers, which are
+ * set flush right and sort from the top. */
+export const layout: Record<ColumnId, { width: number; narrow?: number; numeric: boolean }> = {
+  address: { width: 164, narrow: 112, numeric: false },
   site: { width: 132, numeric: false },
-  state: { width: 176, numeric: false },
-  age: { width: 132, numeric: false },
-  hashrate: { width: 106, numeric: true },
+  state: { width: 176, narrow: 106, numeric: false },
+  age: { width: 132, narrow: 76, numeric: false },
+  hashrate: { width: 106, narrow: 94, numeric: true },
   ratio: { width: 92, numeric: true },
   hashrateAvg: { width: 116, numeric: true },
   tempChip: { width: 88, numeric: true },
@@ -43,12 +44,7 @@ interface CellProps {
 }
 
 const cells: Record<ColumnId, (props: CellProps) => ReactNode> = {
-  address: ({ row }) => (
-    // The grid itself takes the keyboard; a tab stop per row would be ten thousand of them.
-    <Link to={minerPath(row.id)} tabIndex={-1} className="cell-link">
-      {row.address || row.id}
-    </Link>
-  ),
+  address: AddressCell,
   site: SiteCell,
   state: StateCell,
   age: ({ row }) => <Age atMs={row.atMs} pollIntervalS={row.pollInterval} />,
@@ -68,6 +64,18 @@ const cells: Record<ColumnId, (props: CellProps) => ReactNode> = {
   rejected: ({ row, t }) => <Value of={percent(rejectedOf(row), 2, t)} />,
   hwErrors: ({ row }) => <Value of={count(row.hwErrors)} />,
 };
+
+function AddressCell({ row }: CellProps) {
+  const host = row.address.replace(/:4028$/, '');
+  return (
+    // The grid itself takes the keyboard; a tab stop per row would be ten thousand of them.
+    <Link to={minerPath(row.id)} tabIndex={-1} className="cell-link">
+      {host || row.id}
+      {/* The port that nearly all miners use, left out where there is little room. */}
+      {host !== row.address && <span className="usual-port">:4028</span>}
+    </Link>
+  );
+}
 
 function SiteCell({ row }: CellProps) {
   const { store } = useLive();

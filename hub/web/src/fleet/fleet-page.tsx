@@ -58,6 +58,7 @@ function Fleet() {
         rows={selection.rows}
         store={store}
         columns={columns}
+        narrow={isNarrow}
         sort={view.sort}
         desc={view.desc}
         cutSites={cut}

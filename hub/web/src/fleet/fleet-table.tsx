@@ -23,6 +23,7 @@ interface Props {
   rows: readonly MinerRow[];
   store: FleetStore;
   columns: readonly ColumnId[];
+  narrow: boolean;
   sort: ColumnId;
   desc: boolean;
   cutSites: ReadonlySet<string>;
@@ -31,7 +32,7 @@ interface Props {
   onClear: () => void;
 }
 
-export function FleetTable({ rows, store, columns, sort, desc, cutSites, total, onSort, onClear }: Props) {
+export function FleetTable({ rows, store, columns, narrow, sort, desc, cutSites, total, onSort, onClear }: Props) {
   const t = useText();
   const gridId = useId();
   const scroller = useRef<HTMLDivElement>(null);
@@ -107,7 +108,8 @@ export function FleetTable({ rows, store, columns, sort, desc, cutSites, total, 
     e.preventDefault();
   };
 
-  const width = columns.reduce((sum, c) => sum + layout[c].width, 0);
+  const widthOf = (c: ColumnId) => (narrow ? layout[c].narrow : undefined) ?? layout[c].width;
+  const width = columns.reduce((sum, c) => sum + widthOf(c), 0);
   const above = first * rowHeight;
   const below = Math.max(0, (rows.length - last - 1) * rowHeight);
   const rowId = (index: number) => `${gridId}-${index}`;
@@ -127,7 +129,7 @@ export function FleetTable({ rows, store, columns, sort, desc, cutSites, total, 
       <table className="grid" role="presentation" style={{ minWidth: width }}>
         <colgroup>
           {columns.map((c) => (
-            <col key={c} style={{ width: layout[c].width }} />
+            <col key={c} style={{ width: widthOf(c) }} />
           ))}
         </colgroup>
         {/* The presentation role above takes the parts' own roles with it. */}

@@ -46,12 +46,12 @@ export const zhCN: Messages = {
     lost: '正在重连',
     lostFor: (d) => `已 ${d} 没有实时数据`,
     signedOut: '已退出',
-    update: (d) => `${d} 前更新`,
+    update: (d) => `${d}前更新`,
     hub: (v) => `中心 ${v}`,
     miners: (n) => `${n0(n)} 台矿机`,
   },
 
-  age: { ago: (d) => `${d} 前`, ahead: (d) => `${d} 后`, passed: (d) => `${d} 前`, never: '从未', stale: '过期', staleSince: (d) => `过期，已 ${d}` },
+  age: { ago: (d) => `${d}前`, ahead: (d) => `${d} 后`, passed: (d) => `${d} 前`, never: '从未', stale: '过期', staleSince: (d) => `过期，已 ${d}` },
   unit: { ths: 'TH/s', phs: 'PH/s', ehs: 'EH/s', w: 'W', kw: 'kW', mw: 'MW', c: '°C', rpm: 'rpm', jth: 'J/TH', percent: '%', mhz: 'MHz' },
 
   state: {
