@@ -129,7 +129,7 @@ func (p *poll) readChains(v cgminer.Value) {
 	var present [maxChains]int
 	n := 0
 	for i := 1; i <= maxChains; i++ {
-		if chips, ok := v.Get(chains[i].acn).Int(); ok && chips > 0 {
+		if found, ok := v.Get(chains[i].acn).Int(); ok && found > 0 {
 			present[n] = i
 			n++
 		}
@@ -156,7 +156,7 @@ func (p *poll) readChains(v cgminer.Value) {
 	temps := make([]unit.Celsius, 0, n*telemetry.MaxBoardTemps)
 	for _, i := range present[:n] {
 		k := &chains[i]
-		b := telemetry.Board{Index: int32(i), Chips: optInt32(v.Get(k.acn)), HardwareErrors: count(v.Get(k.hw))}
+		b := telemetry.Board{Index: int32(i), Chips: chips(v.Get(k.acn)), HardwareErrors: count(v.Get(k.hw))}
 		if acs := v.Get(k.acs).Text(); acs != "" {
 			b.ChipsWorking = unit.Some(workingChips(acs))
 		}

@@ -35,7 +35,7 @@ func (p *poll) decodeNumberedStats() bool {
 			continue
 		}
 		b := telemetry.Board{
-			Index: int32(min(max(i, 0), 1<<16)), Chips: optInt32(v.Get("Num chips")), ChipsWorking: optInt32(v.Get("Num active chips")),
+			Index: int32(min(max(i, 0), 1<<16)), Chips: chips(v.Get("Num chips")), ChipsWorking: chips(v.Get("Num active chips")),
 		}
 		if x, ok := v.Get("MHS av").Float(); ok {
 			b.Hashrate = unit.Some(unit.Hashrate(x * float64(p.r.id.mhs)))
@@ -71,7 +71,7 @@ func (p *poll) decodeNestedStats() bool {
 		if !strings.HasSuffix(m.Key(), "-board") || len(o.Boards) == telemetry.MaxBoards {
 			continue
 		}
-		b := telemetry.Board{Index: int32(len(o.Boards)), Chips: optInt32(m.Get("working-asics"))}
+		b := telemetry.Board{Index: int32(len(o.Boards)), Chips: chips(m.Get("working-asics"))}
 		if x, ok := m.Get("reported-hashrate").Float(); ok {
 			b.Hashrate = unit.Some(unit.Hashrate(x) * unit.MegahashPerSecond)
 			p.drop(&b.Hashrate)

@@ -339,3 +339,11 @@ func optInt32(v cgminer.Value) unit.Opt[int32] {
 	}
 	return unit.Opt[int32]{}
 }
+
+// chips reads a number of chips; the largest board known has a few hundred.
+func chips(v cgminer.Value) unit.Opt[int32] {
+	if n, ok := v.Int(); ok && n >= 0 && n <= 100_000 {
+		return unit.Some(int32(n))
+	}
+	return unit.Opt[int32]{}
+}

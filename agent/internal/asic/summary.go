@@ -184,8 +184,7 @@ func (p *poll) decodeDevs(c command) bool {
 			}
 		}
 		for _, key := range [...]string{"Effective Chips", "ChipNum"} {
-			if chips := optInt32(v.Get(key)); chips.Present() {
-				b.Chips = chips
+			if b.Chips = chips(v.Get(key)); b.Chips.Present() {
 				break
 			}
 		}

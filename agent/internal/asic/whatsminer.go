@@ -99,7 +99,7 @@ func (p *poll) readSMStats() {
 		if err != nil {
 			continue
 		}
-		b := telemetry.Board{Index: int32(n), Chips: optInt32(v.Get("chip_num")), ChipsWorking: optInt32(v.Get("chip_model_effective_count"))}
+		b := telemetry.Board{Index: int32(n), Chips: chips(v.Get("chip_num")), ChipsWorking: chips(v.Get("chip_model_effective_count"))}
 		if x, ok := v.Get("freqs_avg").Float(); ok && x > 0 && x < maxMHz {
 			b.FrequencyMHz = unit.Some(x)
 		}
