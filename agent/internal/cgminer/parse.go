@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"math/bits"
+	"math/rand/v2"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -35,7 +35,7 @@ func (d *Doc) parse() error {
 	d.nodes, d.members, d.repairs, d.err, d.size = d.nodes[:0], 0, 0, nil, len(d.buf)
 	d.keyOff, d.keyLen, d.parent = 0, 0, -1
 	if d.gen == 0 {
-		d.seed = maphash.MakeSeed()
+		d.seed = [2]uint64{rand.Uint64(), rand.Uint64()}
 	}
 	if d.gen++; d.gen == 0 { // wrapped: old entries would look new
 		clear(d.table)

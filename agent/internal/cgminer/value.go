@@ -1,8 +1,9 @@
 package cgminer
 
 import (
-	"hash/maphash"
+	"encoding/binary"
 	"iter"
+	"math/bits"
 	"strings"
 	"unsafe"
 
@@ -50,7 +51,7 @@ type Doc struct {
 	table   []slot
 	members int
 	gen     uint32
-	seed    maphash.Seed
+	seed    [2]uint64 // random, so that no miner can choose names that collide
 	repairs telemetry.Repairs
 	err     error
 	keyOff  uint32 // key of the value about to be parsed
@@ -174,9 +175,32 @@ func (d *Doc) view(off, n uint32) string {
 	return unsafe.String(&d.buf[off], n)
 }
 
-// hash mixes the object into the hash of the name, so that one table serves all objects.
+// hash mixes the object into the hash of the name, so that one table serves all objects. It is the inner
+// step of wyhash over 16 bytes at a time. Names are short: with maphash the parse of a 6.2 kB reply took 9.5
+// instead of 8.1 µs.
 func (d *Doc) hash(parent int32, key string) uint64 {
-	return maphash.String(d.seed, key) ^ uint64(parent)*0x9E3779B97F4A7C15
+	b := unsafe.Slice(unsafe.StringData(key), len(key))
+	h := d.seed[0] ^ uint64(parent)*0x9E3779B97F4A7C15
+	n := uint64(len(b))
+	for len(b) > 16 {
+		h = mix(binary.LittleEndian.Uint64(b)^h, binary.LittleEndian.Uint64(b[8:])^d.seed[1])
+		b = b[16:]
+	}
+	var lo, hi uint64
+	switch k := len(b); {
+	case k >= 8:
+		lo, hi = binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[k-8:])
+	case k >= 4:
+		lo, hi = uint64(binary.LittleEndian.Uint32(b)), uint64(binary.LittleEndian.Uint32(b[k-4:]))
+	case k > 0:
+		lo = uint64(b[0])<<16 | uint64(b[k/2])<<8 | uint64(b[k-1])
+	}
+	return mix(lo^h, hi^d.seed[1]^n)
+}
+
+func mix(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
 }
 
 func (d *Doc) find(parent int32, key string) int32 {
