@@ -52,10 +52,10 @@ test-web: hub/web/node_modules/.installed ## type check and unit tests of the pa
 	cd hub/web && npm run --silent typecheck && npm test --silent
 
 test-page: build ## the page in headless Chromium against a running hub with 200 miners
-	bin/hashinsight-run --fleet 200 --state .run/page-test --run-dir .run/page-test/run -- npm --prefix hub/web run --silent e2e
+	bin/hashinsight-run --fleet 200 --name page --fresh --run-dir .run/page -- npm --prefix hub/web run --silent e2e
 
 smoke: build ## make run for 90 s with the agent and the hub each killed with -9 three times
-	bin/hashinsight-run --fleet 200 --duration 90s --kills 3 --state .run/smoke --run-dir .run/smoke/run
+	bin/hashinsight-run --fleet 200 --duration 90s --kills 3 --name smoke --fresh --run-dir .run/smoke
 
 lint: $(TOOLS)/bin/golangci-lint hub/web/node_modules/.installed ## golangci-lint, import rules, buf lint, eslint
 	for m in $(MODULES); do (cd $$m && $(TOOLS)/bin/golangci-lint run ./...); done
@@ -74,10 +74,10 @@ bench: build ## measure the targets of limits.md into .run/bench.json and print 
 	@mkdir -p .run && rm -f .run/bench.json
 	cd agent && HSI_BENCH=$(CURDIR)/.run/bench.json HSI_BIN=$(CURDIR)/bin go test -count=1 -timeout 30m -run '^TestBench' ./...
 	cd hub && HSI_BENCH=$(CURDIR)/.run/bench.json go test -count=1 -timeout 30m -run '^TestBench' ./...
-	HSI_BENCH=$(CURDIR)/.run/bench.json bin/hashinsight-run --fleet 200 --state .run/bench-state --run-dir .run/bench-state/run -- npm --prefix hub/web run --silent staleness
+	HSI_BENCH=$(CURDIR)/.run/bench.json bin/hashinsight-run --fleet 200 --name bench --fresh --run-dir .run/bench -- npm --prefix hub/web run --silent staleness
 
 soak: build ## a 20-minute run with 10 kills of agent and hub each
-	bin/hashinsight-run --fleet 1000 --duration 20m --kills 10 --state .run/soak --run-dir .run/soak/run
+	bin/hashinsight-run --fleet 1000 --duration 20m --kills 10 --name soak --fresh --run-dir .run/soak
 
 fuzz-short: ## fuzz each decoder for 20 s
 	cd agent && go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 20s ./internal/cgminer

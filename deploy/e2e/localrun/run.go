@@ -17,7 +17,7 @@ import (
 )
 
 // DefaultInterval is how often the agent polls each simulated miner.
-const DefaultInterval = 5 * time.Second
+const DefaultInterval = 10 * time.Second
 
 // Config says what to run.
 type Config struct {
