@@ -110,6 +110,9 @@ func (s *Spool) read(g *segment, seq uint64, withPayload bool) (Batch, error) {
 	if err == nil {
 		b, err = g.get(seq, withPayload)
 	}
+	if err == nil && withPayload {
+		err = s.verify(&b)
+	}
 	switch newest := g == s.segs[len(s.segs)-1]; {
 	case errors.Is(err, errBatch):
 		// Nothing can be sent in its place; marking it as done keeps it from being read for ever, and the gap record

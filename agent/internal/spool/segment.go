@@ -43,6 +43,7 @@ const (
 	corruptSuffix = ".corrupt"
 	tmpSuffix     = ".tmp"
 	originSize    = 1 + 16 + 8 + 32
+	minSegment    = 4 * 4096 // bbolt begins every file with four pages
 	prefixSize    = evidence.HeaderSize + evidence.SignatureSize
 	lockTimeout   = 2 * time.Second // for a reader such as "spool export" to let go of a segment
 )
@@ -167,9 +168,14 @@ func (g *segment) open(readOnly bool, segmentBytes int64) (err error) {
 	if g.db != nil {
 		return nil
 	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer g.guard("open", &err)
-	if _, err := os.Stat(g.path); err != nil { // bbolt would make a new, empty file
+	info, err := os.Stat(g.path)
+	if err != nil {
 		return fmt.Errorf("segment %s: %w", filepath.Base(g.path), err)
+	}
+	if info.Size() < minSegment { // bbolt would make an empty file a new, empty database
+		return fmt.Errorf("segment %s: %w: %d bytes long", filepath.Base(g.path), errCorrupt, info.Size())
 	}
 	db, err := bolt.Open(g.path, 0o600, boltOptions(readOnly, segmentBytes))
 	var errno syscall.Errno
@@ -294,6 +300,7 @@ func (g *segment) rewrite(seq uint64) error {
 
 // used returns the bytes that batches take, free pages included.
 func (g *segment) used() (n int64, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer g.guard("read", &err)
 	err = g.db.View(func(tx *bolt.Tx) error { n = tx.Size(); return nil })
 	return n, err

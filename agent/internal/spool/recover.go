@@ -1,0 +1,215 @@
+package spool
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashinsight/hashinsight/pkg/evidence"
+	"github.com/hashinsight/hashinsight/pkg/ident"
+)
+
+// recover finds out what the directory holds.
+func (s *Spool) recover(ctx context.Context) error {
+	entries, err := os.ReadDir(s.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("spool directory: %w", err)
+	}
+	var highest uint32
+	for _, e := range entries {
+		name := e.Name()
+		if strings.HasSuffix(name, tmpSuffix) { // a file that a kill left unfinished
+			if err := os.Remove(filepath.Join(s.cfg.Dir, name)); err != nil {
+				return fmt.Errorf("spool directory: %w", err)
+			}
+			continue
+		}
+		chain, first, ok := parseSegmentName(name)
+		if old, found := strings.CutSuffix(name, corruptSuffix); found {
+			chain, _, _ = parseSegmentName(old)
+		}
+		highest = max(highest, chain)
+		if ok {
+			s.segs = append(s.segs, &segment{path: filepath.Join(s.cfg.Dir, name), chain: chain, first: first})
+		}
+	}
+	slices.SortFunc(s.segs, func(a, b *segment) int { return strings.Compare(filepath.Base(a.path), filepath.Base(b.path)) })
+
+	m, err := readMeta(s.cfg.Dir, s.cfg.Site)
+	if err != nil {
+		return err
+	}
+	known := readAcks(s.cfg.Dir)
+	var good []*segment
+	newestLost := true // also when there is none
+	for i, g := range s.segs {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		newest := i == len(s.segs)-1
+		err := g.open(!newest, s.cfg.SegmentBytes)
+		if err == nil {
+			err = g.load()
+		}
+		switch {
+		case errors.Is(err, errCorrupt):
+			s.quarantine(g, err, known)
+			continue
+		case err != nil:
+			return err
+		}
+		if newest {
+			newestLost = g.chain != m.Chain || g.spool != m.Spool
+		} else if err := g.close(); err != nil {
+			return err
+		}
+		known.apply(g)
+		good = append(good, g)
+	}
+	s.segs = good
+	if !newestLost {
+		s.chain, s.id = m.Chain, m.Spool
+		err = s.loadHead()
+		if errors.Is(err, errCorrupt) {
+			s.quarantine(s.segs[len(s.segs)-1], err, known)
+			s.segs = s.segs[:len(s.segs)-1]
+			newestLost, err = true, nil
+		}
+	}
+	if newestLost {
+		err = s.newChain(max(highest, m.Chain) + 1)
+	}
+	if err != nil {
+		return err
+	}
+	return s.recordLost()
+}
+
+// newChain begins a chain of its own under a new spool id: for a new directory, and when the end of the chain before
+// cannot be read, so that no sequence number can ever name two batches.
+func (s *Spool) newChain(chain uint32) error {
+	id := ident.NewSpoolID()
+	if err := writeMeta(s.cfg.Dir, meta{Format: 1, Site: s.cfg.Site, Spool: id, Chain: chain, Key: s.key.String()}); err != nil {
+		return err
+	}
+	g, err := createSegment(s.cfg.Dir, chain, id, 1, evidence.Hash{}, s.cfg.SegmentBytes)
+	if err != nil {
+		return s.diskError(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.segs); n > 0 {
+		s.seal(s.segs[n-1])
+	}
+	s.chain, s.id, s.lastHash = chain, id, evidence.Hash{}
+	s.segs = append(s.segs, g)
+	s.suspect, s.doubt = false, nil
+	return nil
+}
+
+// loadHead reads the hash that the next header has to name.
+func (s *Spool) loadHead() error {
+	g := s.segs[len(s.segs)-1]
+	s.lastHash = g.prev
+	if g.count() == 0 {
+		return nil
+	}
+	b, err := g.get(g.last, false)
+	if err == nil {
+		err = s.verify(&b)
+	}
+	if errors.Is(err, errBatch) {
+		return fmt.Errorf("%w: its last header cannot be trusted: %w", errCorrupt, err)
+	}
+	if err != nil {
+		return err
+	}
+	s.lastHash = b.Header.Hash()
+	return nil
+}
+
+// verify checks a header that was read back against its own signature, as far as it was made with the present key.
+func (s *Spool) verify(b *Batch) error {
+	if b.Header.Key != s.key {
+		return nil
+	}
+	if err := evidence.VerifyHeader(s.cfg.Key.Public().(ed25519.PublicKey), b.HeaderBytes, b.Signature); err != nil {
+		return fmt.Errorf("%w: batch %d: %w", errBatch, b.Header.Seq, err)
+	}
+	return nil
+}
+
+// resolve settles the fate of a batch whose commit failed: it reads the segment again from disk. found means that the
+// batch is there and is this one.
+func (s *Spool) resolve(kind evidence.Kind, payload []byte) (h evidence.Header, found bool, err error) {
+	s.mu.Lock()
+	suspect := s.suspect || s.segs[len(s.segs)-1].broken.Load()
+	s.mu.Unlock()
+	if !suspect {
+		return h, false, nil
+	}
+	if err := s.reread(); err != nil {
+		return h, false, err
+	}
+	doubt := s.doubt
+	s.suspect, s.doubt = false, nil
+	h, err = evidence.ParseHeader(doubt)
+	if err != nil { // the doubt went with a quarantined segment
+		return evidence.Header{}, false, nil
+	}
+	if s.lastHash != h.Hash() || h.Kind != kind || h.CheckPayload(payload) != nil {
+		return evidence.Header{}, false, nil
+	}
+	return h, true, nil
+}
+
+// reread opens the newest segment anew and learns its end. What it finds there must be durable before anyone relies on
+// it: the kernel may have forgotten pages whose write failed, so that they are written once more by a commit that succeeds.
+func (s *Spool) reread() error {
+	s.mu.Lock()
+	g := s.segs[len(s.segs)-1]
+	before := g.last
+	var err error
+	if g.broken.Load() {
+		err = errCorrupt
+	} else if err = g.close(); err == nil {
+		err = g.open(false, s.cfg.SegmentBytes)
+	}
+	if err == nil {
+		err = g.load()
+	}
+	if err == nil {
+		err = s.loadHead()
+	}
+	if err == nil && g.last < before {
+		err = fmt.Errorf("segment %s: %w: batch %d was committed and the file ends with %d", filepath.Base(g.path), errCorrupt, before, g.last)
+	}
+	s.mu.Unlock()
+	if err == nil && g.last > before {
+		err = g.rewrite(g.last)
+	}
+	if errors.Is(err, errCorrupt) {
+		// The new chain first: there is always a segment to write to, even if this fails.
+		if failed := s.newChain(s.chain + 1); failed != nil {
+			return failed
+		}
+		s.mu.Lock()
+		s.quarantine(g, err, nil)
+		s.mu.Unlock()
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("spool: read again after a failed commit: %w", err)
+	}
+	s.mu.Lock()
+	if g.last > before {
+		s.wake()
+	}
+	s.mu.Unlock()
+	return nil
+}
