@@ -352,9 +352,10 @@ func (s *serverLog) add(line string) {
 	}
 	level := slog.LevelDebug
 	switch {
-	case strings.HasPrefix(line, "FATAL:"), strings.HasPrefix(line, "PANIC:"):
+	case strings.HasPrefix(line, "PANIC:"):
 		level = slog.LevelError
-	case strings.HasPrefix(line, "WARNING:"):
+	case strings.Contains(line, "terminating connection due to administrator command"): // we are stopping it
+	case strings.HasPrefix(line, "FATAL:"), strings.HasPrefix(line, "WARNING:"): // FATAL ends one connection, not the server
 		level = slog.LevelWarn
 	}
 	s.log.Log(context.Background(), level, "postgres", "line", line)
