@@ -15,7 +15,7 @@ import (
 type Config struct {
 	Address string           // host:port
 	Client  *cgminer.Client  // shared by all readers
-	Now     func() time.Time // nil means time.Now; the Client's should be the same
+	Now     func() time.Time // nil means time.Now
 }
 
 // Reader reads one miner and remembers between polls what it is, whether it takes joined commands and
@@ -64,7 +64,7 @@ func (r *Reader) Read(ctx context.Context) (telemetry.Observation, telemetry.Min
 	p.obs.At = r.c.Now().UTC()
 	if n := len(p.replies); n > 0 && p.obs.Outcome == telemetry.OutcomeOK {
 		// The client may have waited a moment longer for the miner to close.
-		p.obs.At = p.replies[n-1].Received().UTC()
+		p.obs.At = p.obs.At.Add(-time.Since(p.replies[n-1].Received()))
 	}
 	p.obs.Took = p.obs.At.Sub(start)
 	return p.obs, r.id.info

@@ -36,7 +36,6 @@ type Client struct {
 	ConnectTimeout time.Duration                                                        // 0 means DefaultConnectTimeout
 	Timeout        time.Duration                                                        // of the whole exchange; 0 means DefaultTimeout
 	MaxReply       int                                                                  // bytes; 0 means DefaultMaxReply
-	Now            func() time.Time                                                     // of Reply.Received; nil means time.Now
 
 	replies sync.Pool // *Reply
 	firsts  sync.Pool // *[firstRead]byte
@@ -147,7 +146,7 @@ func (c *Client) exchange(ctx context.Context, address, command string) (*Reply,
 	}
 	r := c.reply(command)
 	r.doc.buf = append(r.doc.buf[:0], first[:n]...)
-	c.arrived(r)
+	r.received = time.Now()
 	if err == nil {
 		err = c.readRest(conn, r, deadline)
 	}
@@ -216,7 +215,7 @@ func (c *Client) readRest(conn net.Conn, r *Reply, deadline time.Time) error {
 		n, err := conn.Read(buf[len(buf):cap(buf)])
 		r.doc.buf = buf[:len(buf)+n]
 		if fresh = n > 0; fresh {
-			c.arrived(r)
+			r.received = time.Now()
 		}
 		if err == nil {
 			continue
@@ -234,14 +233,6 @@ func (c *Client) readRest(conn net.Conn, r *Reply, deadline time.Time) error {
 			}
 		}
 		return err
-	}
-}
-
-func (c *Client) arrived(r *Reply) {
-	if c.Now != nil {
-		r.received = c.Now()
-	} else {
-		r.received = time.Now()
 	}
 }
 
