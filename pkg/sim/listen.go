@@ -17,7 +17,7 @@ func (f *Fleet) Listen(ctx context.Context) error {
 	f.mu.Lock()
 	f.tcp = true
 	f.mu.Unlock()
-	if err := raiseFileLimit(uint64(2*len(f.miners) + 256)); err != nil {
+	if err := raiseFileLimit(len(f.miners)); err != nil {
 		return err
 	}
 	for _, m := range f.miners {

@@ -11,4 +11,4 @@ func shortBacklog(*net.TCPListener, int) error { return nil }
 func gone(net.Conn) bool { return false }
 
 // raiseFileLimit has nothing to do: there is no such limit here.
-func raiseFileLimit(uint64) error { return nil }
+func raiseFileLimit(int) error { return nil }
