@@ -44,20 +44,23 @@ func (s *stack) waitFresh(ctx context.Context) (freshness, error) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var last freshness
+	var why error
 	for {
 		f, err := s.look(ctx)
-		if err == nil {
-			if last = f; f.Fresh == f.Healthy && f.Healthy > 0 {
-				return f, nil
-			}
-			err = fmt.Errorf("%d of %d healthy miners are fresh (%s)", f.Fresh, f.Healthy, f.Example)
+		switch {
+		case err == nil && f.Fresh == f.Healthy && f.Healthy > 0:
+			return f, nil
+		case err == nil:
+			last, why = f, fmt.Errorf("%d of %d healthy miners are fresh (%s)", f.Fresh, f.Healthy, f.Example)
+		case why == nil || ctx.Err() == nil: // a look that the deadline cut off tells less than the one before
+			why = err
 		}
 		select {
 		case <-tick.C:
 		case <-s.broken:
 			return last, s.failed()
 		case <-ctx.Done():
-			return last, err
+			return last, why
 		}
 	}
 }
