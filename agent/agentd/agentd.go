@@ -75,7 +75,7 @@ type Config struct {
 func (c Config) withDefaults() (Config, error) {
 	var errs []error
 	if c.Dir == "" {
-		errs = append(errs, errors.New("Dir is missing"))
+		errs = append(errs, errors.New("no Dir"))
 	}
 	if c.HubAddress != "" && (c.HubTLS == nil || c.HubKey == nil) {
 		errs = append(errs, errors.New("HubAddress needs HubTLS and HubKey"))

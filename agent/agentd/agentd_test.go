@@ -228,7 +228,7 @@ func TestStatusIsServed(t *testing.T) {
 	base := <-log.found
 	get := func(path string) string {
 		t.Helper()
-		r, err := http.Get(base + path) //nolint:noctx // the test's own server
+		r, err := http.Get(base + path)
 		if err != nil {
 			t.Fatal(err)
 		}

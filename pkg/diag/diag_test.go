@@ -2,6 +2,7 @@ package diag
 
 import (
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -105,7 +106,7 @@ func TestRotationKeepsABoundedNumberOfFiles(t *testing.T) {
 
 func TestMetricsCarryTheBuild(t *testing.T) {
 	w := httptest.NewRecorder()
-	MetricsHandler(NewRegistry("agent")).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	MetricsHandler(NewRegistry("agent")).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	for _, want := range []string{`hashinsight_build_info{`, `program="agent"`, "go_goroutines", "process_cpu_seconds_total"} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("metrics lack %s", want)

@@ -69,7 +69,7 @@ func readFile(path string) ([]byte, error) {
 	if fi.Size() > maxFile {
 		return nil, fmt.Errorf("configuration: %s has %d bytes, at most %d are read: is it the right file?", path, fi.Size(), maxFile)
 	}
-	b, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}

@@ -271,9 +271,9 @@ func TestASilentMinerIsTriedLessOftenAndEveryAttemptIsASample(t *testing.T) {
 		for i := 1; i < len(starts); i++ {
 			gaps = append(gaps, starts[i].Sub(starts[i-1]))
 		}
-		want := []time.Duration{10, 10, 20, 40, 60, 60}
+		want := []int{10, 10, 20, 40, 60, 60}
 		for i, w := range want {
-			if gaps[i] != w*time.Second {
+			if gaps[i] != time.Duration(w)*time.Second {
 				t.Errorf("attempt %d came after %v, want %ds", i+2, gaps[i], w)
 			}
 		}

@@ -144,9 +144,9 @@ func (s *schedule) done(t *target, now time.Time, spoke, known bool) {
 	} else {
 		t.due = t.due.Add(time.Duration(skip) * t.Interval)
 		if late := now.Sub(t.due); late >= 0 { // stay on the grid
-			missed := late/t.Interval + 1
-			t.due = t.due.Add(missed * t.Interval)
-			s.skipped += int(missed)
+			missed := int(late/t.Interval) + 1
+			t.due = t.due.Add(time.Duration(missed) * t.Interval)
+			s.skipped += missed
 		}
 	}
 	heap.Push(&s.waiting, t)
