@@ -239,7 +239,7 @@ func (h *hub) dial(t testing.TB, s *site) (*link, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 60*time.Second)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	l := &link{t: t, hub: h, site: s, conn: conn, cancel: cancel}
 	t.Cleanup(l.close)
 	if l.stream, err = telemetryv1.NewTelemetryServiceClient(conn).Stream(ctx); err != nil {
@@ -349,7 +349,7 @@ func newAuthority(t testing.TB) *authority {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true,
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour), IsCA: true,
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -367,6 +367,11 @@ func newAuthority(t testing.TB) *authority {
 
 func (a *authority) issue(t testing.TB, name *url.URL, server bool) tls.Certificate {
 	t.Helper()
+	return a.issueLasting(t, name, server, time.Hour)
+}
+
+func (a *authority) issueLasting(t testing.TB, name *url.URL, server bool, life time.Duration) tls.Certificate {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -376,7 +381,7 @@ func (a *authority) issue(t testing.TB, name *url.URL, server bool) tls.Certific
 		usage = x509.ExtKeyUsageServerAuth
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(life),
 		URIs: []*url.URL{name}, DNSNames: []string{"hub"}, ExtKeyUsage: []x509.ExtKeyUsage{usage}, KeyUsage: x509.KeyUsageDigitalSignature,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)

@@ -53,7 +53,9 @@ func (c *keyCache) public(ctx context.Context, site ident.SiteID, id ident.KeyID
 		return k.public, k.why
 	}
 	k = cachedKey{until: now.Add(keyTTL)}
-	stored, err := c.store.Key(ctx, site, id)
+	query, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	stored, err := c.store.Key(query, site, id)
 	switch {
 	case errors.Is(err, fleet.ErrNotFound):
 		k.why = fmt.Errorf("key %s: %w: register the agent's evidence key at the hub", id, errNoKey)

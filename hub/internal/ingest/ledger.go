@@ -70,7 +70,6 @@ type written struct {
 	links   map[batchKey]int16
 	newest  map[batchKey]int64 // newest stored sequence number of each spool (seq 0 in the key)
 	forks   []*item
-	relink  []batchKey // links to judge again whatever they were
 }
 
 // batchColumns are the parameters of qInsert.
@@ -233,6 +232,7 @@ func (s *Server) judgeStored(ctx context.Context, tx pgx.Tx, w *written, group [
 			return fmt.Errorf("batch %d of spool %s was neither stored nor found", i.header.Seq, i.header.Spool)
 		}
 	}
+	var relink []batchKey
 	for _, f := range forks {
 		h := &f.item.header
 		if _, err := tx.Exec(ctx, qFork, uuidOf(h.Site), uuidOf(h.Spool), int64(h.Seq), f.item.hash[:], f.header, f.signature, f.item.raw, f.item.signature, at); err != nil { //nolint:gosec // bounded
@@ -240,9 +240,9 @@ func (s *Server) judgeStored(ctx context.Context, tx pgx.Tx, w *written, group [
 		}
 		w.forks = append(w.forks, f.item)
 		// Its successor in this group was linked to a batch that is not the stored one.
-		w.relink = append(w.relink, batchKey{h.Site, h.Spool, h.Seq + 1})
+		relink = append(relink, batchKey{h.Site, h.Spool, h.Seq + 1})
 	}
-	_, err = judgeLinks(ctx, tx, w.relink, []int16{linkPending, linkOK, linkBroken})
+	_, err = judgeLinks(ctx, tx, relink, []int16{linkPending, linkOK, linkBroken})
 	return err
 }
 

@@ -28,6 +28,23 @@ func (d *database) start() {
 	}
 }
 
+// newDatabase makes and starts a PostgreSQL that ends with the test.
+func newDatabase(t *testing.T) *database {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hsi-ingest-") // short, and open to the server's account
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // everything inside is closed
+		t.Fatal(err)
+	}
+	d := &database{t: t, dir: dir}
+	d.start()
+	t.Cleanup(d.crash)
+	return d
+}
+
 // crash ends the server without letting it write anything out.
 func (d *database) crash() {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(d.t.Context()))
@@ -36,17 +53,7 @@ func (d *database) crash() {
 }
 
 func TestDatabaseThatCrashesUnderTheStreamLosesNothing(t *testing.T) {
-	dir, err := os.MkdirTemp("", "hsi-outage-") // short, and open to the server's account
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	d := &database{t: t, dir: dir}
-	d.start()
-	t.Cleanup(d.crash)
+	d := newDatabase(t)
 	url := d.e.URL()
 	if _, err := pg.Migrate(t.Context(), url, nil); err != nil {
 		t.Fatal(err)

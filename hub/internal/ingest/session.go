@@ -22,6 +22,7 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/identity"
+	"github.com/hashinsight/hashinsight/pkg/wire"
 	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
 )
 
@@ -32,6 +33,9 @@ const protocol = 1
 
 // helloTimeout bounds how long a stream may stay silent at its beginning.
 const helloTimeout = 15 * time.Second
+
+// queryTimeout bounds a single query outside of transactions; a database that does not answer within it is taken to be away.
+const queryTimeout = 15 * time.Second
 
 // session is one open stream.
 type session struct {
@@ -106,7 +110,9 @@ func (s *Server) open(st stream) (*session, error) {
 		server: s, stream: st, id: uuid.New(), site: site, spool: ident.SpoolID(hello.GetSpoolId()), cert: cert, ended: make(chan struct{}),
 		slots: make(chan struct{}, s.c.WindowBatches), bytes: semaphore.NewWeighted(s.c.WindowBytes), answers: make(chan response, s.c.WindowBatches),
 	}
-	err = s.c.Fleet.OpenStream(ctx, fleet.Stream{
+	dbCtx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	err = s.c.Fleet.OpenStream(dbCtx, fleet.Stream{
 		ID: ss.id, Site: site, Spool: ss.spool, Version: clip(hello.GetAgentVersion(), 64), Remote: p.Addr.String(),
 		Skew:          time.UnixMilli(hello.GetAgentTimeMs()).Sub(now),
 		PollInterval:  time.Duration(hello.GetPollIntervalMs()) * time.Millisecond,
@@ -383,7 +389,7 @@ const textAway = "the hub's database does not answer: keep the batch and send it
 func (s *Server) footprint(b *telemetryv1.Batch) int64 {
 	n := int64(len(b.GetPayload()) + len(b.GetHeader()) + len(b.GetSignature()))
 	if h, err := evidence.ParseHeader(b.GetHeader()); err == nil {
-		n += int64(h.Samples) * 512
+		n += int64(min(h.Samples, wire.MaxSamples)) * 512
 	}
 	return min(n, s.c.MaxBytes)
 }
@@ -491,7 +497,9 @@ func (s *Server) renewLeases(ctx context.Context) {
 				ss.end(err)
 			}
 		}
-		lost, err := s.c.Fleet.Renew(ctx, keys)
+		renewing, cancel := context.WithTimeout(ctx, queryTimeout)
+		lost, err := s.c.Fleet.Renew(renewing, keys)
+		cancel()
 		if err != nil && ctx.Err() == nil {
 			s.c.Log.WarnContext(ctx, "leases of agents were not renewed, they run out", "err", fmt.Errorf("%d streams: %w", len(keys), err))
 		}

@@ -33,7 +33,8 @@ func hotColumns() []hotColumn {
 	}
 }
 
-const qCopy = `COPY telemetry_hot (ts, hashrate_mhs, hashrate_avg_mhs, hashes_mh, accepted, rejected, stale, diff_accepted, hw_errors, best_share,
+// CopySQL is the statement that takes what a CopyReader gives.
+const CopySQL = `COPY telemetry_hot (ts, hashrate_mhs, hashrate_avg_mhs, hashes_mh, accepted, rejected, stale, diff_accepted, hw_errors, best_share,
 	energy_j, hashrate_window_s, temp_board_dc, temp_chip_dc, temp_inlet_dc, fan1_rpm, fan2_rpm, fan3_rpm, fan4_rpm, power_dw, uptime_s, took_ms,
 	flags, outcome, state, site_id, miner_id) FROM STDIN (FORMAT binary)`
 
@@ -41,7 +42,7 @@ const qCopy = `COPY telemetry_hot (ts, hashrate_mhs, hashrate_avg_mhs, hashes_mh
 // Prepare, which has made their partitions.
 func (s *Store) Copy(ctx context.Context, tx pgx.Tx, batches []Batch, span Span) (rows int64, err error) {
 	r := NewCopyReader(batches, span)
-	tag, err := tx.Conn().PgConn().CopyFrom(ctx, r, qCopy)
+	tag, err := tx.Conn().PgConn().CopyFrom(ctx, r, CopySQL)
 	if err != nil {
 		return 0, fmt.Errorf("copying samples: %w", err)
 	}
