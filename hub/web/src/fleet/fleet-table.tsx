@@ -241,6 +241,7 @@ function MinerTableRow({ domId, miner, index, active, cut, cells, onOpen, onActi
       role="row"
       aria-rowindex={index + 2}
       aria-selected={active}
+      data-at={miner.atMs ?? undefined}
       className={`row${stale ? ' row-stale' : ''}${index % 2 === 1 ? ' row-odd' : ''}`}
       onClick={click}
     >
