@@ -20,12 +20,12 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/wire"
 )
 
-const crashDir = "HSI_TEST_CRASH_DIR"
+const crashChildMark = "HSI_TEST_SPOOL_WRITER"
 
 // TestMain lets the test binary be the process that gets killed.
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(crashDir); dir != "" {
-		crashChild(dir)
+	if os.Getenv(crashChildMark) != "" {
+		crashChild(".")
 		return
 	}
 	os.Exit(m.Run())
@@ -46,7 +46,7 @@ func crashChild(dir string) {
 		fmt.Println("fail", err)
 		os.Exit(1)
 	}
-	r := rand.New(rand.NewPCG(uint64(os.Getpid()), 1)) //nolint:gosec // sizes, not secrets
+	r := rand.New(rand.NewPCG(uint64(os.Getpid()), 1))
 	var held []evidence.Header
 	for n := uint64(0); ; n++ {
 		h, err := s.Append(context.Background(), evidence.KindSamples, payloadOf(n, 1+r.IntN(12_000)), wire.Meta{FirstMS: 1, LastMS: 2})
@@ -74,8 +74,8 @@ func crashChild(dir string) {
 func TestKilledWriterKeepsWhatItPromised(t *testing.T) {
 	dir := t.TempDir()
 	const seed = 20261123
-	r := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // moments, not secrets
-	model := map[uint64]string{}        // header hash of every sequence number that anyone has seen
+	r := rand.New(rand.NewPCG(seed, 2))
+	model := map[uint64]string{} // header hash of every sequence number that anyone has seen
 	acked := map[uint64]bool{}
 	var spoolID string
 	kills, puts := 25, 0
@@ -134,7 +134,7 @@ func killOnce(t *testing.T, dir string, promised int, after time.Duration, model
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), crashDir+"="+dir)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), crashChildMark+"=1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -68,7 +68,7 @@ func (g *segment) mustUsed(t *testing.T) int64 {
 // in the other segments.
 func TestRandomDamageIsSurvived(t *testing.T) {
 	const seed = 20261123
-	r := rand.New(rand.NewPCG(seed, 71)) //nolint:gosec // places, not secrets
+	r := rand.New(rand.NewPCG(seed, 71))
 	for round := range 25 {
 		s := newSite(t, func(c *Config) { c.SegmentBytes, c.Log = 128<<10, slog.New(slog.DiscardHandler) })
 		for n := range uint64(24) {

@@ -84,7 +84,7 @@ func readMeta(dir string, site ident.SiteID) (meta, error) {
 	}
 	var m meta
 	if json.Unmarshal(b, &m) != nil {
-		return meta{}, nil
+		return meta{}, nil //nolint:nilerr // see above: unreadable is as good as absent
 	}
 	if m.Format != 1 {
 		return meta{}, fmt.Errorf("spool %s has format %d and this program knows 1: was it written by a newer agent?", dir, m.Format)

@@ -160,10 +160,10 @@ func (s *Spool) resolve(kind evidence.Kind, payload []byte) (h evidence.Header, 
 	s.suspect, s.doubt = false, nil
 	h, err = evidence.ParseHeader(doubt)
 	if err != nil { // the doubt went with a quarantined segment
-		return evidence.Header{}, false, nil
+		return evidence.Header{}, false, nil //nolint:nilerr // no doubt, no batch: the caller appends
 	}
 	if s.lastHash != h.Hash() || h.Kind != kind || h.CheckPayload(payload) != nil {
-		return evidence.Header{}, false, nil
+		return evidence.Header{}, false, nil //nolint:nilerr // another payload: the caller appends it
 	}
 	return h, true, nil
 }

@@ -151,6 +151,9 @@ func Open(ctx context.Context, c Config) (*Spool, error) {
 	if err := s.recover(ctx); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
+	if err := s.metrics.register(); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
 	return s, nil
 }
 
@@ -247,7 +250,7 @@ func (s *Spool) commit(kind evidence.Kind, payload []byte, m wire.Meta) (evidenc
 	g := s.segs[len(s.segs)-1]
 	h := evidence.Header{
 		Kind: kind, Schema: evidence.Schema, Codec: codecOf(kind), Site: s.cfg.Site, Key: s.key, Spool: s.id,
-		Seq: g.last + 1, Prev: s.lastHash, Payload: sha256.Sum256(payload), PayloadLen: uint32(len(payload)), //nolint:gosec // bounded by maxPayload
+		Seq: g.last + 1, Prev: s.lastHash, Payload: sha256.Sum256(payload), PayloadLen: uint32(len(payload)),
 		Miners: m.Miners, Samples: m.Samples, FirstMS: m.FirstMS, LastMS: m.LastMS, Beacon: beacon,
 	}
 	s.mu.Unlock()

@@ -1,6 +1,8 @@
 package spool
 
 import (
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +26,11 @@ func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := Stats{Segments: len(s.segs), LastError: s.lastErr}
+	if newest := s.segs[len(s.segs)-1]; !s.closed {
+		if info, err := os.Stat(newest.path); err == nil { // only this one grows
+			newest.size = info.Size()
+		}
+	}
 	for _, g := range s.segs {
 		st.Bytes += g.size
 	}
@@ -124,10 +131,20 @@ func newMetrics(s *Spool, r prometheus.Registerer) *metrics {
 		}
 		return float64(st.OldestPending.UnixMilli()) / 1000
 	})
-	if r != nil {
-		r.MustRegister(m.collectors...)
-	}
 	return m
+}
+
+// register makes the metrics visible, once there is a state to read.
+func (m *metrics) register() error {
+	if m.registerer == nil {
+		return nil
+	}
+	for _, c := range m.collectors {
+		if err := m.registerer.Register(c); err != nil {
+			return fmt.Errorf("spool metrics: %w", err)
+		}
+	}
+	return nil
 }
 
 func (m *metrics) commit(took time.Duration, bytes int) {

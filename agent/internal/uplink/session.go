@@ -133,7 +133,7 @@ func (s *session) open(ctx context.Context, cancel context.CancelCauseFunc, conn
 	// An error of Send is only io.EOF; Recv has the reason.
 	_ = s.stream.Send(&telemetryv1.StreamRequest{Message: &telemetryv1.StreamRequest_Hello{Hello: &telemetryv1.Hello{
 		Protocol: protocol, SpoolId: s.chain.ID[:], AgentVersion: s.cfg.Version, OldestPendingSeq: s.chain.Oldest, NewestSeq: s.chain.Newest,
-		AgentTimeMs: before.UnixMilli(), PollIntervalMs: uint32(min(s.cfg.PollInterval.Milliseconds(), 1<<31)), //nolint:gosec // bounded
+		AgentTimeMs: before.UnixMilli(), PollIntervalMs: uint32(min(s.cfg.PollInterval.Milliseconds(), 1<<31)),
 	}}})
 	msg, err := s.stream.Recv()
 	if err != nil {

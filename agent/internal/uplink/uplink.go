@@ -159,7 +159,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 		worked, err := u.session(ctx, chain, current)
 		if ctx.Err() != nil {
 			u.disconnected(nil)
-			return nil
+			return nil //nolint:nilerr // a stream that was told to end
 		}
 		if errors.Is(err, spool.ErrClosed) {
 			u.disconnected(err)
@@ -183,7 +183,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 		u.log.WarnContext(ctx, "no stream to the hub; polling and buffering go on", "reason", reason, "err", err,
 			"pending_batches", u.cfg.Spool.Stats().Pending, "retry_in", d.Round(100*time.Millisecond))
 		if backoff.Sleep(ctx, d) != nil {
-			return nil
+			return nil //nolint:nilerr // cancelled
 		}
 	}
 }

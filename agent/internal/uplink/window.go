@@ -44,7 +44,7 @@ func (w *window) credit(c *telemetryv1.Credit, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.maxBatches = int(min(int64(w.ownBatches), int64(c.GetBatches())))
-	w.maxBytes = int(min(uint64(w.ownBytes), c.GetBytes())) //nolint:gosec // bounded by our own limit
+	w.maxBytes = int(min(uint64(w.ownBytes), c.GetBytes()))
 	w.heard = now
 	w.pause(c.GetRetryAfterMs(), now)
 }
