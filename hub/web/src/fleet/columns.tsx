@@ -17,9 +17,9 @@ const helper = createColumnHelper<typeof features, MinerRow>();
 /** Width in px, that on a narrow screen where it differs, and whether the column holds numbers, which are
  * set flush right and sort from the top. */
 export const layout: Record<ColumnId, { width: number; narrow?: number; numeric: boolean }> = {
-  address: { width: 164, narrow: 112, numeric: false },
+  address: { width: 174, narrow: 112, numeric: false },
   site: { width: 132, numeric: false },
-  state: { width: 176, narrow: 106, numeric: false },
+  state: { width: 212, narrow: 106, numeric: false },
   age: { width: 132, narrow: 76, numeric: false },
   hashrate: { width: 106, narrow: 94, numeric: true },
   ratio: { width: 92, numeric: true },

@@ -216,7 +216,8 @@ function LinkHelp({ site }: { site: Site }) {
 function Skew({ skewMs }: { skewMs: number | undefined }) {
   if (skewMs === undefined) return <TextOr value={null} />;
   const size = Math.abs(skewMs);
-  const text = `${skewMs < 0 ? '−' : '+'}${decimal(size / 1000, size < 10_000 ? 2 : 0)} s`;
+  const sign = size < 5 ? '' : skewMs < 0 ? '−' : '+'; // nothing remains of less after rounding
+  const text = `${sign}${decimal(size / 1000, size < 10_000 ? 2 : 0)} s`;
   if (size <= 2_000) return <>{text}</>;
   return (
     <span className={size > 30_000 ? 'bad' : 'low'}>
