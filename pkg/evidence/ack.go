@@ -36,7 +36,7 @@ func (a *Ack) Bytes() []byte {
 	b = append(b, a.Spool[:]...)
 	b = binary.BigEndian.AppendUint64(b, a.Seq)
 	b = append(b, a.HeaderHash[:]...)
-	return binary.BigEndian.AppendUint64(b, uint64(a.HubMS)) //nolint:gosec // two's complement is the documented form
+	return binary.BigEndian.AppendUint64(b, uint64(a.HubMS))
 }
 
 // Sign signs the acknowledgement with the hub's evidence key.
@@ -108,8 +108,8 @@ func (g *Gap) Bytes() []byte {
 	b = append(b, g.Spool[:]...)
 	b = be.AppendUint64(b, g.FirstSeq)
 	b = be.AppendUint64(b, g.LastSeq)
-	b = be.AppendUint64(b, uint64(g.FirstMS)) //nolint:gosec // two's complement is the documented form
-	b = be.AppendUint64(b, uint64(g.LastMS))  //nolint:gosec // as above
+	b = be.AppendUint64(b, uint64(g.FirstMS))
+	b = be.AppendUint64(b, uint64(g.LastMS))
 	b = be.AppendUint32(b, g.Miners)
 	b = be.AppendUint64(b, g.Samples)
 	return append(b, g.LastHash[:]...)
@@ -123,8 +123,8 @@ func ParseGap(b []byte) (Gap, error) {
 	be := binary.BigEndian
 	g := Gap{
 		Reason: GapReason(b[11]), Spool: ident.SpoolID(b[12:28]), FirstSeq: be.Uint64(b[28:]), LastSeq: be.Uint64(b[36:]),
-		FirstMS: int64(be.Uint64(b[44:])), //nolint:gosec // two's complement is the documented form
-		LastMS:  int64(be.Uint64(b[52:])), //nolint:gosec // as above
+		FirstMS: int64(be.Uint64(b[44:])),
+		LastMS:  int64(be.Uint64(b[52:])),
 		Miners:  be.Uint32(b[60:]), Samples: be.Uint64(b[64:]), LastHash: Hash(b[72:104]),
 	}
 	switch {

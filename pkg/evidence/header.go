@@ -127,8 +127,8 @@ func (h *Header) AppendBinary(b []byte) ([]byte, error) {
 	b = be.AppendUint32(b, h.PayloadLen)
 	b = be.AppendUint32(b, h.Miners)
 	b = be.AppendUint32(b, h.Samples)
-	b = be.AppendUint64(b, uint64(h.FirstMS)) //nolint:gosec // two's complement is the documented form
-	b = be.AppendUint64(b, uint64(h.LastMS))  //nolint:gosec // as above
+	b = be.AppendUint64(b, uint64(h.FirstMS))
+	b = be.AppendUint64(b, uint64(h.LastMS))
 	b = be.AppendUint64(b, h.Beacon.ChainID)
 	b = be.AppendUint64(b, h.Beacon.BlockNumber)
 	return append(b, h.Beacon.BlockHash[:]...), nil
@@ -155,8 +155,8 @@ func ParseHeader(b []byte) (Header, error) {
 		Site: ident.SiteID(b[16:32]), Key: ident.KeyID(b[32:40]), Spool: ident.SpoolID(b[40:56]),
 		Seq: be.Uint64(b[56:]), Prev: Hash(b[64:96]), Payload: Hash(b[96:128]),
 		PayloadLen: be.Uint32(b[128:]), Miners: be.Uint32(b[132:]), Samples: be.Uint32(b[136:]),
-		FirstMS: int64(be.Uint64(b[140:])), //nolint:gosec // two's complement is the documented form
-		LastMS:  int64(be.Uint64(b[148:])), //nolint:gosec // as above
+		FirstMS: int64(be.Uint64(b[140:])),
+		LastMS:  int64(be.Uint64(b[148:])),
 		Beacon:  Beacon{ChainID: be.Uint64(b[156:]), BlockNumber: be.Uint64(b[164:]), BlockHash: Hash(b[172:204])},
 	}
 	switch {

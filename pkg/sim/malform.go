@@ -72,9 +72,9 @@ func (f Form) section(b []byte, start int, text bool) []byte {
 		}
 		doc = setValue(doc, "Device Hardware%", "-inf")
 	case BadEscape:
-		doc = insertAfter(doc, `"Description":"`, `\'`)
+		doc = inDescription(doc, `\'`)
 	case ControlChar:
-		doc = insertAfter(doc, `"Description":"`, "\n\t")
+		doc = inDescription(doc, "\n\t")
 	case ExtraComma:
 		doc = bytes.Replace(doc, []byte(`}],"id":1}`), []byte(`,}],"id":1}`), 1)
 		if i := outside(doc, 1, "[{"); i >= 0 {
@@ -103,9 +103,9 @@ func (f Form) section(b []byte, start int, text bool) []byte {
 	case FlatBoards:
 		doc = inRecord(doc, `"0 Temp 2":55.5,"1 Freq":490,`)
 	case OwnWords:
-		doc = insertAfter(doc, `"Description":"`, `hall 3 }{ row nan, ,} [,{ - `)
+		doc = inDescription(doc, `hall 3 }{ row nan, ,} [,{ - `)
 	case BadUTF8:
-		doc = insertAfter(doc, `"Description":"`, "H\xe4lle \xff ")
+		doc = inDescription(doc, "H\xe4lle \xff ")
 	}
 	return append(b, doc...)
 }
@@ -137,8 +137,9 @@ func (f Form) whole(b []byte) []byte {
 	return b
 }
 
-// insertAfter puts text behind every occurrence of mark.
-func insertAfter(doc []byte, mark, text string) []byte {
+// inDescription puts text at the beginning of every Description.
+func inDescription(doc []byte, text string) []byte {
+	const mark = `"Description":"`
 	return bytes.ReplaceAll(doc, []byte(mark), []byte(mark+text))
 }
 

@@ -46,14 +46,14 @@ func (p *page) statusRest(code int, msg string) {
 
 // flat begins a reply the way Whatsminer writes its own commands: STATUS is a string, the rest lies beside it.
 // The caller adds Msg and closes.
-func (p *page) flat(letter byte, code int, descr string) {
+func (p *page) flat(letter byte, code int) {
 	p.open("STATUS=" + string(letter))
 	if !p.text {
 		p.str("STATUS", string(letter))
 	}
 	p.num("When", p.when)
 	p.num("Code", int64(code))
-	p.str("Description", descr)
+	p.str("Description", "")
 }
 
 // section begins the list of records called name.
@@ -224,7 +224,7 @@ func (p *page) quote() {
 
 // chars appends s with the few escapes that cgminer knows.
 func (p *page) chars(s string) {
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		c := s[i]
 		if p.text && (c == '|' || c == ',' || c == '=' || c == '\\') || !p.text && (c == '"' || c == '\\') {
 			p.b = append(p.b, '\\')

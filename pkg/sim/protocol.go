@@ -169,7 +169,7 @@ func contains(list []string, s string) bool {
 // fail appends an error reply in the firmware's own form.
 func (p *page) fail(s *spec, code int, msg string) {
 	if s.flatBad {
-		p.flat('E', code, "")
+		p.flat('E', code)
 		p.str("Msg", strings.ToLower(msg))
 		p.done()
 		return

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -272,7 +273,7 @@ func TestControlEndpoint(t *testing.T) {
 			t.Errorf("%s: %d %v, want %d", body, status, got, want)
 		}
 	}
-	_, got = do(http.MethodGet, "/fleet?at="+fmt.Sprint(time.Now().Add(time.Second).UnixMilli()), "")
+	_, got = do(http.MethodGet, "/fleet?at="+strconv.FormatInt(time.Now().Add(time.Second).UnixMilli(), 10), "")
 	if m := got["miners"].([]any)[0].(map[string]any); m["healthy"] != false || m["fault"] != "droop" {
 		t.Errorf("after the droop: %v", m)
 	}

@@ -5,7 +5,7 @@ import "strconv"
 // Replies of Whatsminers (btminer, API 1 and 2 on port 4028). A sleeping one answers only status.
 
 func whatsminerVersion(p *page, m *miner, _ *reading, _ string) {
-	p.flat('S', 131, "")
+	p.flat('S', 131)
 	if p.text {
 		p.str("Msg", whatsminerFirmware(m.spec))
 		p.done()
@@ -33,7 +33,7 @@ func whatsminerStatus(p *page, m *miner, v *reading, _ string) {
 	if v.machine == Sleeping {
 		off = "true"
 	}
-	p.flat('S', 131, "")
+	p.flat('S', 131)
 	if p.text {
 		p.str("Msg", "btmineroff "+off)
 		p.done()
@@ -49,7 +49,7 @@ func whatsminerStatus(p *page, m *miner, v *reading, _ string) {
 }
 
 func whatsminerPSU(p *page, m *miner, _ *reading, _ string) {
-	p.flat('S', 131, "")
+	p.flat('S', 131)
 	if p.text {
 		p.str("Msg", "P221B")
 		p.done()

@@ -185,7 +185,7 @@ func (s *Samples) keys(msg *telemetryv1.Samples) error {
 		}
 		s.Miners = append(s.Miners, id)
 		for range rows {
-			s.MinerOf = append(s.MinerOf, int32(m)) //nolint:gosec // at most MaxSamples
+			s.MinerOf = append(s.MinerOf, int32(m))
 		}
 	}
 	if len(s.MinerOf) != n {
@@ -202,7 +202,7 @@ func (s *Samples) keys(msg *telemetryv1.Samples) error {
 			return errors.New("samples of one miner are not in order of time")
 		}
 	}
-	s.Meta = Meta{Miners: uint32(len(s.Miners)), Samples: uint32(n), FirstMS: s.TimeMS[0], LastMS: s.TimeMS[0]} //nolint:gosec // at most MaxSamples
+	s.Meta = Meta{Miners: uint32(len(s.Miners)), Samples: uint32(n), FirstMS: s.TimeMS[0], LastMS: s.TimeMS[0]}
 	for _, ms := range s.TimeMS {
 		s.Meta.FirstMS, s.Meta.LastMS = min(s.Meta.FirstMS, ms), max(s.Meta.LastMS, ms)
 	}
@@ -301,7 +301,7 @@ func (s *Samples) decodeTable(kind tableKind, t *telemetryv1.Table, most uint32)
 		if n > most {
 			return subtable{}, fmt.Errorf("%d in one row, at most %d are accepted", n, most)
 		}
-		out.start[i+1] = out.start[i] + int32(n) //nolint:gosec // at most MaxSamples × most
+		out.start[i+1] = out.start[i] + int32(n)
 	}
 	if out.start[s.Len()] > maxSubrows {
 		return subtable{}, fmt.Errorf("%d rows in all, at most %d are accepted", out.start[s.Len()], maxSubrows)

@@ -101,7 +101,7 @@ func (e *Encoder) Samples(observations []telemetry.Observation, infos []telemetr
 
 // keys writes the key columns (miner, time) of e.rows, which are sorted.
 func (e *Encoder) keys(msg *telemetryv1.Samples) Meta {
-	meta := Meta{Samples: uint32(len(e.rows)), FirstMS: e.rows[0].At.UnixMilli(), LastMS: e.rows[0].At.UnixMilli()} //nolint:gosec // at most MaxSamples
+	meta := Meta{Samples: uint32(len(e.rows)), FirstMS: e.rows[0].At.UnixMilli(), LastMS: e.rows[0].At.UnixMilli()}
 	msg.TimeDeltaMs = make([]int64, len(e.rows))
 	var before int64
 	for i, o := range e.rows {
@@ -168,7 +168,7 @@ func encodeTable[T any](columns []column[T], rows []*obs, in *interner, sub func
 	counts := make([]uint32, len(rows))
 	for i, r := range rows {
 		s := sub(r)
-		counts[i] = uint32(len(s)) //nolint:gosec // bounded by checkBounds
+		counts[i] = uint32(len(s))
 		for j := range s {
 			flat = append(flat, &s[j])
 		}

@@ -92,7 +92,7 @@ func count[T any](f Field, at func(*T) *unit.Opt[int64]) column[T] {
 func count32[T any](f Field, at func(*T) *unit.Opt[int32]) column[T] {
 	return column[T]{f,
 		func(t *T, _ *interner) (int64, bool) { v, ok := at(t).Get(); return int64(v), ok },
-		func(t *T, v int64, _ []string) { *at(t) = unit.Some(int32(v)) }} //nolint:gosec // checked against int32 on decoding
+		func(t *T, v int64, _ []string) { *at(t) = unit.Some(int32(v)) }}
 }
 
 func rate[T any](f Field, at func(*T) *unit.Opt[unit.Hashrate]) column[T] {
@@ -143,15 +143,15 @@ type obs = telemetry.Observation
 func sampleColumns() []column[obs] {
 	c := []column[obs]{
 		{FieldOutcome, func(o *obs, _ *interner) (int64, bool) { return int64(o.Outcome), true },
-			func(o *obs, v int64, _ []string) { o.Outcome = telemetry.Outcome(v) }}, //nolint:gosec // checked on decoding
+			func(o *obs, v int64, _ []string) { o.Outcome = telemetry.Outcome(v) }},
 		{FieldState, func(o *obs, _ *interner) (int64, bool) { return int64(o.State), true },
-			func(o *obs, v int64, _ []string) { o.State = telemetry.State(v) }}, //nolint:gosec // checked on decoding
+			func(o *obs, v int64, _ []string) { o.State = telemetry.State(v) }},
 		{FieldTook, func(o *obs, _ *interner) (int64, bool) { return o.Took.Milliseconds(), true },
 			func(o *obs, v int64, _ []string) { o.Took = time.Duration(v) * time.Millisecond }},
 		{FieldFlags, func(o *obs, _ *interner) (int64, bool) { return int64(o.Flags), o.Flags != 0 },
-			func(o *obs, v int64, _ []string) { o.Flags = telemetry.Flags(v) }}, //nolint:gosec // checked on decoding
+			func(o *obs, v int64, _ []string) { o.Flags = telemetry.Flags(v) }},
 		{FieldRepairs, func(o *obs, _ *interner) (int64, bool) { return int64(o.Repairs), o.Repairs != 0 },
-			func(o *obs, v int64, _ []string) { o.Repairs = telemetry.Repairs(v) }}, //nolint:gosec // checked on decoding
+			func(o *obs, v int64, _ []string) { o.Repairs = telemetry.Repairs(v) }},
 		rate(FieldHashrate, func(o *obs) *unit.Opt[unit.Hashrate] { return &o.Hashrate }),
 		seconds(FieldHashrateWindow, func(o *obs) *unit.Opt[time.Duration] { return &o.HashrateWindow }),
 		rate(FieldHashrateAvg, func(o *obs) *unit.Opt[unit.Hashrate] { return &o.HashrateAvg }),
@@ -174,7 +174,7 @@ func sampleColumns() []column[obs] {
 		count32(FieldFanPercent, func(o *obs) *unit.Opt[int32] { return &o.FanPercent }),
 	}
 	for i := range telemetry.MaxFans {
-		c = append(c, column[obs]{FieldFan0 + Field(i), //nolint:gosec // below MaxFans
+		c = append(c, column[obs]{FieldFan0 + Field(i),
 			func(o *obs, _ *interner) (int64, bool) {
 				if i >= len(o.Fans) {
 					return 0, false
@@ -186,7 +186,7 @@ func sampleColumns() []column[obs] {
 				for len(o.Fans) <= i {
 					o.Fans = append(o.Fans, unit.Opt[unit.RPM]{})
 				}
-				o.Fans[i] = unit.Some(unit.RPM(v)) //nolint:gosec // checked against int32 on decoding
+				o.Fans[i] = unit.Some(unit.RPM(v))
 			}})
 	}
 	return c
@@ -196,7 +196,7 @@ func boardColumns() []column[telemetry.Board] {
 	type board = telemetry.Board
 	c := []column[board]{
 		{boardIndex, func(b *board, _ *interner) (int64, bool) { return int64(b.Index), true },
-			func(b *board, v int64, _ []string) { b.Index = int32(v) }}, //nolint:gosec // checked against int32 on decoding
+			func(b *board, v int64, _ []string) { b.Index = int32(v) }},
 		count32(boardChips, func(b *board) *unit.Opt[int32] { return &b.Chips }),
 		count32(boardWorking, func(b *board) *unit.Opt[int32] { return &b.ChipsWorking }),
 		rate(boardHashrate, func(b *board) *unit.Opt[unit.Hashrate] { return &b.Hashrate }),
@@ -204,7 +204,7 @@ func boardColumns() []column[telemetry.Board] {
 		count(boardErrors, func(b *board) *unit.Opt[int64] { return &b.HardwareErrors }),
 	}
 	for i := range telemetry.MaxBoardTemps {
-		c = append(c, column[board]{boardTemp0 + Field(i), //nolint:gosec // below MaxBoardTemps
+		c = append(c, column[board]{boardTemp0 + Field(i),
 			func(b *board, _ *interner) (int64, bool) {
 				if i >= len(b.Temps) {
 					return 0, false

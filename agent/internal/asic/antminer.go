@@ -50,7 +50,7 @@ func decodeAntminer(p *poll) {
 	p.fits = p.decodeAntminerStats() || !p.has(cmdStats)
 	p.decodePools()
 	// Recorded replies agree with average rate times Elapsed within 0.1 %.
-	p.hashes(s, 0.05)
+	p.hashes(s)
 }
 
 // decodeAntminerStats reads the two STATS records of Bitmain's shape, which third-party firmware on the

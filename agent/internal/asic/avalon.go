@@ -53,7 +53,7 @@ func decodeAvalon(p *poll) {
 	}
 	a.finish()
 	p.decodePools()
-	p.hashes(s, 0.05)
+	p.hashes(s)
 }
 
 // avalon gathers what the modules of one machine say.

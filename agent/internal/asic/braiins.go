@@ -15,7 +15,7 @@ func decodeBraiins(p *poll) {
 	p.readTemps()
 	p.readFanSection()
 	p.decodePools()
-	p.hashes(s, 0.05)
+	p.hashes(s)
 }
 
 // readTemps reads the TEMPS section and gives its sensors to the boards of the same id.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -179,7 +180,7 @@ func fansText(fans []unit.Opt[unit.RPM]) string {
 	var out []string
 	for _, f := range fans {
 		if v, ok := f.Get(); ok {
-			out = append(out, fmt.Sprint(int32(v)))
+			out = append(out, strconv.Itoa(int(int32(v))))
 		} else {
 			out = append(out, "-")
 		}

@@ -20,7 +20,7 @@ func decodeGeneric(p *poll) {
 	if x, ok := p.parts[cmdPower].Record("POWER").Get("Watts").Float(); ok && x >= 0 && x <= maxWatts {
 		p.obs.Power = unit.Some(unit.Watts(x))
 	}
-	p.hashes(s, 0.05)
+	p.hashes(s)
 	p.fits = s.Exists() || boards
 }
 

@@ -318,14 +318,7 @@ func set(field *string, view string) {
 	}
 }
 
-func optInt(v cgminer.Value) unit.Opt[int64] {
-	if n, ok := v.Int(); ok {
-		return unit.Some(n)
-	}
-	return unit.Opt[int64]{}
-}
-
-// count is optInt for what cannot be negative.
+// count reads what cannot be negative.
 func count(v cgminer.Value) unit.Opt[int64] {
 	if n, ok := v.Int(); ok && n >= 0 {
 		return unit.Some(n)

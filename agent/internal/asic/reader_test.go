@@ -121,7 +121,7 @@ func TestWhatsminerFallsAsleepAndWakes(t *testing.T) {
 	}
 	m.override = nil
 	for range 2 { // the first poll awake notices, the second is one joined request again
-		obs, _ = r.Read(t.Context())
+		_, _ = r.Read(t.Context())
 	}
 	before := m.requests.Load()
 	obs, info = r.Read(t.Context())

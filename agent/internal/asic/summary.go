@@ -42,8 +42,9 @@ func (p *poll) setUptime(v cgminer.Value) {
 
 // hashes takes "Total MH" as the counter of hashes done, in MH. It is one on stock Antminer, Whatsminer,
 // Avalon and Braiins OS; on LuxOS the field holds the average rate. So that a firmware nobody has seen is not
-// believed, the counter must agree with average rate times uptime within the given part.
-func (p *poll) hashes(s cgminer.Value, within float64) {
+// believed, the counter must agree with average rate times uptime within 5 %.
+func (p *poll) hashes(s cgminer.Value) {
+	const within = 0.05
 	id := &p.r.id
 	if id.averageTotal || !id.scale.sha256() || id.mhs != labelScale(unit.MegahashPerSecond) {
 		return

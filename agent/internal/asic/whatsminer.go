@@ -55,7 +55,7 @@ func decodeWhatsminer(p *poll) {
 		p.readSMStats()
 	}
 	p.decodePools()
-	p.hashes(s, 0.05)
+	p.hashes(s)
 	p.whatsminerErrors(s)
 }
 

@@ -70,10 +70,10 @@ func OutcomeOf(err error) telemetry.Outcome {
 
 // Error numbers of Windows sockets: package syscall gives its own numbers to the POSIX names there.
 const (
-	wsaConnAborted = syscall.Errno(10053)
-	wsaConnReset   = syscall.Errno(10054)
-	wsaTimedOut    = syscall.Errno(10060)
-	wsaConnRefused = syscall.Errno(10061)
+	errWSAConnAborted = syscall.Errno(10053)
+	errWSAConnReset   = syscall.Errno(10054)
+	errWSATimedOut    = syscall.Errno(10060)
+	errWSAConnRefused = syscall.Errno(10061)
 )
 
 // outcomeOfIO tells apart the ways in which a connection fails.
@@ -86,11 +86,11 @@ func outcomeOfIO(err error) telemetry.Outcome {
 	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
-		errors.Is(err, context.Canceled), is(syscall.ETIMEDOUT, wsaTimedOut):
+		errors.Is(err, context.Canceled), is(syscall.ETIMEDOUT, errWSATimedOut):
 		return telemetry.OutcomeTimeout
-	case is(syscall.ECONNREFUSED, wsaConnRefused):
+	case is(syscall.ECONNREFUSED, errWSAConnRefused):
 		return telemetry.OutcomeRefused
-	case is(syscall.ECONNRESET, wsaConnReset), is(syscall.ECONNABORTED, wsaConnAborted),
+	case is(syscall.ECONNRESET, errWSAConnReset), is(syscall.ECONNABORTED, errWSAConnAborted),
 		errors.Is(err, syscall.EPIPE), errors.Is(err, io.ErrClosedPipe), errors.Is(err, io.ErrUnexpectedEOF):
 		return telemetry.OutcomeReset
 	}

@@ -35,7 +35,7 @@ func (d *Doc) parse() error {
 	d.nodes, d.members, d.repairs, d.err, d.size = d.nodes[:0], 0, 0, nil, len(d.buf)
 	d.keyOff, d.keyLen, d.parent = 0, 0, -1
 	if d.gen == 0 {
-		d.seed = [2]uint64{rand.Uint64(), rand.Uint64()}
+		d.seed = [2]uint64{rand.Uint64(), rand.Uint64()} //nolint:gosec // spreads hash slots; the runtime seeds it anew in every process
 	}
 	if d.gen++; d.gen == 0 { // wrapped: old entries would look new
 		clear(d.table)
@@ -49,13 +49,13 @@ func (d *Doc) parse() error {
 	if i == len(src) {
 		return fmt.Errorf("reply holds no document (%d bytes)", len(d.buf))
 	}
-	switch c := src[i]; {
-	case c == ',':
+	switch c := src[i]; c {
+	case ',':
 		// ",\"id\":1}": the opening brace was lost on the way.
 		d.repairs |= telemetry.RepairMissingBrace
 		d.nodes = append(d.nodes, node{kind: Object})
 		i = d.object(src, i+1, 1, 0)
-	case c == 'S' || c == 'C':
+	case 'S', 'C':
 		if isText(src[i:]) {
 			d.text(src, i)
 			i = len(src)

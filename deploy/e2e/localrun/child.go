@@ -2,6 +2,7 @@ package localrun
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -91,8 +92,8 @@ func (c *child) start() (*exec.Cmd, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the %s: %w", c.name, err)
 	}
-	defer func() { _ = log.Close() }() // the child has its own descriptor
-	cmd := exec.Command(c.argv[0], c.argv[1:]...)
+	defer func() { _ = log.Close() }()            // the child has its own descriptor
+	cmd := exec.Command(c.argv[0], c.argv[1:]...) //nolint:noctx // it outlives every context: stop ends it
 	cmd.Env = append(os.Environ(), c.env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// A group of its own: Ctrl-C reaches only this program, which then stops the others in order.
@@ -125,7 +126,7 @@ func (c *child) kill() {
 }
 
 // stop asks the program to end and waits. An exit code other than 0 is an error. It may be called again, and before run.
-func (c *child) stop(limit time.Duration) error {
+func (c *child) stop() error {
 	c.mu.Lock()
 	already := c.stopping
 	c.stopping = true
@@ -138,10 +139,10 @@ func (c *child) stop(limit time.Duration) error {
 	}
 	select {
 	case <-c.done:
-	case <-time.After(limit):
+	case <-time.After(stopTimeout):
 		c.kill()
 		<-c.done
-		return fmt.Errorf("the %s did not end within %s of SIGTERM and was killed: see %s", c.name, limit, c.logPath)
+		return fmt.Errorf("the %s did not end within %s of SIGTERM and was killed: see %s", c.name, stopTimeout, c.logPath)
 	}
 	if c.exit != nil {
 		return fmt.Errorf("the %s ended with an error: %w\n%s", c.name, c.exit, c.lastLines())
@@ -163,18 +164,17 @@ func (c *child) lastLines() string {
 	return "its last lines (" + c.logPath + "):\n" + string(bytes.Join(lines, []byte("\n")))
 }
 
-// runOnce runs a program to its end and returns what it printed.
-func runOnce(env []string, argv ...string) ([]byte, error) {
-	cmd := exec.Command(argv[0], argv[1:]...)
+// runOnce runs a program to its end. What it says on standard error becomes the error's text.
+func runOnce(ctx context.Context, env []string, argv ...string) error {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), env...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
+	if err := cmd.Run(); err != nil {
 		if text := bytes.TrimSpace(stderr.Bytes()); len(text) > 0 {
 			err = errors.New(string(text))
 		}
-		return nil, fmt.Errorf("%s %s: %w", argv[0], argv[1], err)
+		return fmt.Errorf("%s %s: %w", argv[0], argv[1], err)
 	}
-	return out, nil
+	return nil
 }

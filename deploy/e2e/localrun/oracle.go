@@ -45,7 +45,7 @@ func (s *stack) compare(ctx context.Context) (verdict, error) {
 	if err != nil {
 		return verdict{}, err
 	}
-	committed, err := s.exported()
+	committed, err := s.exported(ctx)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -140,8 +140,8 @@ func (s *stack) answers() (map[answerKey]sim.Answer, error) {
 }
 
 // exported reads the agent's spool through its own command.
-func (s *stack) exported() (map[answerKey]bool, error) {
-	cmd := exec.Command(s.program("agent"), "spool", "export", "--dir", filepath.Join(s.dir, "agent"))
+func (s *stack) exported(ctx context.Context) (map[answerKey]bool, error) {
+	cmd := exec.CommandContext(ctx, s.program("agent"), "spool", "export", "--dir", filepath.Join(s.dir, "agent"))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	pipe, err := cmd.StdoutPipe()

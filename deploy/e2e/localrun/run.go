@@ -56,7 +56,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	if need := killLead + killMargin + 5*time.Second; c.Kills > 0 && c.Duration < need {
 		return fmt.Errorf("kills need a duration of at least %s", need)
 	}
-	s, err := openStack(c)
+	s, err := openStack(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -78,10 +78,10 @@ func (s *stack) play(ctx context.Context) error {
 	first, cancel := context.WithTimeout(ctx, startTimeout)
 	f, err := s.waitFresh(first)
 	cancel()
-	if ctx.Err() != nil {
-		return nil // Ctrl-C before all was up is no failure
-	}
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil //nolint:nilerr // Ctrl-C before all was up is no failure
+	case err != nil:
 		return fmt.Errorf("after %s: %w", startTimeout, err)
 	}
 	fmt.Fprintf(s.c.Out, "run: all %d healthy miners of %d are live after %.1f s\n", f.Healthy, f.Miners, time.Since(began).Seconds())
@@ -162,10 +162,10 @@ func (s *stack) judge() error {
 	if f.Miners == 0 && freshErr != nil {
 		return fmt.Errorf("before the end: %w", freshErr)
 	}
-	if err := s.agent.stop(stopTimeout); err != nil {
+	if err := s.agent.stop(); err != nil {
 		return err
 	}
-	if err := s.sim.stop(stopTimeout); err != nil {
+	if err := s.sim.stop(); err != nil {
 		return err
 	}
 	v, err := s.compare(ctx)
@@ -178,7 +178,7 @@ func (s *stack) judge() error {
 	if freshErr != nil {
 		fmt.Fprintf(s.c.Out, "run: %v\n", freshErr)
 	}
-	if err := s.hub.stop(stopTimeout); err != nil {
+	if err := s.hub.stop(); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.c.Out, "run: miners=%d healthy=%d fresh=%d committed=%d missing=%d duplicate=%d\n",

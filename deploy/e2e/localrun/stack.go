@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"text/template"
 	"time"
@@ -33,7 +34,7 @@ type stack struct {
 	broken chan struct{} // closed when err is set
 }
 
-func openStack(c Config) (*stack, error) {
+func openStack(ctx context.Context, c Config) (*stack, error) {
 	s := &stack{c: c, dir: c.StateDir, pids: map[string]int{"run": os.Getpid()}, broken: make(chan struct{})}
 	var err error
 	if s.dir == "" {
@@ -50,7 +51,7 @@ func openStack(c Config) (*stack, error) {
 	if s.secrets, err = loadSecrets(s.dir); err != nil {
 		return nil, err
 	}
-	if s.ports, err = choosePorts(s.dir, c.Web); err != nil {
+	if s.ports, err = choosePorts(ctx, s.dir, c.Web); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(c.RunDir, 0o700); err != nil {
@@ -83,8 +84,8 @@ func (s *stack) start(ctx context.Context) error {
 	if err := os.Remove(s.record()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the record of the run before: %w", err)
 	}
-	s.sim = s.newChild("sim", nil, s.program("sim"), "--miners", fmt.Sprint(s.c.Fleet), "--base", s.ports.SimBase, "--port", fmt.Sprint(s.ports.SimPort),
-		"--seed", fmt.Sprint(s.c.Seed), "--faulty", "10%", "--record", s.record(), "--state", filepath.Join(s.dir, "sim", "state"), "--control", s.ports.Control)
+	s.sim = s.newChild("sim", nil, s.program("sim"), "--miners", strconv.Itoa(s.c.Fleet), "--base", s.ports.SimBase, "--port", strconv.Itoa(s.ports.SimPort),
+		"--seed", strconv.FormatUint(s.c.Seed, 10), "--faulty", "10%", "--record", s.record(), "--state", filepath.Join(s.dir, "sim", "state"), "--control", s.ports.Control)
 	s.hub = s.newChild("hub", s.hubEnv(), s.program("hub"), "run")
 	if err := s.sim.run(); err != nil {
 		return err
@@ -101,7 +102,7 @@ func (s *stack) start(ctx context.Context) error {
 	if err := s.await(ctx, "http://"+s.ports.Control+"/health"); err != nil {
 		return fmt.Errorf("the simulator: %w", err)
 	}
-	if err := s.registerSite(); err != nil {
+	if err := s.registerSite(ctx); err != nil {
 		return err
 	}
 	config, err := s.agentConfig(ctx)
@@ -117,7 +118,7 @@ func (s *stack) close() error {
 	var errs []error
 	for _, c := range []*child{s.agent, s.sim, s.hub} {
 		if c != nil {
-			errs = append(errs, c.stop(stopTimeout))
+			errs = append(errs, c.stop())
 		}
 	}
 	if err := os.Remove(filepath.Join(s.c.RunDir, "run.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -205,7 +206,7 @@ func (s *stack) ensureKey(ctx context.Context) error {
 			return nil
 		}
 	}
-	if _, err := runOnce(s.hubEnv(), s.program("hub"), "apikey", "bootstrap", "--replace", "--out", s.keyFile()); err != nil {
+	if err := runOnce(ctx, s.hubEnv(), s.program("hub"), "apikey", "bootstrap", "--replace", "--out", s.keyFile()); err != nil {
 		return err
 	}
 	b, err := os.ReadFile(s.keyFile())
@@ -217,17 +218,16 @@ func (s *stack) ensureKey(ctx context.Context) error {
 }
 
 // registerSite does what a technician and an operator do for a site: keys and request there, certificate here.
-func (s *stack) registerSite() error {
+func (s *stack) registerSite(ctx context.Context) error {
 	identity := filepath.Join(s.dir, "agent", "identity")
 	request, bundle := filepath.Join(s.dir, "agent", "request.pem"), filepath.Join(s.dir, "agent", "bundle.pem")
-	if _, err := runOnce(nil, s.program("agent"), "keys", "init", "--dir", identity, "--site-name", "local", "--out", request); err != nil {
+	if err := runOnce(ctx, nil, s.program("agent"), "keys", "init", "--dir", identity, "--site-name", "local", "--out", request); err != nil {
 		return err
 	}
-	if _, err := runOnce(s.hubEnv(), s.program("hub"), "site", "register", "--name", "local", "--request", request, "--out", bundle); err != nil {
+	if err := runOnce(ctx, s.hubEnv(), s.program("hub"), "site", "register", "--name", "local", "--request", request, "--out", bundle); err != nil {
 		return err
 	}
-	_, err := runOnce(nil, s.program("agent"), "keys", "install", "--dir", identity, "--bundle", bundle)
-	return err
+	return runOnce(ctx, nil, s.program("agent"), "keys", "install", "--dir", identity, "--bundle", bundle)
 }
 
 var agentConfig = template.Must(template.New("agent.yaml").Parse(`# Written by hashinsight-run for the simulated fleet.

@@ -1,6 +1,7 @@
 package localrun
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -55,7 +56,7 @@ func defaultStateDir(name string) (string, error) {
 // openState makes the directory and takes its lock. The lock is given up when the file is closed.
 func openState(dir string, fresh bool) (*os.File, error) {
 	// Others may pass through, not list: the account of PostgreSQL must reach its own folder inside.
-	if err := os.MkdirAll(dir, 0o711); err != nil {
+	if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // secrets inside are 0600
 		return nil, fmt.Errorf("make the directory for the data of this run: %w", err)
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
@@ -105,7 +106,7 @@ func loadSecrets(dir string) ([]string, error) {
 }
 
 // choosePorts keeps the addresses of the run before where they are free, and finds others where not.
-func choosePorts(dir, web string) (ports, error) {
+func choosePorts(ctx context.Context, dir, web string) (ports, error) {
 	path := filepath.Join(dir, "ports.json")
 	var p ports
 	if b, err := os.ReadFile(path); err == nil {
@@ -120,7 +121,7 @@ func choosePorts(dir, web string) (ports, error) {
 	}
 	p.Web = web
 	for _, a := range []*string{&p.Web, &p.GRPC, &p.Metrics, &p.Agent, &p.Control} {
-		free, err := freeAddress(*a)
+		free, err := freeAddress(ctx, *a)
 		if err != nil {
 			return p, err
 		}
@@ -137,13 +138,15 @@ func choosePorts(dir, web string) (ports, error) {
 }
 
 // freeAddress returns want when it is free, else a free loopback address.
-func freeAddress(want string) (string, error) {
+func freeAddress(ctx context.Context, want string) (string, error) {
+	var config net.ListenConfig
+	listen := func(address string) (net.Listener, error) { return config.Listen(ctx, "tcp", address) }
 	if want != "" {
-		if l, err := net.Listen("tcp", want); err == nil {
+		if l, err := listen(want); err == nil {
 			return want, l.Close()
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := listen("127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}

@@ -96,7 +96,7 @@ func principal(ctx context.Context) access.Principal {
 
 // cookie makes the session's cookie; with an empty value one that clears it.
 func cookie(from origin, value string, ends, now time.Time) http.Cookie {
-	c := http.Cookie{
+	c := http.Cookie{ //nolint:gosec // Secure follows the connection: a plain one on loopback could not keep the cookie
 		Name: sessionCookie, Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: from.tls,
 		MaxAge: -1,
 	}

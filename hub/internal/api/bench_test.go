@@ -80,7 +80,7 @@ func BenchmarkFleetOf10000(b *testing.B) {
 }
 
 func fetch(ctx context.Context, transport *http.Transport, url, key string) error {
-	r, err := http.NewRequestWithContext(ctx, "GET", url, strings.NewReader(""))
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, strings.NewReader(""))
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -38,7 +39,7 @@ func (w *world) listen(headers ...string) *bufio.Reader {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
 	w.t.Cleanup(cancel)
-	r, err := http.NewRequestWithContext(ctx, "GET", w.url+eventsPath, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+eventsPath, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -182,7 +183,7 @@ func TestStreamEndsWithItsKey(t *testing.T) {
 	w.clock.advance(access.CacheFor)
 	for {
 		if _, err := next(t, stream); err != nil {
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				t.Errorf("the stream broke off: %v", err)
 			}
 			return
@@ -202,7 +203,7 @@ func TestShutdownEndsStreamsAndAnswersNobodyHalf(t *testing.T) {
 		t.Errorf("stopping took %s", took)
 	}
 	for {
-		if _, err := next(t, stream); err == io.EOF {
+		if _, err := next(t, stream); errors.Is(err, io.EOF) {
 			return
 		} else if err != nil {
 			t.Fatalf("the stream broke off: %v", err)

@@ -13,8 +13,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hashinsight/hashinsight/hub/internal/access"
 )
 
 // requestInfo is what is known of a request beside its text. It travels in the context.
@@ -94,7 +95,7 @@ func (s *Server) outermost(next http.Handler) http.Handler {
 			h.Set("Cache-Control", "no-store")
 		}
 		defer func() {
-			if v := recover(); v != nil && v != http.ErrAbortHandler {
+			if v := recover(); v != nil && v != http.ErrAbortHandler { //nolint:errorlint // a recovered value is compared as it was thrown
 				s.log.ErrorContext(ctx, "request panicked", "request_id", info.id, "panic", v, "stack", string(debug.Stack()))
 				if rw.status == 0 {
 					writeProblem(rw, newProblem(ctx, http.StatusInternalServerError, "", "an internal error; the log has it under this request's id"))

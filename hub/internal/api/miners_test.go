@@ -50,7 +50,7 @@ func TestFailedPollHidesOldReadings(t *testing.T) {
 	w.observe(nil, telemetry.Observation{Miner: id, At: w.clock.now(), Outcome: telemetry.OutcomeTimeout})
 	for _, path := range []string{"/api/miners", "/api/miners/" + id.String()} {
 		res, body := w.get(path)
-		if res.StatusCode != 200 || bytes.Contains(body, []byte("hashrate_hs")) || bytes.Contains(body, []byte("readings_at")) {
+		if res.StatusCode != http.StatusOK || bytes.Contains(body, []byte("hashrate_hs")) || bytes.Contains(body, []byte("readings_at")) {
 			t.Errorf("%s: %s", path, body)
 		}
 		for _, part := range []string{`"state":"unknown"`, `"outcome":"timeout"`, `"last_answer_at":"` + answered.Format(timeLayout)} {

@@ -16,7 +16,7 @@ import (
 )
 
 // Problem is every error answer: RFC 9457 problem details with three members of ours.
-type Problem struct {
+type Problem struct { //nolint:errname // the name of RFC 9457, and of the schema in the OpenAPI document
 	Type      string         `json:"type" default:"about:blank" doc:"Always about:blank: code tells errors apart"`
 	Title     string         `json:"title" doc:"The status in words"`
 	Status    int            `json:"status" doc:"HTTP status"`

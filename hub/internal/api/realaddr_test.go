@@ -1,6 +1,7 @@
 package api
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"testing"
@@ -29,7 +30,7 @@ func TestRealAddress(t *testing.T) {
 		{name: "mapped address", remote: "[::ffff:192.0.2.9]:1", want: "192.0.2.9"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := httptest.NewRequest("GET", "/", nil)
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			r.RemoteAddr = c.remote
 			for k, v := range c.headers {
 				r.Header.Set(k, v)

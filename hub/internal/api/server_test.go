@@ -66,7 +66,7 @@ func TestHealth(t *testing.T) {
 	w.clock.advance(2 * time.Second)
 	res, body = w.get("/health/detailed")
 	var d DetailedHealth
-	if err := json.Unmarshal(body, &d); err != nil || res.StatusCode != 503 || d.Status != "unhealthy" || d.Database != "disconnected" {
+	if err := json.Unmarshal(body, &d); err != nil || res.StatusCode != http.StatusServiceUnavailable || d.Status != "unhealthy" || d.Database != "disconnected" {
 		t.Errorf("without the database: %d %s", res.StatusCode, body)
 	}
 	res, body = w.request("GET", "/health", "")
@@ -81,7 +81,7 @@ func TestInternalErrorsStayInTheLog(t *testing.T) {
 	}
 	res, body := w.get("/api/agents")
 	var p Problem
-	if err := json.Unmarshal(body, &p); err != nil || res.StatusCode != 500 || strings.Contains(string(body), "agent_hidden") || strings.Contains(string(body), "relation") {
+	if err := json.Unmarshal(body, &p); err != nil || res.StatusCode != http.StatusInternalServerError || strings.Contains(string(body), "agent_hidden") || strings.Contains(string(body), "relation") {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 	if err := w.stop(); err != nil {
@@ -99,7 +99,7 @@ func TestPageDescriptionAndHeaders(t *testing.T) {
 	w := newWorld(t)
 	for _, path := range []string{"/", "/miners/some-page"} {
 		res, body := w.request("GET", path, "")
-		if res.StatusCode != 200 || !bytes.Contains(body, []byte("HashInsight")) || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") {
+		if res.StatusCode != http.StatusOK || !bytes.Contains(body, []byte("HashInsight")) || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") {
 			t.Errorf("%s: %d %.200s", path, res.StatusCode, body)
 		}
 		if !strings.HasPrefix(res.Header.Get("Content-Security-Policy"), "default-src 'self'") || res.Header.Get("X-Content-Type-Options") != "nosniff" || res.Header.Get("X-Frame-Options") != "DENY" {
@@ -111,7 +111,7 @@ func TestPageDescriptionAndHeaders(t *testing.T) {
 	if doc["openapi"] != "3.1.0" {
 		t.Errorf("openapi %v", doc["openapi"])
 	}
-	if res, _ := w.request("GET", "/docs", ""); res.StatusCode != 200 && res.StatusCode != 302 {
+	if res, _ := w.request("GET", "/docs", ""); res.StatusCode != http.StatusOK && res.StatusCode != http.StatusFound {
 		t.Errorf("/docs: %d", res.StatusCode)
 	}
 	if n := testutil.ToFloat64(w.server.metrics.requests.WithLabelValues("GET", "/", "200")); n != 2 {

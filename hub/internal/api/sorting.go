@@ -108,8 +108,6 @@ type cursor struct {
 	After sortKey `json:"k"`
 }
 
-const maxCursor = 2048
-
 func (c cursor) encode() (string, error) {
 	b, err := json.Marshal(c)
 	if err != nil {

@@ -52,7 +52,7 @@ func (s *Store) OpenStream(ctx context.Context, st Stream) error {
 		notAfter = &st.CertificateUntil
 	}
 	tag, err := s.pool.Exec(ctx, qOpenStream, uuidOf(st.Site), uuidOf(st.ID), now.Add(Lease), uuidOf(st.Spool), st.Version, st.Remote, now,
-		st.Skew.Milliseconds(), max(1, int32(min(st.PollInterval, 24*time.Hour)/time.Millisecond)), clampInt64(st.OldestPending), clampInt64(st.Newest), notAfter) //nolint:gosec // at most a day of ms
+		st.Skew.Milliseconds(), max(1, int32(min(st.PollInterval, 24*time.Hour)/time.Millisecond)), clampInt64(st.OldestPending), clampInt64(st.Newest), notAfter)
 	if pe := (*pgconn.PgError)(nil); errors.As(err, &pe) && pe.Code == foreignKeyViolation {
 		return fmt.Errorf("site %s is not registered: %w", st.Site, ErrNotFound)
 	}
@@ -180,4 +180,4 @@ func deref[T any](p *T) T {
 	return *p
 }
 
-func clampInt64(u uint64) int64 { return int64(min(u, 1<<63-1)) } //nolint:gosec // clamped
+func clampInt64(u uint64) int64 { return int64(min(u, 1<<63-1)) }

@@ -110,7 +110,7 @@ func megahashes(h unit.Opt[unit.Hashrate]) *int64 {
 
 func wholeSeconds(d unit.Opt[time.Duration]) *int32 {
 	if v, ok := d.Get(); ok {
-		s := int32(v / time.Second) //nolint:gosec // wire holds seconds in 31 bits
+		s := int32(v / time.Second)
 		return &s
 	}
 	return nil

@@ -132,7 +132,7 @@ func (l *Latest) Collect(batches []SiteSamples, notAfter time.Time) *Update {
 		end := s.Len()
 		for m := len(s.Miners) - 1; m >= 0; m-- {
 			first := end - 1
-			for first > 0 && s.MinerOf[first-1] == int32(m) { //nolint:gosec // at most wire.MaxSamples
+			for first > 0 && s.MinerOf[first-1] == int32(m) {
 				first--
 			}
 			l.collectMiner(u, b.Site, s, first, end, limit)
@@ -154,7 +154,7 @@ func (l *Latest) collectMiner(u *Update, site ident.SiteID, s *wire.Samples, fir
 	outcomes, states := s.Column(wire.FieldOutcome), s.Column(wire.FieldState)
 	var answeredMS int64
 	for i := last; i >= first; i-- {
-		if o, _ := outcomes.Get(i); telemetry.Outcome(o).Answered() { //nolint:gosec // checked by wire
+		if o, _ := outcomes.Get(i); telemetry.Outcome(o).Answered() {
 			answeredMS = s.TimeMS[i]
 			break
 		}
@@ -177,7 +177,7 @@ func (l *Latest) collectMiner(u *Update, site ident.SiteID, s *wire.Samples, fir
 	outcome, _ := outcomes.Get(last)
 	state, _ := states.Get(last)
 	_, described := u.infos[k]
-	if ok && !described && known.outcome == telemetry.Outcome(outcome) && known.state == telemetry.State(state) && //nolint:gosec // checked by wire
+	if ok && !described && known.outcome == telemetry.Outcome(outcome) && known.state == telemetry.State(state) &&
 		u.at.Sub(known.wrote) < l.every && !u.at.Before(known.wrote) {
 		l.throttled.Inc()
 		return

@@ -101,10 +101,10 @@ func (x *minerRow) miner() Miner {
 		m.AnsweredAt = x.answered.UTC()
 	}
 	m.PollInterval = time.Duration(x.intervalMS) * time.Millisecond
-	m.Version = uint64(x.version)            //nolint:gosec // a transaction id
-	m.Outcome = telemetry.Outcome(x.outcome) //nolint:gosec // 0 to 255
-	m.State = telemetry.State(x.state)       //nolint:gosec // 0 to 255
-	m.Repairs = telemetry.Repairs(x.repairs) //nolint:gosec // 32 bits
+	m.Version = uint64(x.version)
+	m.Outcome = telemetry.Outcome(x.outcome)
+	m.State = telemetry.State(x.state)
+	m.Repairs = telemetry.Repairs(x.repairs)
 	m.Hashrate, m.HashrateAvg, m.IdealHashrate = rate(x.hashrate), rate(x.avg), rate(x.ideal)
 	m.HashrateWindow, m.Uptime = seconds(x.window), seconds(x.upti)
 	m.TempBoard, m.TempChip, m.TempInlet = tenths[unit.Celsius](x.tempBoard), tenths[unit.Celsius](x.tempChip), tenths[unit.Celsius](x.tempInlet)
@@ -249,5 +249,5 @@ func (s *Store) version(ctx context.Context) (uint64, error) {
 	if err := s.pool.QueryRow(ctx, qVersion).Scan(&version); err != nil {
 		return 0, fmt.Errorf("reading the fleet's version: %w", err)
 	}
-	return uint64(version), nil //nolint:gosec // a transaction id
+	return uint64(version), nil
 }

@@ -42,38 +42,38 @@ type batchKey struct {
 	seq   uint64
 }
 
-// errNotAuthentic means that a batch is not what its site signed: it is refused and not kept.
-type errNotAuthentic struct{ error }
+// notAuthenticError means that a batch is not what its site signed: it is refused and not kept.
+type notAuthenticError struct{ error }
 
-// admit authenticates a batch and unpacks it. It returns errNotAuthentic, or another error when the database did not answer. A
+// admit authenticates a batch and unpacks it. It returns notAuthenticError, or another error when the database did not answer. A
 // batch that is authentic but whose payload cannot be used is returned as poison.
 func (s *Server) admit(ctx context.Context, site ident.SiteID, spool ident.SpoolID, b *telemetryv1.Batch) (*item, error) {
 	h, err := evidence.ParseHeader(b.GetHeader())
 	if err != nil {
-		return nil, errNotAuthentic{err}
+		return nil, notAuthenticError{err}
 	}
 	switch {
 	case h.Site != site:
-		return nil, errNotAuthentic{fmt.Errorf("the batch is of site %s, the certificate of site %s", h.Site, site)}
+		return nil, notAuthenticError{fmt.Errorf("the batch is of site %s, the certificate of site %s", h.Site, site)}
 	case h.Spool != spool:
-		return nil, errNotAuthentic{fmt.Errorf("the batch is of spool %s, the stream of spool %s", h.Spool, spool)}
+		return nil, notAuthenticError{fmt.Errorf("the batch is of spool %s, the stream of spool %s", h.Spool, spool)}
 	case h.Seq > math.MaxInt64:
-		return nil, errNotAuthentic{fmt.Errorf("sequence number %d is beyond what can be stored", h.Seq)}
+		return nil, notAuthenticError{fmt.Errorf("sequence number %d is beyond what can be stored", h.Seq)}
 	case len(b.GetPayload()) > wire.MaxPayload:
-		return nil, errNotAuthentic{fmt.Errorf("payload of %d bytes, at most %d are accepted", len(b.GetPayload()), wire.MaxPayload)}
+		return nil, notAuthenticError{fmt.Errorf("payload of %d bytes, at most %d are accepted", len(b.GetPayload()), wire.MaxPayload)}
 	}
 	public, err := s.keys.public(ctx, site, h.Key)
 	if errors.Is(err, errNoKey) {
-		return nil, errNotAuthentic{err}
+		return nil, notAuthenticError{err}
 	}
 	if err != nil {
 		return nil, err
 	}
 	if err := evidence.VerifyHeader(public, b.GetHeader(), b.GetSignature()); err != nil {
-		return nil, errNotAuthentic{fmt.Errorf("batch %d: %w with key %s", h.Seq, err, h.Key)}
+		return nil, notAuthenticError{fmt.Errorf("batch %d: %w with key %s", h.Seq, err, h.Key)}
 	}
 	if err := h.CheckPayload(b.GetPayload()); err != nil {
-		return nil, errNotAuthentic{err}
+		return nil, notAuthenticError{err}
 	}
 	i := &item{header: h, hash: h.Hash(), raw: b.GetHeader(), signature: b.GetSignature(), payload: b.GetPayload()}
 	if i.payload == nil {

@@ -84,7 +84,7 @@ type batchColumns struct {
 
 func (c *batchColumns) add(i *item, link int16) {
 	h := &i.header
-	c.sites, c.spools, c.seqs = append(c.sites, uuidOf(h.Site)), append(c.spools, uuidOf(h.Spool)), append(c.seqs, int64(h.Seq)) //nolint:gosec // admit has bounded it
+	c.sites, c.spools, c.seqs = append(c.sites, uuidOf(h.Site)), append(c.spools, uuidOf(h.Spool)), append(c.seqs, int64(h.Seq))
 	disposition, payload := dispositionStored, i.payload
 	if i.poison != "" {
 		disposition, payload = dispositionQuarantined, nil
@@ -126,7 +126,7 @@ func (s *Server) writeLedger(ctx context.Context, tx pgx.Tx, group []*item, at t
 	var seq int64
 	var link int16
 	if _, err := pgx.ForEachRow(rows, []any{(*[16]byte)(&k.site), (*[16]byte)(&k.spool), &seq, &link}, func() error {
-		k.seq = uint64(seq) //nolint:gosec // positive
+		k.seq = uint64(seq)
 		n, ok := index[k]
 		if !ok {
 			return fmt.Errorf("the database returned batch %d, which was not written", seq)
@@ -170,13 +170,13 @@ func (s *Server) writeKinds(ctx context.Context, tx pgx.Tx, w *written, at time.
 	for _, i := range w.fresh {
 		h := &i.header
 		if i.poison != "" {
-			if _, err := tx.Exec(ctx, qDead, uuidOf(h.Site), uuidOf(h.Spool), int64(h.Seq), i.raw, i.signature, i.payload, clip(i.poison, 1000), at); err != nil { //nolint:gosec // bounded
+			if _, err := tx.Exec(ctx, qDead, uuidOf(h.Site), uuidOf(h.Spool), int64(h.Seq), i.raw, i.signature, i.payload, clip(i.poison, 1000), at); err != nil {
 				return fmt.Errorf("storing a batch in quarantine: %w", err)
 			}
 		}
 		if g := i.gap; g != nil {
-			if _, err := tx.Exec(ctx, qGap, uuidOf(h.Site), uuidOf(g.Spool), int64(g.FirstSeq), int64(g.LastSeq), timeOf(g.FirstMS), timeOf(g.LastMS), //nolint:gosec // bounded by unpack
-				int64(g.Miners), int64(min(g.Samples, math.MaxInt64)), int16(g.Reason), g.LastHash[:], uuidOf(h.Spool), int64(h.Seq), at); err != nil { //nolint:gosec // as above
+			if _, err := tx.Exec(ctx, qGap, uuidOf(h.Site), uuidOf(g.Spool), int64(g.FirstSeq), int64(g.LastSeq), timeOf(g.FirstMS), timeOf(g.LastMS),
+				int64(g.Miners), int64(min(g.Samples, math.MaxInt64)), int16(g.Reason), g.LastHash[:], uuidOf(h.Spool), int64(h.Seq), at); err != nil {
 				return fmt.Errorf("storing a gap record: %w", err)
 			}
 		}
@@ -211,7 +211,7 @@ func (s *Server) judgeStored(ctx context.Context, tx pgx.Tx, w *written, group [
 	var hash, header, signature []byte
 	var reason string
 	if _, err := pgx.ForEachRow(rows, []any{(*[16]byte)(&k.site), (*[16]byte)(&k.spool), &seq, &disposition, &received, &hash, &header, &signature, &reason}, func() error {
-		k.seq = uint64(seq) //nolint:gosec // positive
+		k.seq = uint64(seq)
 		n := index[k]
 		i := group[n]
 		switch {
@@ -235,7 +235,7 @@ func (s *Server) judgeStored(ctx context.Context, tx pgx.Tx, w *written, group [
 	var relink []batchKey
 	for _, f := range forks {
 		h := &f.item.header
-		if _, err := tx.Exec(ctx, qFork, uuidOf(h.Site), uuidOf(h.Spool), int64(h.Seq), f.item.hash[:], f.header, f.signature, f.item.raw, f.item.signature, at); err != nil { //nolint:gosec // bounded
+		if _, err := tx.Exec(ctx, qFork, uuidOf(h.Site), uuidOf(h.Spool), int64(h.Seq), f.item.hash[:], f.header, f.signature, f.item.raw, f.item.signature, at); err != nil {
 			return fmt.Errorf("storing the proof of a fork: %w", err)
 		}
 		w.forks = append(w.forks, f.item)
@@ -284,7 +284,7 @@ func (s *Server) writeTotals(ctx context.Context, tx pgx.Tx, w *written, at time
 			totals[k] = t
 		}
 		t.batches++
-		t.newest = max(t.newest, int64(i.header.Seq)) //nolint:gosec // bounded
+		t.newest = max(t.newest, int64(i.header.Seq))
 		if i.poison != "" {
 			t.quarantined++
 		} else {
@@ -341,7 +341,7 @@ func (k batchKey) compare(o batchKey) int {
 
 func uuidOf(id [16]byte) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
 
-func clamp32(u uint32) int32 { return int32(min(u, math.MaxInt32)) } //nolint:gosec // clamped
+func clamp32(u uint32) int32 { return int32(min(u, math.MaxInt32)) }
 
 // timeOf is a header's time as far as the database can hold it: the years 1970 to 9999. The header itself is kept as it is.
 func timeOf(ms int64) time.Time { return time.UnixMilli(min(max(ms, 0), 253402300799999)).UTC() }

@@ -55,7 +55,7 @@ func (w *written) toLink() []batchKey {
 		}
 		k.seq++
 		_, within := w.links[k]
-		if !within && int64(i.header.Seq) < w.newest[batchKey{k.site, k.spool, 0}] { //nolint:gosec // bounded
+		if !within && int64(i.header.Seq) < w.newest[batchKey{k.site, k.spool, 0}] {
 			keys = append(keys, k)
 		}
 		if i.gap != nil {
@@ -80,7 +80,7 @@ func judgeLinks(ctx context.Context, q querier, keys []batchKey, states []int16)
 	var sites, spools []pgtype.UUID
 	var seqs []int64
 	for _, k := range keys {
-		sites, spools, seqs = append(sites, uuidOf(k.site)), append(spools, uuidOf(k.spool)), append(seqs, int64(k.seq)) //nolint:gosec // bounded
+		sites, spools, seqs = append(sites, uuidOf(k.site)), append(spools, uuidOf(k.spool)), append(seqs, int64(k.seq))
 	}
 	rows, err := q.Query(ctx, qJudge, sites, spools, seqs, states)
 	if err != nil {
@@ -108,7 +108,7 @@ func SweepLinks(ctx context.Context, tx pgx.Tx) error {
 	var k batchKey
 	var seq int64
 	if _, err := pgx.ForEachRow(rows, []any{(*[16]byte)(&k.site), (*[16]byte)(&k.spool), &seq}, func() error {
-		k.seq = uint64(seq) //nolint:gosec // positive
+		k.seq = uint64(seq)
 		keys = append(keys, k)
 		return nil
 	}); err != nil {

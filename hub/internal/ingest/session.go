@@ -140,7 +140,7 @@ func (ss *session) drain() error {
 
 func (ss *session) credit(retryAfter time.Duration) *telemetryv1.Credit {
 	c := &ss.server.c
-	return &telemetryv1.Credit{Batches: uint32(c.WindowBatches), Bytes: uint64(c.WindowBytes), RetryAfterMs: uint32(retryAfter.Milliseconds())} //nolint:gosec // configured, small
+	return &telemetryv1.Credit{Batches: uint32(c.WindowBatches), Bytes: uint64(c.WindowBytes), RetryAfterMs: uint32(retryAfter.Milliseconds())}
 }
 
 // take reads batches until the agent or the stream ends.
@@ -185,7 +185,7 @@ func (ss *session) takeBatch(ctx context.Context, b *telemetryv1.Batch) error {
 	if err != nil {
 		s.memory.Release(memory)
 	}
-	if na := (errNotAuthentic{}); errors.As(err, &na) {
+	if na := (notAuthenticError{}); errors.As(err, &na) {
 		s.c.Log.WarnContext(ctx, "batch refused: not authentic", "site", ss.site, "err", na.error)
 		ss.answers <- ss.refusal(r, b, telemetryv1.RefusalReason_REFUSAL_REASON_NOT_AUTHENTIC, na.Error(), 0)
 		return nil
@@ -314,7 +314,7 @@ func (ss *session) refusal(r response, b *telemetryv1.Batch, reason telemetryv1.
 
 func (ss *session) refusalOf(r response, seq uint64, hash evidence.Hash, reason telemetryv1.RefusalReason, text string, retry time.Duration) response {
 	r.msg = &telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Refusal{Refusal: &telemetryv1.Refusal{
-		SpoolId: ss.spool[:], Seq: seq, HeaderHash: hash[:], Reason: reason, Text: clip(text, 500), RetryAfterMs: uint32(max(0, retry.Milliseconds())), //nolint:gosec // minutes
+		SpoolId: ss.spool[:], Seq: seq, HeaderHash: hash[:], Reason: reason, Text: clip(text, 500), RetryAfterMs: uint32(max(0, retry.Milliseconds())),
 	}}}
 	r.counted = strings.ToLower(strings.TrimPrefix(reason.String(), "REFUSAL_REASON_"))
 	r.item = nil

@@ -162,9 +162,9 @@ func (r *CopyReader) fill(b []byte) []byte {
 func (r *CopyReader) appendRow(b []byte, site ident.SiteID, s *wire.Samples) []byte {
 	be := binary.BigEndian
 	i := r.row
-	b = be.AppendUint16(b, uint16(len(r.columns)+3)) //nolint:gosec // 27
+	b = be.AppendUint16(b, uint16(len(r.columns)+3))
 	b = be.AppendUint32(b, 8)
-	b = be.AppendUint64(b, uint64((s.TimeMS[i]-pgEpochMS)*1000)) //nolint:gosec // two's complement
+	b = be.AppendUint64(b, uint64((s.TimeMS[i]-pgEpochMS)*1000))
 	for c, col := range r.cols {
 		v, width := int64(0), r.columns[c].width
 		switch {
@@ -175,14 +175,14 @@ func (r *CopyReader) appendRow(b []byte, site ident.SiteID, s *wire.Samples) []b
 			b = be.AppendUint32(b, 0xffffffff) // null
 			continue
 		}
-		b = be.AppendUint32(b, uint32(width)) //nolint:gosec // 2, 4 or 8
-		switch width {                        // package wire has checked that the values fit
+		b = be.AppendUint32(b, uint32(width))
+		switch width { // package wire has checked that the values fit
 		case 8:
-			b = be.AppendUint64(b, uint64(v)) //nolint:gosec // two's complement
+			b = be.AppendUint64(b, uint64(v))
 		case 4:
-			b = be.AppendUint32(b, uint32(v)) //nolint:gosec // as above
+			b = be.AppendUint32(b, uint32(v))
 		default:
-			b = be.AppendUint16(b, uint16(v)) //nolint:gosec // as above
+			b = be.AppendUint16(b, uint16(v))
 		}
 	}
 	b = be.AppendUint32(b, 16)

@@ -55,7 +55,7 @@ func TestPageRoutesServeThePage(t *testing.T) {
 	}
 	for _, path := range []string{"/", "/miners", "/miners/6f1d2c3b-4a5e-4f60-8a7b-9c0d1e2f3a4b", "/sites/"} {
 		res := get(t, h, path)
-		if got := body(t, res); res.StatusCode != 200 || got != "<html>page</html>" {
+		if got := body(t, res); res.StatusCode != http.StatusOK || got != "<html>page</html>" {
 			t.Errorf("%s: %d %q", path, res.StatusCode, got)
 		}
 		if got := res.Header.Get("Cache-Control"); got != "no-cache" {
