@@ -248,7 +248,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		err = fmt.Errorf("requests still running after %s were cut off: %w", shutdownDeadline, errors.Join(err, srv.Close()))
 	}
-	_ = <-served // says that the server is closed, as it is
+	<-served //nolint:errcheck // says that the server is closed, as it is
 	return err
 }
 
