@@ -27,7 +27,7 @@ func TestRequestsAreJudgedAsByRealServers(t *testing.T) {
 		{"half a request", "cgminer", `{"command":"summ`, "E", 23},
 		{"no command", "cgminer", `{"cmd":"summary"}`, "E", 24},
 		{"Whatsminer takes cmd", "whatsminer-m30s", `{"cmd":"summary"}`, "S", 11},
-		{"unknown command", "cgminer", `{"command":"summary"}`, "E", 14},
+		{"unknown command", "cgminer", `{"command":"nosuch"}`, "E", 14},
 		{"case matters", "cgminer", `{"command":"Summary"}`, "E", 14},
 		{"privileged command", "cgminer", `{"command":"quit"}`, "E", 45},
 		{"stock Antminer allows five reads", "antminer-s19", `{"command":"config"}`, "E", 45},
