@@ -46,7 +46,8 @@ hub/web/node_modules/.installed: hub/web/package-lock.json
 test: install-test build test-web test-go test-page ## install what tests need, build, and run every test
 
 test-go: ## Go tests of every module with the race detector
-	for m in $(MODULES); do (cd $$m && HSI_FIXTURES="$${HSI_FIXTURES:-}" CGO_ENABLED=1 go test -race -timeout 20m ./...); done
+	@failed=; for m in $(MODULES); do (cd $$m && CGO_ENABLED=1 go test -race -timeout 20m ./...) || failed="$$failed $$m"; done; \
+	if [ -n "$$failed" ]; then echo "test-go: failed in$$failed"; exit 1; fi
 
 test-web: hub/web/node_modules/.installed ## type check and unit tests of the page
 	cd hub/web && npm run --silent typecheck && npm test --silent
@@ -72,7 +73,7 @@ gen-check: gen ## fail when generating again changes a committed file
 
 bench: build ## measure the targets of limits.md into .run/bench.json and print them
 	@mkdir -p .run && rm -f .run/bench.json
-	cd agent && HSI_BENCH=$(CURDIR)/.run/bench.json HSI_BIN=$(CURDIR)/bin go test -count=1 -timeout 30m -run '^TestBench' ./...
+	cd agent && HSI_BENCH=$(CURDIR)/.run/bench.json HSI_TEST_BIN=$(CURDIR)/bin go test -count=1 -timeout 30m -run '^TestBench' ./...
 	cd hub && HSI_BENCH=$(CURDIR)/.run/bench.json go test -count=1 -timeout 30m -run '^TestBench' ./...
 	HSI_BENCH=$(CURDIR)/.run/bench.json bin/hashinsight-run --fleet 200 --name bench --fresh --run-dir .run/bench -- npm --prefix hub/web run --silent staleness
 

@@ -71,13 +71,13 @@ type expected struct {
 // TestConformance reads every recorded device through the real client, with and without joined commands, and
 // compares with what the tests of the recording projects assert.
 func TestConformance(t *testing.T) {
-	dir := os.Getenv("HSI_FIXTURES")
+	dir := os.Getenv("HSI_TEST_FIXTURES")
 	if dir == "" {
-		t.Skip("HSI_FIXTURES is not set: it names the folder of recorded replies, one folder per device")
+		t.Skip("HSI_TEST_FIXTURES is not set: it names the folder of recorded replies, one folder per device")
 	}
 	folders, err := filepath.Glob(filepath.Join(dir, "*", "expected.json"))
 	if err != nil || len(folders) == 0 {
-		t.Fatalf("HSI_FIXTURES=%s holds no recorded devices (%v)", dir, err)
+		t.Fatalf("HSI_TEST_FIXTURES=%s holds no recorded devices (%v)", dir, err)
 	}
 	used := make(map[int]bool)
 	for _, path := range folders {

@@ -44,8 +44,8 @@ func fleet(t *testing.T, flags ...string) []string {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs Linux, where all of 127.0.0.0/8 answers")
 	}
-	program := filepath.Join(os.Getenv("HSI_BIN"), "hashinsight-sim")
-	if os.Getenv("HSI_BIN") == "" {
+	program := filepath.Join(os.Getenv("HSI_TEST_BIN"), "hashinsight-sim")
+	if os.Getenv("HSI_TEST_BIN") == "" {
 		program = filepath.Join(t.TempDir(), "hashinsight-sim")
 		build := exec.Command("go", "build", "-o", program, "./cmd/hashinsight-sim")
 		build.Dir = "../../../pkg"
