@@ -222,6 +222,7 @@ type StreamResponse struct {
 	//	*StreamResponse_Refusal
 	//	*StreamResponse_Credit
 	//	*StreamResponse_Beacon
+	//	*StreamResponse_Replay
 	Message       isStreamResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -309,6 +310,15 @@ func (x *StreamResponse) GetBeacon() *Beacon {
 	return nil
 }
 
+func (x *StreamResponse) GetReplay() *Replay {
+	if x != nil {
+		if x, ok := x.Message.(*StreamResponse_Replay); ok {
+			return x.Replay
+		}
+	}
+	return nil
+}
+
 type isStreamResponse_Message interface {
 	isStreamResponse_Message()
 }
@@ -333,6 +343,10 @@ type StreamResponse_Beacon struct {
 	Beacon *Beacon `protobuf:"bytes,5,opt,name=beacon,proto3,oneof"`
 }
 
+type StreamResponse_Replay struct {
+	Replay *Replay `protobuf:"bytes,6,opt,name=replay,proto3,oneof"`
+}
+
 func (*StreamResponse_Welcome) isStreamResponse_Message() {}
 
 func (*StreamResponse_Ack) isStreamResponse_Message() {}
@@ -342,6 +356,8 @@ func (*StreamResponse_Refusal) isStreamResponse_Message() {}
 func (*StreamResponse_Credit) isStreamResponse_Message() {}
 
 func (*StreamResponse_Beacon) isStreamResponse_Message() {}
+
+func (*StreamResponse_Replay) isStreamResponse_Message() {}
 
 // Hello introduces the agent's spool. It is the first message of a stream.
 type Hello struct {
@@ -882,6 +898,68 @@ func (x *Credit) GetRetryAfterMs() uint32 {
 	return 0
 }
 
+// Replay asks for batches that some hub has acknowledged and this one does not have: it was restored to an earlier
+// moment. The agent sends again what it still keeps. A range is inclusive.
+type Replay struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SpoolId       []byte                 `protobuf:"bytes,1,opt,name=spool_id,json=spoolId,proto3" json:"spool_id,omitempty"`
+	FirstSeq      uint64                 `protobuf:"varint,2,opt,name=first_seq,json=firstSeq,proto3" json:"first_seq,omitempty"`
+	LastSeq       uint64                 `protobuf:"varint,3,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Replay) Reset() {
+	*x = Replay{}
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Replay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Replay) ProtoMessage() {}
+
+func (x *Replay) ProtoReflect() protoreflect.Message {
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Replay.ProtoReflect.Descriptor instead.
+func (*Replay) Descriptor() ([]byte, []int) {
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Replay) GetSpoolId() []byte {
+	if x != nil {
+		return x.SpoolId
+	}
+	return nil
+}
+
+func (x *Replay) GetFirstSeq() uint64 {
+	if x != nil {
+		return x.FirstSeq
+	}
+	return 0
+}
+
+func (x *Replay) GetLastSeq() uint64 {
+	if x != nil {
+		return x.LastSeq
+	}
+	return 0
+}
+
 // Beacon is the latest chain block the hub knows: agents put it into their headers ("not before").
 type Beacon struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -895,7 +973,7 @@ type Beacon struct {
 
 func (x *Beacon) Reset() {
 	*x = Beacon{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[9]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -907,7 +985,7 @@ func (x *Beacon) String() string {
 func (*Beacon) ProtoMessage() {}
 
 func (x *Beacon) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[9]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -920,7 +998,7 @@ func (x *Beacon) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beacon.ProtoReflect.Descriptor instead.
 func (*Beacon) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{9}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Beacon) GetChainId() uint64 {
@@ -952,13 +1030,14 @@ const file_telemetry_v1_telemetry_proto_rawDesc = "" +
 	"\rStreamRequest\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x13.telemetry.v1.HelloH\x00R\x05hello\x124\n" +
 	"\abatches\x18\x02 \x01(\v2\x18.telemetry.v1.BatchGroupH\x00R\abatchesB\t\n" +
-	"\amessage\"\x88\x02\n" +
+	"\amessage\"\xb8\x02\n" +
 	"\x0eStreamResponse\x121\n" +
 	"\awelcome\x18\x01 \x01(\v2\x15.telemetry.v1.WelcomeH\x00R\awelcome\x12%\n" +
 	"\x03ack\x18\x02 \x01(\v2\x11.telemetry.v1.AckH\x00R\x03ack\x121\n" +
 	"\arefusal\x18\x03 \x01(\v2\x15.telemetry.v1.RefusalH\x00R\arefusal\x12.\n" +
 	"\x06credit\x18\x04 \x01(\v2\x14.telemetry.v1.CreditH\x00R\x06credit\x12.\n" +
-	"\x06beacon\x18\x05 \x01(\v2\x14.telemetry.v1.BeaconH\x00R\x06beaconB\t\n" +
+	"\x06beacon\x18\x05 \x01(\v2\x14.telemetry.v1.BeaconH\x00R\x06beacon\x12.\n" +
+	"\x06replay\x18\x06 \x01(\v2\x14.telemetry.v1.ReplayH\x00R\x06replayB\t\n" +
 	"\amessage\"\xfe\x01\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x19\n" +
@@ -1005,7 +1084,11 @@ const file_telemetry_v1_telemetry_proto_rawDesc = "" +
 	"\x06Credit\x12\x18\n" +
 	"\abatches\x18\x01 \x01(\rR\abatches\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12$\n" +
-	"\x0eretry_after_ms\x18\x03 \x01(\rR\fretryAfterMs\"e\n" +
+	"\x0eretry_after_ms\x18\x03 \x01(\rR\fretryAfterMs\"[\n" +
+	"\x06Replay\x12\x19\n" +
+	"\bspool_id\x18\x01 \x01(\fR\aspoolId\x12\x1b\n" +
+	"\tfirst_seq\x18\x02 \x01(\x04R\bfirstSeq\x12\x19\n" +
+	"\blast_seq\x18\x03 \x01(\x04R\alastSeq\"e\n" +
 	"\x06Beacon\x12\x19\n" +
 	"\bchain_id\x18\x01 \x01(\x04R\achainId\x12!\n" +
 	"\fblock_number\x18\x02 \x01(\x04R\vblockNumber\x12\x1d\n" +
@@ -1036,7 +1119,7 @@ func file_telemetry_v1_telemetry_proto_rawDescGZIP() []byte {
 }
 
 var file_telemetry_v1_telemetry_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_telemetry_v1_telemetry_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_telemetry_v1_telemetry_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_telemetry_v1_telemetry_proto_goTypes = []any{
 	(Disposition)(0),       // 0: telemetry.v1.Disposition
 	(RefusalReason)(0),     // 1: telemetry.v1.RefusalReason
@@ -1049,7 +1132,8 @@ var file_telemetry_v1_telemetry_proto_goTypes = []any{
 	(*Ack)(nil),            // 8: telemetry.v1.Ack
 	(*Refusal)(nil),        // 9: telemetry.v1.Refusal
 	(*Credit)(nil),         // 10: telemetry.v1.Credit
-	(*Beacon)(nil),         // 11: telemetry.v1.Beacon
+	(*Replay)(nil),         // 11: telemetry.v1.Replay
+	(*Beacon)(nil),         // 12: telemetry.v1.Beacon
 }
 var file_telemetry_v1_telemetry_proto_depIdxs = []int32{
 	4,  // 0: telemetry.v1.StreamRequest.hello:type_name -> telemetry.v1.Hello
@@ -1058,19 +1142,20 @@ var file_telemetry_v1_telemetry_proto_depIdxs = []int32{
 	8,  // 3: telemetry.v1.StreamResponse.ack:type_name -> telemetry.v1.Ack
 	9,  // 4: telemetry.v1.StreamResponse.refusal:type_name -> telemetry.v1.Refusal
 	10, // 5: telemetry.v1.StreamResponse.credit:type_name -> telemetry.v1.Credit
-	11, // 6: telemetry.v1.StreamResponse.beacon:type_name -> telemetry.v1.Beacon
-	10, // 7: telemetry.v1.Welcome.credit:type_name -> telemetry.v1.Credit
-	11, // 8: telemetry.v1.Welcome.beacon:type_name -> telemetry.v1.Beacon
-	7,  // 9: telemetry.v1.BatchGroup.batches:type_name -> telemetry.v1.Batch
-	0,  // 10: telemetry.v1.Ack.disposition:type_name -> telemetry.v1.Disposition
-	1,  // 11: telemetry.v1.Refusal.reason:type_name -> telemetry.v1.RefusalReason
-	2,  // 12: telemetry.v1.TelemetryService.Stream:input_type -> telemetry.v1.StreamRequest
-	3,  // 13: telemetry.v1.TelemetryService.Stream:output_type -> telemetry.v1.StreamResponse
-	13, // [13:14] is the sub-list for method output_type
-	12, // [12:13] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	12, // 6: telemetry.v1.StreamResponse.beacon:type_name -> telemetry.v1.Beacon
+	11, // 7: telemetry.v1.StreamResponse.replay:type_name -> telemetry.v1.Replay
+	10, // 8: telemetry.v1.Welcome.credit:type_name -> telemetry.v1.Credit
+	12, // 9: telemetry.v1.Welcome.beacon:type_name -> telemetry.v1.Beacon
+	7,  // 10: telemetry.v1.BatchGroup.batches:type_name -> telemetry.v1.Batch
+	0,  // 11: telemetry.v1.Ack.disposition:type_name -> telemetry.v1.Disposition
+	1,  // 12: telemetry.v1.Refusal.reason:type_name -> telemetry.v1.RefusalReason
+	2,  // 13: telemetry.v1.TelemetryService.Stream:input_type -> telemetry.v1.StreamRequest
+	3,  // 14: telemetry.v1.TelemetryService.Stream:output_type -> telemetry.v1.StreamResponse
+	14, // [14:15] is the sub-list for method output_type
+	13, // [13:14] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_telemetry_v1_telemetry_proto_init() }
@@ -1088,6 +1173,7 @@ func file_telemetry_v1_telemetry_proto_init() {
 		(*StreamResponse_Refusal)(nil),
 		(*StreamResponse_Credit)(nil),
 		(*StreamResponse_Beacon)(nil),
+		(*StreamResponse_Replay)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1095,7 +1181,7 @@ func file_telemetry_v1_telemetry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_telemetry_v1_telemetry_proto_rawDesc), len(file_telemetry_v1_telemetry_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
