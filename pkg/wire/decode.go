@@ -64,8 +64,7 @@ const (
 	tableErrors
 )
 
-// Bounds of the boards, pools and errors of one payload: they keep what a lying sender can make a hub allocate below
-// a few dozen MB.
+// Bounds of the boards, pools and errors of one payload.
 const (
 	maxSubrows  = 4 * MaxSamples
 	maxSubfield = 32
@@ -108,6 +107,9 @@ func (d *Decoder) Samples(payload []byte) (*Samples, error) {
 	var err error
 	if d.raw, err = d.zstd.DecodeAll(payload, d.raw[:0]); err != nil {
 		return nil, fmt.Errorf("payload does not decompress: %w", err)
+	}
+	if _, err := shapeOf(d.raw); err != nil {
+		return nil, fmt.Errorf("payload is no samples message: %w", err)
 	}
 	var msg telemetryv1.Samples
 	if err := proto.Unmarshal(d.raw, &msg); err != nil {
