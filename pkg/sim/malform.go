@@ -96,6 +96,7 @@ func (f Form) section(b []byte, start int, text bool) []byte {
 		doc = bytes.ReplaceAll(doc, []byte(`"Proxy":""`), []byte(`"Proxy":"(null)"`))
 	case HugeInteger:
 		doc = inRecord(doc, `"Last Nonce":18446744073709551615,`)
+		doc = setValue(doc, "Stale", "18446744073709551615") // a counter that somebody counted down from zero
 	case DuplicateKey:
 		doc = inRecord(doc, `"Elapsed":1,"ELAPSED":2,`)
 	case NestedJSON:

@@ -39,7 +39,7 @@ type Observation struct {
 	DiffRejected   unit.Opt[int64]         // sum of share difficulty
 	DiffStale      unit.Opt[int64]         // sum of share difficulty
 	HardwareErrors unit.Opt[int64]         // count since the program started
-	BestShare      unit.Opt[int64]         // difficulty of the best share; 2^63-1 when the firmware reports more
+	BestShare      unit.Opt[int64]         // difficulty of the best share
 	FanPercent     unit.Opt[int32]         // duty, where only that or both are given
 	Fans           []unit.Opt[unit.RPM]    // by position; at most MaxFans
 	Boards         []Board                 // at most MaxBoards

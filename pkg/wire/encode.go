@@ -56,7 +56,8 @@ func NewEncoder() (*Encoder, error) {
 }
 
 // Samples packs observations, in any order, and descriptions of miners into one payload. observations must not be
-// empty; it is not changed. The payload is a fresh slice.
+// empty; it is not changed. The payload is a fresh slice. A reading outside what its column may hold is left out, as if the
+// miner had not reported it: one miner's nonsense must not make a hub refuse the samples of all others.
 func (e *Encoder) Samples(observations []telemetry.Observation, infos []telemetry.MinerInfo) ([]byte, Meta, error) {
 	if len(observations) == 0 {
 		return nil, Meta{}, errors.New("a batch of samples needs at least one")
@@ -80,11 +81,23 @@ func (e *Encoder) Samples(observations []telemetry.Observation, infos []telemetr
 	msg := &telemetryv1.Samples{}
 	meta := e.keys(msg)
 	in := newInterner()
-	msg.Columns = encodeColumns(e.samples, e.rows, in)
-	msg.Boards = encodeTable(e.boards, e.rows, in, func(o *obs) []telemetry.Board { return o.Boards })
-	msg.Pools = encodeTable(e.pools, e.rows, in, func(o *obs) []telemetry.Pool { return o.Pools })
-	msg.Errors = encodeTable(e.errors, e.rows, in, func(o *obs) []string { return o.Errors })
+	msg.Columns = encodeColumns(tableSamples, e.samples, e.rows, in)
+	msg.Boards = encodeTable(tableBoards, e.boards, e.rows, in, func(o *obs) []telemetry.Board { return o.Boards })
+	msg.Pools = encodeTable(tablePools, e.pools, e.rows, in, func(o *obs) []telemetry.Pool { return o.Pools })
+	msg.Errors = encodeTable(tableErrors, e.errors, e.rows, in, func(o *obs) []string { return o.Errors })
 	msg.Strings = in.strings
+	if len(in.strings) > maxStrings {
+		return nil, Meta{}, fmt.Errorf("%d samples hold %d texts, at most %d are allowed", len(observations), len(in.strings), maxStrings)
+	}
+	for _, t := range []*telemetryv1.Table{msg.GetBoards(), msg.GetPools(), msg.GetErrors()} {
+		n := 0
+		for _, c := range t.GetCounts() {
+			n += int(c)
+		}
+		if n > maxSubrows {
+			return nil, Meta{}, fmt.Errorf("%d samples hold %d boards, pools or errors, at most %d of each are allowed", len(observations), n, maxSubrows)
+		}
+	}
 	for i := range infos {
 		msg.Infos = append(msg.Infos, infoToProto(&infos[i]))
 	}
@@ -132,16 +145,17 @@ func checkBounds(o *obs) error {
 	return nil
 }
 
-func encodeColumns[T any](columns []column[T], rows []*T, in *interner) []*telemetryv1.Column {
+func encodeColumns[T any](table tableKind, columns []column[T], rows []*T, in *interner) []*telemetryv1.Column {
 	var out []*telemetryv1.Column
 	bitmap := make([]byte, (len(rows)+7)/8)
 	for _, c := range columns {
 		var deltas []int64
 		var before int64
+		lo, hi := limits(table, c.field)
 		clear(bitmap)
 		for i, r := range rows {
 			v, ok := c.get(r, in)
-			if !ok {
+			if !ok || v < lo || v > hi {
 				continue
 			}
 			if deltas == nil {
@@ -163,7 +177,7 @@ func encodeColumns[T any](columns []column[T], rows []*T, in *interner) []*telem
 	return out
 }
 
-func encodeTable[T any](columns []column[T], rows []*obs, in *interner, sub func(*obs) []T) *telemetryv1.Table {
+func encodeTable[T any](table tableKind, columns []column[T], rows []*obs, in *interner, sub func(*obs) []T) *telemetryv1.Table {
 	var flat []*T
 	counts := make([]uint32, len(rows))
 	for i, r := range rows {
@@ -176,7 +190,7 @@ func encodeTable[T any](columns []column[T], rows []*obs, in *interner, sub func
 	if len(flat) == 0 {
 		return nil
 	}
-	return &telemetryv1.Table{Counts: counts, Columns: encodeColumns(columns, flat, in)}
+	return &telemetryv1.Table{Counts: counts, Columns: encodeColumns(table, columns, flat, in)}
 }
 
 // interner collects the texts of one payload, each once.

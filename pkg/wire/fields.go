@@ -235,7 +235,8 @@ func errorColumns() []column[string] {
 	return []column[string]{text(errorText, func(s *string) *string { return s })}
 }
 
-// limits of the integers that a column may hold; a value outside makes the payload invalid.
+// limits of the integers that a column may hold: the Encoder leaves out what is outside, a Decoder refuses the payload. Any
+// two of them are less than 2^63 apart, so that no difference overflows.
 func limits(table tableKind, f Field) (lo, hi int64) {
 	const i32 = 1<<31 - 1
 	switch {
@@ -254,6 +255,6 @@ func limits(table tableKind, f Field) (lo, hi int64) {
 	case table == tablePools && f == poolPriority:
 		return -i32, i32
 	default:
-		return -1 << 62, 1 << 62
+		return 1 - 1<<62, 1 << 62
 	}
 }

@@ -170,6 +170,73 @@ func TestAbsentIsNotZero(t *testing.T) {
 	}
 }
 
+// A miner that counts down from zero reports 2^64-1, and one such reading must not cost the samples of the other miners: a hub
+// refuses a whole payload.
+func TestAReadingThatNoColumnCanHoldIsLeftOut(t *testing.T) {
+	e, d := newCodec(t)
+	extremes := []int64{math.MinInt64, 1 - 1<<62, -1, 0, 1 << 62, math.MaxInt64}
+	rapid.Check(t, func(t *rapid.T) {
+		number := rapid.SampledFrom(extremes)
+		counts := func(name string) unit.Opt[int64] { return unit.Some(number.Draw(t, name)) }
+		in := make([]telemetry.Observation, 3)
+		for i := range in {
+			in[i] = telemetry.Observation{
+				Miner: ident.MinerID{byte(i)}, At: epoch, Outcome: telemetry.OutcomeOK, Took: time.Duration(number.Draw(t, "took")),
+				Uptime: unit.Some(time.Duration(number.Draw(t, "uptime"))), Accepted: counts("accepted"), BestShare: counts("best"),
+				Hashrate: unit.Some(unit.Hashrate(number.Draw(t, "rate")) * 1e6), TempChip: unit.Some(unit.Celsius(number.Draw(t, "chip"))),
+				Power: unit.Some(unit.Watts(number.Draw(t, "power"))), FanPercent: unit.Some(int32(number.Draw(t, "duty"))),
+				Boards: []telemetry.Board{{Temps: []unit.Celsius{unit.Celsius(number.Draw(t, "temp"))}, HardwareErrors: counts("board errors")}},
+				Pools:  []telemetry.Pool{{URL: "p", Priority: unit.Some(int32(math.MinInt32)), DiffAccepted: counts("pool diff")}},
+			}
+		}
+		payload, _, err := e.Samples(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := d.Samples(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range in {
+			o, want := out.Observation(i), in[i]
+			v, had := want.Accepted.Get()
+			if held := had && v > math.MinInt64 && v <= 1<<62; o.Accepted.Present() != held || o.Accepted.Or(v) != v {
+				t.Fatalf("accepted %+v came back as %+v", want.Accepted, o.Accepted)
+			}
+			if len(o.Pools) != 1 || o.Pools[0].URL != "p" || o.Pools[0].Priority.Present() {
+				t.Fatalf("pools %+v", o.Pools)
+			}
+		}
+	})
+}
+
+func TestMoreTextsOrRowsThanAHubAcceptsAreRefusedByTheSender(t *testing.T) {
+	e, _ := newCodec(t)
+	many := func(n int, change func(i int, o *telemetry.Observation)) []telemetry.Observation {
+		out := make([]telemetry.Observation, n)
+		for i := range out {
+			out[i] = telemetry.Observation{At: epoch, Outcome: telemetry.OutcomeOK}
+			change(i, &out[i])
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		in   []telemetry.Observation
+		want string
+	}{
+		"texts": {many(maxStrings/10+1, func(i int, o *telemetry.Observation) {
+			for j := range 10 {
+				o.Errors = append(o.Errors, fmt.Sprint(i, j))
+			}
+		}), "texts"},
+		"boards": {many(maxSubrows/telemetry.MaxBoards+1, func(_ int, o *telemetry.Observation) { o.Boards = make([]telemetry.Board, telemetry.MaxBoards) }), "boards"},
+	} {
+		if _, _, err := e.Samples(c.in, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
 func TestLyingPayloadsAreRefused(t *testing.T) {
 	e, d := newCodec(t)
 	good := func() *telemetryv1.Samples {

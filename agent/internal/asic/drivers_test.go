@@ -253,6 +253,17 @@ func TestAverageIsNoCounter(t *testing.T) {
 	}
 }
 
+// TestACounterBelowZeroIsLeftOut: StrongU prints minus one as an unsigned number.
+func TestACounterBelowZeroIsLeftOut(t *testing.T) {
+	m := &miner{replies: map[string]string{
+		"summary": `{"STATUS":[{"STATUS":"S","Code":11}],"SUMMARY":[{"Elapsed":5000,"MHS 5s":990.0,"Best Share":18446744073709551615,"Stale":-1,"Accepted":7}],"id":1}`,
+	}}
+	obs, _, _ := read(t, m)
+	if obs.BestShare.Present() || obs.Stale.Present() || obs.Accepted.Or(0) != 7 {
+		t.Errorf("best share %v, stale %v, accepted %v", obs.BestShare, obs.Stale, obs.Accepted)
+	}
+}
+
 func TestPools(t *testing.T) {
 	obs, _, _ := read(t, device(t, "antminer-s9"))
 	want := []telemetry.Pool{

@@ -79,7 +79,7 @@ func checkBounds(t *testing.T, o telemetry.Observation, info telemetry.MinerInfo
 	}
 	number("power", float64(o.Power.Or(0)), 0, maxWatts)
 	for _, n := range []unit.Opt[int64]{o.Hashes, o.Accepted, o.Rejected, o.Stale, o.DiffAccepted, o.DiffRejected, o.DiffStale, o.HardwareErrors, o.BestShare} {
-		number("count", float64(n.Or(0)), 0, math.MaxInt64)
+		number("count", float64(n.Or(0)), 0, maxCount)
 	}
 	texts := append([]string{info.MAC, info.Serial, info.Maker, info.Model, info.Firmware, info.FirmwareVersion, info.Hostname}, o.Errors...)
 	for _, p := range o.Pools {

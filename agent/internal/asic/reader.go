@@ -318,16 +318,19 @@ func set(field *string, view string) {
 	}
 }
 
+// maxCount is beyond what any counter reaches; larger numbers are a firmware's unsigned minus one.
+const maxCount = 1 << 62
+
 // count reads what cannot be negative.
 func count(v cgminer.Value) unit.Opt[int64] {
-	if n, ok := v.Int(); ok && n >= 0 {
+	if n, ok := v.Int(); ok && n >= 0 && n <= maxCount {
 		return unit.Some(n)
 	}
 	return unit.Opt[int64]{}
 }
 
 func optInt32(v cgminer.Value) unit.Opt[int32] {
-	if n, ok := v.Int(); ok && n >= -1<<31 && n < 1<<31 {
+	if n, ok := v.Int(); ok && n > -1<<31 && n < 1<<31 {
 		return unit.Some(int32(n))
 	}
 	return unit.Opt[int32]{}

@@ -95,6 +95,8 @@ type Poller struct {
 	start    time.Time // monotonic and wall clock at New, to tell a stepped wall clock
 	miners   map[ident.MinerID]*minerState
 	batch    batch
+	polled   bool          // there has been an observation
+	offset   time.Duration // of the wall clock at the latest one
 
 	infosLost atomic.Bool // a dropped batch may have carried descriptions: send all again
 	addresses [classes]atomic.Int64
@@ -290,13 +292,14 @@ func (p *Poller) record(r result, info telemetry.MinerInfo) {
 		r.obs.Flags |= telemetry.FlagClockStep
 	}
 	r.t.polled, r.t.offset = true, offset
-	if len(p.batch.obs) > 0 && stepped(offset, p.batch.offset) {
+	if p.polled && stepped(offset, p.offset) {
 		p.metrics.clockSteps.Inc()
-		p.log.Warn("the clock of this computer was stepped", "by", (offset - p.batch.offset).Round(time.Millisecond))
+		p.log.Warn("the clock of this computer was stepped", "by", (offset - p.offset).Round(time.Millisecond))
 		p.closeBatch()
 	}
+	p.polled, p.offset = true, offset
 	if len(p.batch.obs) == 0 {
-		p.batch.opened, p.batch.offset = r.ended, offset
+		p.batch.opened = r.ended
 	}
 	p.batch.obs = append(p.batch.obs, r.obs)
 	if m.sentAt.IsZero() || m.sent != info || r.ended.Sub(m.sentAt) >= infoEvery {
@@ -314,8 +317,7 @@ func stepped(a, b time.Duration) bool { return a-b > clockStep || b-a > clockSte
 type batch struct {
 	obs    []telemetry.Observation
 	infos  []telemetry.MinerInfo
-	opened time.Time     // monotonic, when the first observation came
-	offset time.Duration // of the wall clock then
+	opened time.Time // monotonic, when the first observation came
 }
 
 func (b *batch) due(now time.Time, interval time.Duration) bool {

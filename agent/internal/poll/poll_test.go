@@ -375,6 +375,42 @@ func TestAClockStepClosesTheBatchAndFlagsOnePollOfEachMiner(t *testing.T) {
 	})
 }
 
+func TestAClockStepBetweenBatchesIsCountedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 1, false, healthy) // a batch of one sample each: none is open when the clock is set
+		f.start()
+		time.Sleep(35 * time.Second)
+		f.mu.Lock()
+		f.skew = time.Minute
+		f.mu.Unlock()
+		time.Sleep(30 * time.Second)
+		if err := f.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if n := testutil.ToFloat64(f.poller.metrics.clockSteps); n != 1 {
+			t.Errorf("%v clock steps counted, want 1", n)
+		}
+	})
+}
+
+func TestOneObservationThatCannotBeEncodedCostsNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 20, false, healthy)
+		f.add("2", 1, false, &device{took: time.Second}) // an observation without an outcome
+		f.config = func(c *Config) { c.BatchInterval = 10 * time.Second }
+		f.run(time.Minute)
+		bad := len(f.starts[f.targets[20].Address])
+		if n, want := len(f.samples()), f.attempts()-bad; n != want || bad == 0 {
+			t.Errorf("%d samples stored, want the %d good ones of %d polls", n, want, f.attempts())
+		}
+		if n := testutil.ToFloat64(f.poller.metrics.dropped); int(n) != bad {
+			t.Errorf("%v samples counted as dropped, want %d", n, bad)
+		}
+	})
+}
+
 func TestIDsSurviveARestartAndAMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)

@@ -134,15 +134,26 @@ func (s *store) giveUp(err error) error {
 func (s *store) encodeAll(ctx context.Context) {
 	defer close(s.done)
 	for b := range s.raw {
-		bytes, meta, err := s.encoder.Samples(b.obs, b.infos)
-		if err != nil { // drivers keep the bounds, so this is a bug of this program; polling must go on all the same
-			s.metrics.dropped.Add(float64(len(b.obs)))
-			s.lost.Store(true)
-			s.log.ErrorContext(ctx, "a batch cannot be encoded and is lost", "samples", len(b.obs), "err", err)
-			continue
-		}
-		s.enqueue(ctx, payload{bytes: bytes, meta: meta})
+		s.encode(ctx, b)
 	}
+}
+
+// encode halves a batch that cannot be encoded, until what is left over is one observation: one that breaks the bounds, which
+// is a bug of this program, or too much for one payload. The others must not be lost with it.
+func (s *store) encode(ctx context.Context, b batch) {
+	bytes, meta, err := s.encoder.Samples(b.obs, b.infos)
+	if err == nil {
+		s.enqueue(ctx, payload{bytes: bytes, meta: meta})
+		return
+	}
+	if half := len(b.obs) / 2; half > 0 {
+		s.encode(ctx, batch{obs: b.obs[:half], infos: b.infos})
+		s.encode(ctx, batch{obs: b.obs[half:]})
+		return
+	}
+	s.metrics.dropped.Add(float64(len(b.obs)))
+	s.lost.Store(true)
+	s.log.ErrorContext(ctx, "an observation cannot be encoded and is lost", "err", err)
 }
 
 // enqueue keeps the queue within its bound: the oldest payload goes, but never the one that may be half stored.
