@@ -148,7 +148,7 @@ func ParseBundle(data []byte) (Bundle, error) {
 	}
 	var f bundleFile
 	if err := json.Unmarshal(data, &f); err != nil {
-		return Bundle{}, fmt.Errorf("site bundle: %w", err)
+		return Bundle{}, fmt.Errorf("site bundle: not the file that hashinsight-hub site register writes: %w", err)
 	}
 	if f.Format != bundleFormat {
 		return Bundle{}, fmt.Errorf("site bundle: format %.40q is not known, want %q: make it with hashinsight-hub site register", f.Format, bundleFormat)

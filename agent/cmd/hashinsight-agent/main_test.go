@@ -51,7 +51,7 @@ func TestTheExampleConfigurationPassesItsCheck(t *testing.T) {
 		t.Errorf("check says %q, %v", out, err)
 	}
 	_, err = call(t, "config", "check", "--config", path, "--poll-interval", "10", "--batch-interval", "1h")
-	wantError(t, err, "--poll-interval", "no unit")
+	wantError(t, err, "--poll-interval", "no unit", "batch.interval: 1h0m0s is outside 1s to 5s")
 }
 
 func TestRunWithoutKeysSaysWhatToDo(t *testing.T) {
@@ -73,7 +73,7 @@ func TestKeysInitPrintsTheNextSteps(t *testing.T) {
 		}
 	}
 	_, err = call(t, "keys", "install", "--dir", dir, "--bundle", filepath.Join(dir, "request.pem"))
-	wantError(t, err, "site bundle")
+	wantError(t, err, "site bundle: not the file that hashinsight-hub site register writes")
 }
 
 func TestProbeShowsAMinerAndKeepsTheTerminalSafe(t *testing.T) {
@@ -121,6 +121,8 @@ func TestProbeOfNothingFails(t *testing.T) {
 	wantError(t, err, "is not ADDRESS")
 	_, err = call(t, "probe", "10.0.0.5", "-o", "xml")
 	wantError(t, err, "none of text, json")
+	_, err = call(t, "probe", "10.0.0.5", "--timeout", "-5s")
+	wantError(t, err, "--timeout -5s is no time to wait")
 }
 
 func TestExportGivesEveryStoredAnswerWithItsAddress(t *testing.T) {

@@ -43,6 +43,9 @@ revolutions per minute; what is unknown is absent. The exit code is 1 when the m
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
 			}
+			if timeout <= 0 {
+				return fmt.Errorf("--timeout %v is no time to wait: give for instance 10s", timeout)
+			}
 			address, err := minerAddress(args[0])
 			if err != nil {
 				return err

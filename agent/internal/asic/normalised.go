@@ -26,7 +26,7 @@ type Normalised struct {
 	HashrateAvgHS   *float64          `json:"hashrate_avg_hs,omitempty"`   // since the mining program started
 	IdealHashrateHS *float64          `json:"ideal_hashrate_hs,omitempty"` // nominal
 	Boards          []NormalisedBoard `json:"boards,omitempty"`
-	FansRPM         []int32           `json:"fans_rpm,omitempty"` // those present, by position
+	FansRPM         []int32           `json:"fans_rpm,omitempty"` // of those that are there, in the firmware's order
 	FanPercent      *int32            `json:"fan_percent,omitempty"`
 	TempInletC      *float64          `json:"temp_inlet_c,omitempty"`
 	TempBoardC      *float64          `json:"temp_board_c,omitempty"` // hottest
@@ -45,12 +45,13 @@ type Normalised struct {
 
 // NormalisedBoard is one hash board.
 type NormalisedBoard struct {
-	Index        int32     `json:"index"`
-	Chips        *int32    `json:"chips,omitempty"`
-	ChipsWorking *int32    `json:"chips_working,omitempty"`
-	HashrateHS   *float64  `json:"hashrate_hs,omitempty"`
-	FrequencyMHz *float64  `json:"frequency_mhz,omitempty"`
-	TempsC       []float64 `json:"temps_c,omitempty"` // board sensors, then chips
+	Index          int32     `json:"index"`
+	Chips          *int32    `json:"chips,omitempty"`
+	ChipsWorking   *int32    `json:"chips_working,omitempty"`
+	HashrateHS     *float64  `json:"hashrate_hs,omitempty"`
+	FrequencyMHz   *float64  `json:"frequency_mhz,omitempty"`
+	HardwareErrors *int64    `json:"hardware_errors,omitempty"`
+	TempsC         []float64 `json:"temps_c,omitempty"` // board sensors, then chips
 }
 
 // NormalisedPool is one pool, in the miner's order.
@@ -94,7 +95,7 @@ func Normalise(o telemetry.Observation, info telemetry.MinerInfo) Normalised {
 	for _, b := range o.Boards {
 		nb := NormalisedBoard{
 			Index: b.Index, Chips: pointer(b.Chips), ChipsWorking: pointer(b.ChipsWorking),
-			HashrateHS: asFloat(b.Hashrate), FrequencyMHz: pointer(b.FrequencyMHz),
+			HashrateHS: asFloat(b.Hashrate), FrequencyMHz: pointer(b.FrequencyMHz), HardwareErrors: pointer(b.HardwareErrors),
 		}
 		for _, t := range b.Temps {
 			nb.TempsC = append(nb.TempsC, float64(t))

@@ -246,6 +246,11 @@ func TestProbe(t *testing.T) {
 			t.Errorf("%s is missing in %s", key, b)
 		}
 	}
+	for _, key := range []string{"index", "chips", "hashrate_hs", "hardware_errors", "temps_c"} {
+		if board := n["boards"].([]any)[0].(map[string]any); board[key] == nil {
+			t.Errorf("%s is missing in board %v", key, board)
+		}
+	}
 	if _, ok := n["power_w"]; ok {
 		t.Error("stock Antminer firmware reports no power, yet power_w is there")
 	}

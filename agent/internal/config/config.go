@@ -90,13 +90,13 @@ func (c *Config) check(p *problems) {
 	if c.DataDir == "" {
 		p.add("data_dir", "is empty: name the directory that keeps spool and inventory")
 	}
-	if len(c.Targets) == 0 {
+	if len(c.Targets) == 0 && p.read("targets") {
 		p.add("targets", "is empty: there is nothing to poll; name at least one address")
 	}
-	if c.Poll.ConnectTimeout > c.Poll.Timeout {
+	if c.Poll.ConnectTimeout > c.Poll.Timeout && p.read("poll.connect_timeout", "poll.timeout") {
 		p.add("poll.connect_timeout", fmt.Sprintf("%v is longer than poll.timeout, %v", c.Poll.ConnectTimeout, c.Poll.Timeout))
 	}
-	if c.Spool.SegmentSize > c.Spool.MaxSize/4 {
+	if c.Spool.SegmentSize > c.Spool.MaxSize/4 && p.read("spool.segment_size", "spool.max_size") {
 		p.add("spool.segment_size", fmt.Sprintf("%v is more than a quarter of spool.max_size, %v", c.Spool.SegmentSize, c.Spool.MaxSize))
 	}
 	if c.Hub.Address != "" {
@@ -104,7 +104,7 @@ func (c *Config) check(p *problems) {
 	}
 	if a := c.ListenAddress(); a != "" {
 		checkHostPort(p, "listen", a)
-	} else if c.Listen == "" {
+	} else if c.Listen == "" && p.read("listen") {
 		p.add("listen", "is empty: write an address such as 127.0.0.1:9101, or off")
 	}
 	if _, err := diag.ParseLevel(c.Log.Level); err != nil {

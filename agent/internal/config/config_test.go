@@ -56,6 +56,9 @@ targets:
   - addresses: 10.0.0.1
   - addresses: ["10.0.0.2"]
     prot: 4028
+  - addresses: ["10.0.0.300"]
+    interval: 1ms
+hub: {address: nowhere}
 `), []string{"HSI_POLL_TIMEOUT=soon", "HSI_POL_INTERVAL=10s", "PATH=/bin"}, nil)
 	want := []string{
 		`line 2: unknown key "polls": did you mean poll?`,
@@ -67,6 +70,9 @@ targets:
 		`line 14: unknown key "targets[1].prot": did you mean port?`,
 		`HSI_POLL_TIMEOUT: "soon" is not a duration such as 10s, 500ms or 24h`,
 		`HSI_POL_INTERVAL: is not a setting of the agent: did you mean HSI_POLL_INTERVAL?; 'config example' lists all`,
+		`targets[2].interval: 1ms is outside 1s to 1h`,
+		`hub.address: "nowhere" is not host:port`,
+		`targets[2].addresses: "10.0.0.300" is no address, network, range or host name`,
 	}
 	var e *Error
 	if !errors.As(err, &e) {

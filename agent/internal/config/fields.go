@@ -68,7 +68,28 @@ func newTarget() Target {
 // problem is one thing a user has to mend.
 type problem struct{ where, what string }
 
-type problems struct{ list []problem }
+type problems struct {
+	list   []problem
+	broken map[string]bool // paths of values that have a problem: what is there now is not what was meant
+}
+
+// unread notes that the value at path has a problem, so that what follows from it is not reported as well.
+func (p *problems) unread(path string) {
+	if p.broken == nil {
+		p.broken = map[string]bool{}
+	}
+	p.broken[path] = true
+}
+
+// read reports whether all of these values are good so far.
+func (p *problems) read(paths ...string) bool {
+	for _, path := range paths {
+		if p.broken[path] {
+			return false
+		}
+	}
+	return true
+}
 
 func (p *problems) add(where, what string) { p.list = append(p.list, problem{where, what}) }
 
@@ -169,7 +190,7 @@ func (f field) sample() string {
 	}
 	switch f.path {
 	case "hub.address":
-		return "hub.example.com:8443"
+		return "hub.example.com:5443"
 	case "identity_dir":
 		return "/var/lib/hashinsight-agent/identity"
 	case "log.format":

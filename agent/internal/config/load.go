@@ -54,10 +54,8 @@ func Load(path string, env []string, flags *pflag.FlagSet) (Config, error) {
 			}
 		}
 	}
-	if len(p.list) == 0 { // a value that could not be read would only be reported twice
-		c.checkBounds(p)
-		c.check(p)
-	}
+	c.checkBounds(p)
+	c.check(p)
 	return c, p.err()
 }
 
@@ -78,6 +76,7 @@ func readFile(path string) ([]byte, error) {
 
 func (f field) set(v reflect.Value, s, where string, p *problems) {
 	if err := parseInto(v.FieldByIndex(f.index), s); err != nil {
+		p.unread(f.path)
 		p.add(where, err.Error())
 	}
 }
@@ -86,6 +85,7 @@ func (c *Config) checkBounds(p *problems) {
 	v := reflect.ValueOf(c).Elem()
 	for _, f := range configFields() {
 		if err := f.inBounds(v.FieldByIndex(f.index)); err != nil {
+			p.unread(f.path)
 			p.add(f.path, err.Error())
 		}
 	}
@@ -124,6 +124,12 @@ func unknown(vars map[string]string, known map[string]bool) []string {
 // parseYAML walks the document itself instead of decoding it, so that every unknown key and wrong value is found in one
 // pass and has its line.
 func parseYAML(c *Config, b []byte, p *problems) {
+	before := len(p.list)
+	defer func() {
+		if len(p.list) > before { // the targets may be in what was not understood
+			p.unread("targets")
+		}
+	}()
 	file, err := parser.ParseBytes(b, 0)
 	if err != nil {
 		p.add("file", "is not YAML: "+strings.TrimSpace(err.Error()))
@@ -166,6 +172,12 @@ func walk(v reflect.Value, n ast.Node, prefix string, p *problems) {
 }
 
 func setNode(v reflect.Value, n ast.Node, path string, p *problems) {
+	before := len(p.list)
+	defer func() {
+		if len(p.list) > before {
+			p.unread(path)
+		}
+	}()
 	switch n.Type() {
 	case ast.NullType:
 		if v.Kind() == reflect.Struct {

@@ -34,7 +34,7 @@ func expand(c *Config, p *problems) []Miner {
 	total := 0
 	for i, t := range c.Targets {
 		where := fmt.Sprintf("targets[%d].addresses", i)
-		if len(t.Addresses) == 0 {
+		if len(t.Addresses) == 0 && p.read(fmt.Sprintf("targets[%d]", i)) {
 			p.add(where, "is empty: name at least one address, network or range")
 		}
 		m := Miner{Interval: c.Poll.Interval, ConnectTimeout: c.Poll.ConnectTimeout, Timeout: c.Poll.Timeout, target: i}
