@@ -204,9 +204,9 @@ func (c *Client) readRest(conn net.Conn, r *Reply, deadline time.Time) error {
 					until = idle
 				}
 				armed = ends
-				if err := conn.SetReadDeadline(until); err != nil {
-					return err
-				}
+				// A connection that the other side has just closed may refuse a deadline (a pipe does); the next
+				// read tells what really is.
+				_ = conn.SetReadDeadline(until)
 			}
 		}
 		if cap(buf)-len(buf) < 1<<10 {
@@ -228,9 +228,8 @@ func (c *Client) readRest(conn net.Conn, r *Reply, deadline time.Time) error {
 			}
 			// It only seemed to end here: the rest may take until the deadline.
 			armed = false
-			if err = conn.SetReadDeadline(deadline); err == nil {
-				continue
-			}
+			_ = conn.SetReadDeadline(deadline) // as above
+			continue
 		}
 		return err
 	}
