@@ -100,7 +100,7 @@ func newImage(snap *fleet.Snapshot, before *image) (*image, error) {
 	for i := range snap.Miners {
 		m := &snap.Miners[i]
 		if _, twice := img.index[m.Info.Miner]; twice {
-			continue // two sites claim one id: fleet.Miner shows the first as well
+			continue // two sites with one id: package fleet admits none, an index has room for one
 		}
 		var r *row
 		if sameSites {

@@ -224,6 +224,61 @@ func TestWrongClockIsForgottenWhenItIsRight(t *testing.T) {
 	}
 }
 
+func TestAnotherSitesMinerCannotBeClaimed(t *testing.T) {
+	w := newWorld(t)
+	thief, owner := w.site("thief"), w.site("owner")
+	id, own := ident.NewMinerID(), ident.NewMinerID()
+	w.report(owner, []telemetry.Observation{hashing(id, w.now, 100e12)}, telemetry.MinerInfo{Miner: id, Address: "10.0.0.1:4028"})
+	for range 2 {
+		w.now = w.now.Add(10 * time.Second)
+		w.report(thief, []telemetry.Observation{hashing(id, w.now, 1), hashing(own, w.now, 90e12)}, telemetry.MinerInfo{Miner: id, Address: "10.9.9.9:4028"})
+	}
+	if m := w.miner(id); m.Site != owner || m.Info.Address != "10.0.0.1:4028" {
+		t.Errorf("the miner is at site %s (%s), want %s", m.SiteName, m.Info.Address, "owner")
+	}
+	snap, err := w.store.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(snap.Miners) != 2 {
+		t.Errorf("%d miners are shown, want the owner's and the thief's own", len(snap.Miners))
+	}
+	if s, err := w.store.Site(t.Context(), thief); err != nil || s.Miners.Total != 1 {
+		t.Errorf("the thief has %d miners, %v", s.Miners.Total, err)
+	}
+}
+
+func TestMinersOfASiteAndOfTheFleetAreBounded(t *testing.T) {
+	w := newWorld(t)
+	var err error
+	if w.latest, err = NewLatest(LatestConfig{Now: func() time.Time { return w.now }, MaxSite: 3, MaxFleet: 5}); err != nil {
+		t.Fatal(err)
+	}
+	first, second := w.site("first"), w.site("second")
+	several := func(n int) (obs []telemetry.Observation) {
+		for range n {
+			obs = append(obs, hashing(ident.NewMinerID(), w.now, 100e12))
+		}
+		return obs
+	}
+	w.report(first, several(2))
+	known := several(1)
+	w.report(first, known)
+	w.report(first, several(2)) // beyond the site's bound
+	w.report(second, several(3))
+	w.now = w.now.Add(time.Minute)
+	known[0].At = w.now
+	w.report(first, known) // who has a row keeps it up to date
+	if m := w.miner(known[0].Miner); !m.At.Equal(w.now) {
+		t.Errorf("a known miner's row is of %s, want %s", m.At, w.now)
+	}
+	for site, want := range map[ident.SiteID]int64{first: 3, second: 2} {
+		if s, err := w.store.Site(t.Context(), site); err != nil || s.Miners.Total != want {
+			t.Errorf("site %s has %d miners, want %d, %v", s.Name, s.Miners.Total, want, err)
+		}
+	}
+}
+
 func TestChangesHoldWhatWasWrittenSinceAndNothingElse(t *testing.T) {
 	w := newWorld(t)
 	site := w.site("north")

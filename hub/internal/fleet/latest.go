@@ -20,6 +20,8 @@ import (
 type LatestConfig struct {
 	Every      time.Duration         // a miner's row is written at most so often; 0 means 5 s
 	MaxMiners  int                   // whose last write is remembered; 0 means 1,000,000
+	MaxSite    int                   // miners that one site may have; 0 means 20,000
+	MaxFleet   int                   // miners that all sites together may have; 0 means MaxSnapshot, beyond which the fleet cannot be shown
 	Now        func() time.Time      // nil means time.Now
 	Registerer prometheus.Registerer // nil means no metrics
 }
@@ -30,12 +32,15 @@ type LatestConfig struct {
 type Latest struct {
 	every     time.Duration
 	maxMiners int
+	maxSite   int64
+	maxFleet  int64
 	now       func() time.Time
 	mu        sync.Mutex
 	seen      map[minerKey]seen
 	written   prometheus.Counter
 	throttled prometheus.Counter
 	forgotten prometheus.Counter
+	refused   *prometheus.CounterVec // by reason
 }
 
 type minerKey struct {
@@ -67,6 +72,12 @@ func NewLatest(c LatestConfig) (*Latest, error) {
 	if c.MaxMiners == 0 {
 		c.MaxMiners = 1_000_000
 	}
+	if c.MaxSite == 0 {
+		c.MaxSite = 20_000
+	}
+	if c.MaxFleet == 0 {
+		c.MaxFleet = MaxSnapshot
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -74,13 +85,17 @@ func NewLatest(c LatestConfig) (*Latest, error) {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "hashinsight_latest_" + name, Help: help})
 	}
 	l := &Latest{
-		every: c.Every, maxMiners: c.MaxMiners, now: c.Now, seen: map[minerKey]seen{},
+		every: c.Every, maxMiners: c.MaxMiners, maxSite: int64(c.MaxSite), maxFleet: int64(c.MaxFleet), now: c.Now, seen: map[minerKey]seen{},
 		written:   counter("written_total", "Rows of the latest table written."),
 		throttled: counter("throttled_total", "Newer polls not written because the miner's row was written a moment before."),
 		forgotten: counter("forgotten_total", "Times the memory of written rows was full and emptied."),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hashinsight_latest_refused_total",
+			Help: "Miners that a batch named and that are not shown, by reason: claimed, another site has the id; site_full and fleet_full, there are too many. Their samples stay evidence.",
+		}, []string{"reason"}),
 	}
 	if c.Registerer != nil {
-		for _, m := range []prometheus.Collector{l.written, l.throttled, l.forgotten} {
+		for _, m := range []prometheus.Collector{l.written, l.throttled, l.forgotten, l.refused} {
 			if err := c.Registerer.Register(m); err != nil {
 				return nil, fmt.Errorf("metrics of the latest table: %w", err)
 			}
@@ -96,6 +111,10 @@ type Update struct {
 	answered map[minerKey]int64 // miners of which only an older answer is news
 	infos    map[minerKey]infoRow
 	at       time.Time
+
+	unknown           map[minerKey]bool // of these, Latest does not know whether they have a row
+	maxSite, maxFleet int64
+	refused           map[string]int // miners that were taken out, by reason
 }
 
 type latestRow struct {
@@ -117,7 +136,10 @@ type SiteSamples struct {
 // Collect picks from new batches what the latest table must learn. Samples later than notAfter are passed over: they come from a clock that is
 // wrong, and would hide every true sample for as long.
 func (l *Latest) Collect(batches []SiteSamples, notAfter time.Time) *Update {
-	u := &Update{latest: map[minerKey]*latestRow{}, answered: map[minerKey]int64{}, infos: map[minerKey]infoRow{}, at: l.now()}
+	u := &Update{
+		latest: map[minerKey]*latestRow{}, answered: map[minerKey]int64{}, infos: map[minerKey]infoRow{}, at: l.now(),
+		unknown: map[minerKey]bool{}, maxSite: l.maxSite, maxFleet: l.maxFleet, refused: map[string]int{},
+	}
 	limit := notAfter.UnixMilli()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -125,6 +147,9 @@ func (l *Latest) Collect(batches []SiteSamples, notAfter time.Time) *Update {
 		s := b.Samples
 		for _, info := range s.Infos {
 			k := minerKey{b.Site, info.Miner}
+			if _, ok := l.seen[k]; !ok {
+				u.unknown[k] = true
+			}
 			if old, ok := u.infos[k]; !ok || old.atMS <= s.Meta.LastMS {
 				u.infos[k] = infoRow{info, min(s.Meta.LastMS, limit)}
 			}
@@ -183,6 +208,7 @@ func (l *Latest) collectMiner(u *Update, site ident.SiteID, s *wire.Samples, fir
 		return
 	}
 	if !ok {
+		u.unknown[k] = true
 		if _, described := u.infos[k]; !described { // a row of its own, in case the site's description is still to come
 			u.infos[k] = infoRow{telemetry.MinerInfo{Miner: k.miner}, 0}
 		}
@@ -218,6 +244,9 @@ func (l *Latest) Committed(u *Update) {
 		}
 	}
 	l.written.Add(float64(len(u.latest)))
+	for reason, n := range u.refused {
+		l.refused.WithLabelValues(reason).Add(float64(n))
+	}
 }
 
 // qUpsertInfo writes a description when it is newer and says something new. The same text is rewritten only when it is ten minutes newer:
@@ -273,6 +302,9 @@ const clockTolerance = 2 * time.Minute
 
 // Write writes u in the caller's transaction. Rows are touched in the order of their keys, so that two transactions cannot block each other for good.
 func (u *Update) Write(ctx context.Context, tx pgx.Tx) error {
+	if err := u.admit(ctx, tx); err != nil {
+		return fmt.Errorf("looking for new miners: %w", err)
+	}
 	if err := u.writeInfos(ctx, tx); err != nil {
 		return fmt.Errorf("storing descriptions of miners: %w", err)
 	}

@@ -164,7 +164,7 @@ WHERE l.miner_id = $2 AND l.site_id IN (SELECT site_id FROM miner WHERE id = $2)
 ORDER BY m.first_seen_at
 LIMIT 1`
 
-// Miner returns one miner, or ErrNotFound. Should two sites claim one id, the first that did keeps it.
+// Miner returns one miner, or ErrNotFound.
 func (s *Store) Miner(ctx context.Context, id ident.MinerID) (MinerDetail, error) {
 	found, err := collect(ctx, s.pool, "miner", qMiner, []any{s.now(), uuidOf(id)}, func(r pgx.Rows) (MinerDetail, error) {
 		var x minerRow
