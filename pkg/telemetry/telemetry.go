@@ -31,6 +31,7 @@ type Observation struct {
 	TempChip       unit.Opt[unit.Celsius]  // hottest chip sensor
 	TempInlet      unit.Opt[unit.Celsius]  // environment or inlet air
 	Power          unit.Opt[unit.Watts]    // at the wall where the firmware says so
+	PowerLimit     unit.Opt[unit.Watts]    // what the firmware is set to draw at most
 	Energy         unit.Opt[int64]         // J since the agent began to poll this miner: Power integrated over polls at most two intervals apart
 	Accepted       unit.Opt[int64]         // shares since the program started
 	Rejected       unit.Opt[int64]         // shares
@@ -49,7 +50,7 @@ type Observation struct {
 
 // Bounds of what one observation may carry; drivers cut what is beyond and wire refuses it.
 const (
-	MaxFans       = 8
+	MaxFans       = 16 // a stack of ten modules has ten
 	MaxBoards     = 16
 	MaxBoardTemps = 8
 	MaxPools      = 16
@@ -65,7 +66,8 @@ type Board struct {
 	Hashrate       unit.Opt[unit.Hashrate]
 	FrequencyMHz   unit.Opt[float64]
 	HardwareErrors unit.Opt[int64]
-	Temps          []unit.Celsius // sensors that answered; board sensors first, then chips
+	Power          unit.Opt[unit.Watts] // behind the power supply: the sum of the boards is less than the wall's
+	Temps          []unit.Celsius       // sensors that answered; board sensors first, then chips
 }
 
 // Pool is one mining pool as the miner sees it.
@@ -75,6 +77,8 @@ type Pool struct {
 	Priority     unit.Opt[int32]
 	Alive        unit.Opt[bool]
 	Active       unit.Opt[bool] // the one being mined on
+	Enabled      unit.Opt[bool] // not switched off by the operator or the firmware
+	Fee          unit.Opt[bool] // true: the firmware's maker mines there for itself; never false, for nobody tells
 	Accepted     unit.Opt[int64]
 	Rejected     unit.Opt[int64]
 	Stale        unit.Opt[int64]

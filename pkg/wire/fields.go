@@ -38,7 +38,8 @@ const (
 	FieldHardwareErrors Field = 27 // count
 	FieldBestShare      Field = 28 // difficulty
 	FieldFanPercent     Field = 29 // %
-	FieldFan0           Field = 40 // rpm; 41 to 47 are the further fans
+	FieldPowerLimit     Field = 30 // 0.1 W
+	FieldFan0           Field = 40 // rpm; 41 to 55 are the further fans
 )
 
 // Columns of the boards table.
@@ -49,6 +50,7 @@ const (
 	boardHashrate  Field = 4  // MH/s
 	boardFrequency Field = 5  // 0.1 MHz
 	boardErrors    Field = 6  // count
+	boardPower     Field = 7  // 0.1 W
 	boardTemp0     Field = 20 // 0.1 °C; 21 to 27 are the further sensors
 )
 
@@ -57,12 +59,14 @@ const (
 	poolURL          Field = 1 // index into strings
 	poolWorker       Field = 2 // index into strings
 	poolPriority     Field = 3
-	poolAlive        Field = 4 // 0 or 1
-	poolActive       Field = 5 // 0 or 1
-	poolAccepted     Field = 6 // shares
-	poolRejected     Field = 7 // shares
-	poolStale        Field = 8 // shares
-	poolDiffAccepted Field = 9 // difficulty
+	poolAlive        Field = 4  // 0 or 1
+	poolActive       Field = 5  // 0 or 1
+	poolAccepted     Field = 6  // shares
+	poolRejected     Field = 7  // shares
+	poolStale        Field = 8  // shares
+	poolDiffAccepted Field = 9  // difficulty
+	poolEnabled      Field = 10 // 0 or 1
+	poolFee          Field = 11 // 1
 )
 
 // errorText is the only column of the errors table: an index into strings.
@@ -172,6 +176,7 @@ func sampleColumns() []column[obs] {
 		count(FieldHardwareErrors, func(o *obs) *unit.Opt[int64] { return &o.HardwareErrors }),
 		count(FieldBestShare, func(o *obs) *unit.Opt[int64] { return &o.BestShare }),
 		count32(FieldFanPercent, func(o *obs) *unit.Opt[int32] { return &o.FanPercent }),
+		inTenths(FieldPowerLimit, func(o *obs) *unit.Opt[unit.Watts] { return &o.PowerLimit }),
 	}
 	for i := range telemetry.MaxFans {
 		c = append(c, column[obs]{FieldFan0 + Field(i),
@@ -202,6 +207,7 @@ func boardColumns() []column[telemetry.Board] {
 		rate(boardHashrate, func(b *board) *unit.Opt[unit.Hashrate] { return &b.Hashrate }),
 		inTenths(boardFrequency, func(b *board) *unit.Opt[float64] { return &b.FrequencyMHz }),
 		count(boardErrors, func(b *board) *unit.Opt[int64] { return &b.HardwareErrors }),
+		inTenths(boardPower, func(b *board) *unit.Opt[unit.Watts] { return &b.Power }),
 	}
 	for i := range telemetry.MaxBoardTemps {
 		c = append(c, column[board]{boardTemp0 + Field(i),
@@ -228,6 +234,8 @@ func poolColumns() []column[telemetry.Pool] {
 		count(poolRejected, func(p *pool) *unit.Opt[int64] { return &p.Rejected }),
 		count(poolStale, func(p *pool) *unit.Opt[int64] { return &p.Stale }),
 		count(poolDiffAccepted, func(p *pool) *unit.Opt[int64] { return &p.DiffAccepted }),
+		flag(poolEnabled, func(p *pool) *unit.Opt[bool] { return &p.Enabled }),
+		flag(poolFee, func(p *pool) *unit.Opt[bool] { return &p.Fee }),
 	}
 }
 
@@ -249,8 +257,8 @@ func limits(table tableKind, f Field) (lo, hi int64) {
 	case table == tableSamples && (f == FieldTempBoard || f == FieldTempChip || f == FieldTempInlet),
 		table == tableBoards && f >= boardTemp0:
 		return -1e6, 1e6
-	case table == tableSamples && (f == FieldFanPercent || f >= FieldFan0 || f == FieldPower),
-		table == tableBoards && f <= boardWorking, table == tableBoards && f == boardFrequency:
+	case table == tableSamples && (f == FieldFanPercent || f >= FieldFan0 || f == FieldPower || f == FieldPowerLimit),
+		table == tableBoards && f <= boardWorking, table == tableBoards && (f == boardFrequency || f == boardPower):
 		return -i32, i32
 	case table == tablePools && f == poolPriority:
 		return -i32, i32

@@ -68,8 +68,9 @@ func drawObservation(t *rapid.T, miners []ident.MinerID) telemetry.Observation {
 		Hashrate: opt(t, hashrate, "rate"), HashrateWindow: opt(t, duration, "window"), HashrateAvg: opt(t, hashrate, "avg"),
 		IdealHashrate: opt(t, hashrate, "ideal"), Hashes: opt(t, counts, "hashes"), Uptime: opt(t, duration, "uptime"),
 		TempBoard: opt(t, celsius, "board"), TempChip: opt(t, celsius, "chip"), TempInlet: opt(t, celsius, "inlet"),
-		Power:  opt(t, rapid.Custom(func(t *rapid.T) unit.Watts { return unit.Watts(small.Draw(t, "0.1 W")) / 10 }), "power"),
-		Energy: opt(t, counts, "energy"), Accepted: opt(t, counts, "accepted"), Rejected: opt(t, counts, "rejected"), Stale: opt(t, counts, "stale"),
+		Power:      opt(t, rapid.Custom(func(t *rapid.T) unit.Watts { return unit.Watts(small.Draw(t, "0.1 W")) / 10 }), "power"),
+		PowerLimit: opt(t, rapid.Custom(func(t *rapid.T) unit.Watts { return unit.Watts(small.Draw(t, "0.1 W")) / 10 }), "power limit"),
+		Energy:     opt(t, counts, "energy"), Accepted: opt(t, counts, "accepted"), Rejected: opt(t, counts, "rejected"), Stale: opt(t, counts, "stale"),
 		DiffAccepted: opt(t, counts, "diff accepted"), DiffRejected: opt(t, counts, "diff rejected"), DiffStale: opt(t, counts, "diff stale"),
 		HardwareErrors: opt(t, counts, "errors"), BestShare: opt(t, counts, "best"), FanPercent: opt(t, small, "duty"),
 		Errors: rapid.SliceOfN(texts, 0, 3).Draw(t, "errors"),
@@ -84,6 +85,7 @@ func drawObservation(t *rapid.T, miners []ident.MinerID) telemetry.Observation {
 		o.Boards = append(o.Boards, telemetry.Board{
 			Index: small.Draw(t, "index"), Chips: opt(t, small, "chips"), ChipsWorking: opt(t, small, "working"), Hashrate: opt(t, hashrate, "board rate"),
 			FrequencyMHz:   opt(t, rapid.Custom(func(t *rapid.T) float64 { return float64(small.Draw(t, "0.1 MHz")) / 10 }), "frequency"),
+			Power:          opt(t, rapid.Custom(func(t *rapid.T) unit.Watts { return unit.Watts(small.Draw(t, "0.1 W")) / 10 }), "board power"),
 			HardwareErrors: opt(t, counts, "board errors"), Temps: rapid.SliceOfN(celsius, 0, telemetry.MaxBoardTemps).Draw(t, "temps"),
 		})
 	}
@@ -92,6 +94,7 @@ func drawObservation(t *rapid.T, miners []ident.MinerID) telemetry.Observation {
 			URL: texts.Draw(t, "url"), Worker: texts.Draw(t, "worker"), Priority: opt(t, small, "priority"), Alive: opt(t, rapid.Bool(), "alive"),
 			Active: opt(t, rapid.Bool(), "active"), Accepted: opt(t, counts, "pool accepted"), Rejected: opt(t, counts, "pool rejected"),
 			Stale: opt(t, counts, "pool stale"), DiffAccepted: opt(t, counts, "pool diff"),
+			Enabled: opt(t, rapid.Bool(), "enabled"), Fee: opt(t, rapid.Bool(), "fee"),
 		})
 	}
 	return o
