@@ -164,7 +164,7 @@ func (a *Agent) start(ctx context.Context, stack *lifecycle.Stack) error {
 	targets := a.targets()
 	p.poller, err = poll.New(poll.Config{
 		Targets: targets, Open: a.reader(targets), MaxInFlight: c.MaxInFlight, BatchInterval: c.BatchInterval, MaxSamples: c.MaxSamples,
-		Inventory: p.inventory, Now: c.Now, Log: a.log, Registerer: c.Registry,
+		Inventory: p.inventory, MakeRoom: p.spool.MakeRoom, Now: c.Now, Log: a.log, Registerer: c.Registry,
 		Append: func(ctx context.Context, payload []byte, m wire.Meta) error {
 			_, err := p.spool.Append(ctx, evidence.KindSamples, payload, m)
 			return err

@@ -44,7 +44,9 @@ type Config struct {
 	MaxPending    int64               // bytes of payloads kept in memory while they cannot be stored; 0 means 64 MiB
 	Inventory     *inventory.Inventory
 	// Append stores a payload durably. After an error the same payload is given again.
-	Append     func(ctx context.Context, payload []byte, m wire.Meta) error
+	Append func(ctx context.Context, payload []byte, m wire.Meta) error
+	// MakeRoom is told why the inventory could not be stored and reports whether that was mended; nil means that nothing can be.
+	MakeRoom   func(error) bool
 	Now        func() time.Time // wall clock of the readers; nil means time.Now
 	Log        *slog.Logger     // nil means none
 	Registerer prometheus.Registerer

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -480,6 +482,26 @@ func TestAFullDiskLosesNothingThatFitsIntoMemory(t *testing.T) {
 		}
 		if n := len(f.samples()); n != f.attempts() {
 			t.Errorf("%d samples stored of %d polls", n, f.attempts())
+		}
+	})
+}
+
+// On a full disk the inventory comes first: were it not allowed to ask for room, nothing would ever free what the spool can spare.
+func TestAnInventoryThatCannotBeStoredAsksForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 5, false, healthy)
+		f.dir += "/gone"
+		asked := 0
+		f.config = func(c *Config) {
+			c.MakeRoom = func(err error) bool {
+				asked++
+				return errors.Is(err, fs.ErrNotExist) && asked == 2 && os.Mkdir(f.dir, 0o700) == nil
+			}
+		}
+		f.run(time.Minute)
+		if n := len(f.samples()); n != f.attempts() || asked != 2 {
+			t.Errorf("%d samples stored of %d polls, asked for room %d times", n, f.attempts(), asked)
 		}
 	})
 }

@@ -20,6 +20,7 @@ type store struct {
 	metrics   *metrics
 	inventory *inventory.Inventory
 	append    func(context.Context, []byte, wire.Meta) error
+	makeRoom  func(error) bool // may be nil
 	encoder   *wire.Encoder
 	max       int64
 	lost      *atomic.Bool
@@ -48,7 +49,7 @@ func newStore(c Config, m *metrics, lost *atomic.Bool) (*store, error) {
 		return nil, err
 	}
 	return &store{
-		log: c.Log, metrics: m, inventory: c.Inventory, append: c.Append, encoder: enc, max: c.MaxPending, lost: lost,
+		log: c.Log, metrics: m, inventory: c.Inventory, append: c.Append, makeRoom: c.MakeRoom, encoder: enc, max: c.MaxPending, lost: lost,
 		raw: make(chan batch, 4), wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}, nil
 }
@@ -91,7 +92,11 @@ func (s *store) run(ctx context.Context) error {
 
 // commit makes the ids durable, then the samples that carry them.
 func (s *store) commit(ctx context.Context, p payload) error {
-	if err := s.inventory.Flush(); err != nil {
+	err := s.inventory.Flush()
+	if err != nil && s.makeRoom != nil && s.makeRoom(err) {
+		err = s.inventory.Flush()
+	}
+	if err != nil {
 		return err
 	}
 	if err := s.append(ctx, p.bytes, p.meta); err != nil {

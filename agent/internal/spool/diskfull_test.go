@@ -5,6 +5,8 @@ package spool
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,4 +90,25 @@ func TestFullDiskLosesNothingCommitted(t *testing.T) {
 	}
 	s.append(9003, 20_000)
 	want(n + 1)
+}
+
+func TestAcknowledgedSegmentsMakeRoomForOthersOnAFullDisk(t *testing.T) {
+	s := newSite(t)
+	var headers []evidence.Header
+	for n := uint64(0); len(s.segs) < 3; n++ {
+		headers = append(headers, s.append(n, 20_000))
+	}
+	if full := fmt.Errorf("inventory: %w", syscall.ENOSPC); s.MakeRoom(full) {
+		t.Error("room was made of data that the hub does not have")
+	}
+	for _, h := range headers {
+		s.ack(h)
+	}
+	if s.MakeRoom(fs.ErrPermission) || len(s.segs) != 3 {
+		t.Errorf("%d segments after an error that room does not mend", len(s.segs))
+	}
+	if full := fmt.Errorf("inventory: %w", syscall.ENOSPC); !s.MakeRoom(full) || len(s.segs) != 1 {
+		t.Errorf("%d segments after a full disk, want the newest only", len(s.segs))
+	}
+	s.append(1000, 10)
 }

@@ -238,6 +238,7 @@ func (s *Spool) tidy(force bool) {
 		return
 	}
 	s.tidyAt = now
+	s.allowOld(now)
 	for _, g := range slices.Clone(s.segs[:len(s.segs)-1]) {
 		if g.acknowledged() && !g.fullAt.IsZero() && now.Sub(g.fullAt) >= s.cfg.Grace {
 			if err := s.remove(g, "acknowledged"); err != nil {
@@ -251,7 +252,7 @@ func (s *Spool) tidy(force bool) {
 // saveAcks writes acks.json when it is behind for long enough. The caller holds mu.
 func (s *Spool) saveAcks(now time.Time) {
 	if since := now.Sub(s.acksAt); s.acksOld && (since < 0 || since >= saveAcks) {
-		s.writeAcks(now)
+		s.writeAcks(now, false)
 	}
 }
 
@@ -266,6 +267,17 @@ func (s *Spool) freeAcknowledged() bool {
 		}
 	}
 	return freed
+}
+
+// MakeRoom gives up acknowledged segments when err, of whatever else is kept on the same disk, says that the disk is full.
+// It reports whether trying again makes sense. The spool's own files need no such help.
+func (s *Spool) MakeRoom(err error) bool {
+	if !isDiskFull(err) {
+		return false
+	}
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	return s.freeAcknowledged()
 }
 
 // remove deletes a segment. The caller holds mu.
