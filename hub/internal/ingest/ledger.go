@@ -44,7 +44,10 @@ const qFork = `
 INSERT INTO batch_fork (site_id, spool_id, seq, hash_b, header_a, signature_a, header_b, signature_b, found_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`
 
-const qDeadRoom = `SELECT coalesce(sum(length(payload)), 0)::bigint FROM dead_letter WHERE site_id = $1`
+const qDeadRoom = `SELECT coalesce(sum(length(payload) + $2::bigint), 0)::bigint FROM dead_letter WHERE site_id = $1`
+
+// deadOverhead is what a letter takes beside its payload, in bytes: header, signature, reason. It bounds the number of empty ones.
+const deadOverhead = 500
 
 const qDead = `
 INSERT INTO dead_letter (site_id, spool_id, seq, header, signature, payload, reason, received_at)
@@ -112,7 +115,7 @@ func (s *Server) writeLedger(ctx context.Context, tx pgx.Tx, group []*item, at t
 	var c batchColumns
 	for _, i := range order {
 		if i.poison != "" && full[i.header.Site] {
-			w.answers[index[i.key()]] = answer{result: resultUnavailable, reason: "the site's quarantine is full: look at what lies there, at the hub, and empty it", retry: deadLetterRetry}
+			w.answers[index[i.key()]] = answer{result: resultNoRoom, reason: fmt.Sprintf("%s; and the site's quarantine is full: look at what lies there, at the hub, and empty it", i.poison)}
 			continue
 		}
 		c.add(i, linkWithin(i, group, index))
@@ -246,9 +249,6 @@ func (s *Server) judgeStored(ctx context.Context, tx pgx.Tx, w *written, group [
 	return err
 }
 
-// deadLetterRetry is when a site asks again whether its quarantine has room.
-const deadLetterRetry = 10 * time.Minute
-
 func (s *Server) deadLettersFull(ctx context.Context, tx pgx.Tx, group []*item) (map[[16]byte]bool, error) {
 	used := map[[16]byte]int64{}
 	full := map[[16]byte]bool{}
@@ -259,12 +259,12 @@ func (s *Server) deadLettersFull(ctx context.Context, tx pgx.Tx, group []*item) 
 		site := [16]byte(i.header.Site)
 		if _, ok := used[site]; !ok {
 			var n int64
-			if err := tx.QueryRow(ctx, qDeadRoom, uuidOf(site)).Scan(&n); err != nil {
+			if err := tx.QueryRow(ctx, qDeadRoom, uuidOf(site), deadOverhead).Scan(&n); err != nil {
 				return nil, fmt.Errorf("measuring a quarantine: %w", err)
 			}
 			used[site] = n
 		}
-		if used[site] += int64(len(i.payload)); used[site] > s.c.MaxDeadBytes {
+		if used[site] += int64(len(i.payload)) + deadOverhead; used[site] > s.c.MaxDeadBytes {
 			full[site] = true
 			s.metrics.bounds.WithLabelValues("quarantine").Inc()
 		}

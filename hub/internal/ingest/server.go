@@ -52,7 +52,7 @@ type Config struct {
 	WindowBytes   int64         // payload bytes of one stream that may be under way; 0 means 16 MiB
 	MaxBytes      int64         // memory for batches of all streams; 0 means 256 MiB
 	MaxStreams    int           // 0 means 10,000
-	MaxDeadBytes  int64         // payload bytes of one site in quarantine; 0 means 256 MiB
+	MaxDeadBytes  int64         // bytes of one site in quarantine; 0 means 256 MiB
 	RetryAfter    time.Duration // asked of agents when the database is away; 0 means 2 s
 
 	Now        func() time.Time      // nil means time.Now
@@ -135,6 +135,9 @@ func setDefault[T comparable](v *T, d T) {
 // maxMessage bounds one message of an agent: a group of batches within the window, or one batch of any allowed size, and their headers.
 const maxMessage = 2*wire.MaxPayload + 1<<20
 
+// maxIdle is how long a connection may stay without a stream.
+const maxIdle = time.Minute
+
 // Serve takes streams from lis until ctx ends. Batches that were taken by then are still committed and acknowledged before it returns.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	g := grpc.NewServer(
@@ -143,8 +146,10 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		grpc.MaxConcurrentStreams(4), // of one connection
 		grpc.MaxHeaderListSize(16<<10),
 		grpc.ConnectionTimeout(20*time.Second),
-		// A dead peer is found within 30 s; an agent may ask as often itself.
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WaitForHandlers(true), // a handler that outlived Serve would find its queue closed
+		// A dead peer is found within 30 s; an agent may ask as often itself. The handshake lets in who names a site, proven or not: a
+		// connection without a stream has nothing to wait for.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: maxIdle}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	telemetryv1.RegisterTelemetryServiceServer(g, s)

@@ -299,6 +299,8 @@ func (ss *session) answered(r response) response {
 		return r
 	case resultFork:
 		return ss.refusalOf(r, i.header.Seq, i.hash, telemetryv1.RefusalReason_REFUSAL_REASON_FORK, r.answer.reason, 0)
+	case resultNoRoom:
+		return ss.refusalOf(r, i.header.Seq, i.hash, telemetryv1.RefusalReason_REFUSAL_REASON_QUARANTINE_FULL, r.answer.reason, 0)
 	default:
 		return ss.refusalOf(r, i.header.Seq, i.hash, telemetryv1.RefusalReason_REFUSAL_REASON_UNAVAILABLE, r.answer.reason, r.answer.retry)
 	}

@@ -22,6 +22,7 @@ const (
 	resultStored      result = "stored"
 	resultQuarantined result = "quarantined"
 	resultFork        result = "fork"
+	resultNoRoom      result = "quarantine_full"
 	resultUnavailable result = "unavailable"
 )
 

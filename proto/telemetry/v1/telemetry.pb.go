@@ -84,6 +84,8 @@ const (
 	RefusalReason_REFUSAL_REASON_FORK RefusalReason = 2
 	// The signature does not belong to this site, or the bytes do not agree with the header.
 	RefusalReason_REFUSAL_REASON_NOT_AUTHENTIC RefusalReason = 3
+	// The hub cannot use the batch, and has no room left to keep it aside. It says nothing about other batches.
+	RefusalReason_REFUSAL_REASON_QUARANTINE_FULL RefusalReason = 4
 )
 
 // Enum value maps for RefusalReason.
@@ -93,12 +95,14 @@ var (
 		1: "REFUSAL_REASON_UNAVAILABLE",
 		2: "REFUSAL_REASON_FORK",
 		3: "REFUSAL_REASON_NOT_AUTHENTIC",
+		4: "REFUSAL_REASON_QUARANTINE_FULL",
 	}
 	RefusalReason_value = map[string]int32{
-		"REFUSAL_REASON_UNSPECIFIED":   0,
-		"REFUSAL_REASON_UNAVAILABLE":   1,
-		"REFUSAL_REASON_FORK":          2,
-		"REFUSAL_REASON_NOT_AUTHENTIC": 3,
+		"REFUSAL_REASON_UNSPECIFIED":     0,
+		"REFUSAL_REASON_UNAVAILABLE":     1,
+		"REFUSAL_REASON_FORK":            2,
+		"REFUSAL_REASON_NOT_AUTHENTIC":   3,
+		"REFUSAL_REASON_QUARANTINE_FULL": 4,
 	}
 )
 
@@ -1097,12 +1101,13 @@ const file_telemetry_v1_telemetry_proto_rawDesc = "" +
 	"\vDisposition\x12\x1b\n" +
 	"\x17DISPOSITION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12DISPOSITION_STORED\x10\x01\x12\x1b\n" +
-	"\x17DISPOSITION_QUARANTINED\x10\x02*\x8a\x01\n" +
+	"\x17DISPOSITION_QUARANTINED\x10\x02*\xae\x01\n" +
 	"\rRefusalReason\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNAVAILABLE\x10\x01\x12\x17\n" +
 	"\x13REFUSAL_REASON_FORK\x10\x02\x12 \n" +
-	"\x1cREFUSAL_REASON_NOT_AUTHENTIC\x10\x032[\n" +
+	"\x1cREFUSAL_REASON_NOT_AUTHENTIC\x10\x03\x12\"\n" +
+	"\x1eREFUSAL_REASON_QUARANTINE_FULL\x10\x042[\n" +
 	"\x10TelemetryService\x12G\n" +
 	"\x06Stream\x12\x1b.telemetry.v1.StreamRequest\x1a\x1c.telemetry.v1.StreamResponse(\x010\x01BCZAgithub.com/hashinsight/hashinsight/proto/telemetry/v1;telemetryv1b\x06proto3"
 
