@@ -140,6 +140,9 @@ type ackState struct {
 	Acked  uint64        `json:"acked"`          // how many
 	Bits   []uint64      `json:"bits,omitempty"` // which, by seq-first; left out when all are
 	FullMS int64         `json:"full_ms,omitempty"`
+
+	Refused   []uint64 `json:"refused,omitempty"` // pending ones that the hub will not take, by seq-first
+	RefusedMS int64    `json:"refused_ms,omitempty"`
 }
 
 func (f *ackFile) sum() string {
@@ -169,12 +172,15 @@ func (f *ackFile) apply(g *segment) {
 	for seq := g.first; seq <= st.Last; seq++ {
 		if st.Bits == nil && st.Acked == st.Last+1-g.first || bitset(st.Bits).has(seq-g.first) {
 			g.ack(seq)
+		} else if bitset(st.Refused).has(seq - g.first) {
+			g.refuse(seq, time.UnixMilli(st.RefusedMS))
 		}
 	}
 }
 
-// writeAcks saves the state of acknowledgements. The caller holds mu. Failing is harmless and reported by the metric.
-func (s *Spool) writeAcks(now time.Time) {
+// writeAcks saves the state of acknowledgements. The caller holds mu. Failing is reported by the metric: it is harmless where
+// an acknowledgement is forgotten, which is why only taking one back asks for durable.
+func (s *Spool) writeAcks(now time.Time, durable bool) {
 	f := ackFile{Segments: make(map[string]ackState, len(s.segs))}
 	for _, g := range s.segs {
 		if g.count() == 0 {
@@ -184,6 +190,9 @@ func (s *Spool) writeAcks(now time.Time) {
 		if !g.acknowledged() && g.ackedN > 0 {
 			st.Bits = g.acked
 		}
+		if g.refusedN > 0 {
+			st.Refused, st.RefusedMS = g.refused, g.refusedAt.UnixMilli()
+		}
 		if !g.fullAt.IsZero() {
 			st.FullMS = g.fullAt.UnixMilli()
 		}
@@ -192,7 +201,7 @@ func (s *Spool) writeAcks(now time.Time) {
 	f.Sum = f.sum()
 	b, err := json.Marshal(f)
 	if err == nil {
-		err = writeFile(s.cfg.Dir, acksName, b, false)
+		err = writeFile(s.cfg.Dir, acksName, b, durable)
 	}
 	s.acksAt = now
 	if err != nil {

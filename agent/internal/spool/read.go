@@ -20,7 +20,7 @@ func (s *Spool) Changed() <-chan struct{} {
 	return s.changed
 }
 
-// Live returns the newest unacknowledged batch among the newest depth ones that skip lets through.
+// Live returns the newest batch that is neither acknowledged nor refused among the newest depth ones that skip lets through.
 func (s *Spool) Live(depth int, skip Skip) (Batch, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -31,7 +31,7 @@ func (s *Spool) Live(depth int, skip Skip) (Batch, bool, error) {
 		g := s.segs[i]
 		for seq := g.last; seq >= g.first && depth > 0; seq-- {
 			depth--
-			if g.isAcked(seq) || skip(Ref{g.spool, seq}) != seq {
+			if g.isAcked(seq) || g.refused.has(seq-g.first) || skip(Ref{g.spool, seq}) != seq {
 				continue
 			}
 			b, err := s.read(g, seq, true)
@@ -44,7 +44,7 @@ func (s *Spool) Live(depth int, skip Skip) (Batch, bool, error) {
 	return Batch{}, false, nil
 }
 
-// Backlog returns the oldest unacknowledged batches that skip lets through, oldest first: at most maxBatches, and at most
+// Backlog returns the oldest batches, neither acknowledged nor refused, that skip lets through, oldest first: at most maxBatches, and at most
 // maxBytes together unless the first alone is larger.
 func (s *Spool) Backlog(maxBatches, maxBytes int, skip Skip) ([]Batch, error) {
 	s.mu.Lock()
@@ -54,9 +54,9 @@ func (s *Spool) Backlog(maxBatches, maxBytes int, skip Skip) ([]Batch, error) {
 	}
 	var out []Batch
 	for _, g := range append([]*segment(nil), s.segs...) {
-		for seq, ok := g.nextPending(g.first); ok && len(out) < maxBatches; {
+		for seq, ok := g.nextToSend(g.first); ok && len(out) < maxBatches; {
 			if want := skip(Ref{g.spool, seq}); want > seq {
-				seq, ok = g.nextPending(want)
+				seq, ok = g.nextToSend(want)
 				continue
 			}
 			b, err := s.read(g, seq, true)
@@ -65,7 +65,7 @@ func (s *Spool) Backlog(maxBatches, maxBytes int, skip Skip) ([]Batch, error) {
 				ok = false // the rest of the segment is lost too
 				continue
 			case errors.Is(err, errBatch):
-				seq, ok = g.nextPending(seq + 1)
+				seq, ok = g.nextToSend(seq + 1)
 				continue
 			case err != nil:
 				return out, err
@@ -74,7 +74,7 @@ func (s *Spool) Backlog(maxBatches, maxBytes int, skip Skip) ([]Batch, error) {
 				return out, nil
 			}
 			out = append(out, b)
-			seq, ok = g.nextPending(seq + 1)
+			seq, ok = g.nextToSend(seq + 1)
 		}
 	}
 	return out, nil

@@ -63,6 +63,10 @@ type segment struct {
 	ackedN uint64
 	fullAt time.Time // when the last batch was acknowledged and the segment was no longer written
 
+	refused   bitset // by seq-first: pending, and the hub will not take them
+	refusedN  uint64
+	refusedAt time.Time // of the first of them
+
 	db     *bolt.DB    // nil while closed
 	broken atomic.Bool // a panic may have left db's locks taken: closing it could wait for ever
 }
@@ -79,6 +83,7 @@ func (g *segment) ack(seq uint64) bool {
 	if g.isAcked(seq) {
 		return false
 	}
+	g.allow(seq)
 	g.acked.set(seq - g.first)
 	g.ackedN++
 	return true
@@ -374,6 +379,12 @@ func (b *bitset) set(i uint64) {
 		*b = append(*b, 0)
 	}
 	(*b)[i/64] |= 1 << (i % 64)
+}
+
+func (b bitset) clear(i uint64) {
+	if i/64 < uint64(len(b)) {
+		b[i/64] &^= 1 << (i % 64)
+	}
 }
 
 // nextClear returns the first number at or after i that is not in the set.

@@ -9,7 +9,7 @@
 //	spool.json               site, and the spool id of the chain that is being written
 //	0001-<first seq>.seg     a segment; the first number counts the spool ids this directory has had
 //	*.corrupt                a segment that could not be read, set aside for people to look at
-//	acks.json                what has been acknowledged, written lazily: losing it only sends batches again
+//	acks.json                what has been acknowledged or refused, written lazily: losing it only sends batches again
 package spool
 
 import (
@@ -176,7 +176,7 @@ func (s *Spool) Close() error {
 	s.closed = true
 	s.wake()
 	if s.acksOld {
-		s.writeAcks(s.cfg.Now())
+		s.writeAcks(s.cfg.Now(), false)
 	}
 	return s.release()
 }

@@ -53,9 +53,13 @@ func (s *Spool) Stats() Stats {
 type Chain struct {
 	ID      ident.SpoolID
 	Pending uint64 // batches not yet acknowledged
+	Refused uint64 // those of them that the hub will not take
 	Oldest  uint64 // lowest unacknowledged sequence number; 0 without any
 	Newest  uint64 // highest stored sequence number; 0 without any
 }
+
+// Sendable returns how many batches the hub might take.
+func (c Chain) Sendable() uint64 { return c.Pending - c.Refused }
 
 // Chains lists the spool ids that have batches here, oldest first. The last one is being written; there is more than one only
 // after the end of a chain could not be read.
@@ -73,6 +77,7 @@ func (s *Spool) chains() []Chain {
 		}
 		c := &out[len(out)-1]
 		c.Pending += g.count() - g.ackedN
+		c.Refused += g.refusedN
 		c.Newest = g.last
 		if seq, ok := g.nextPending(g.first); ok && c.Oldest == 0 {
 			c.Oldest = seq
@@ -89,6 +94,7 @@ type metrics struct {
 	appendErrors prometheus.Counter
 	commitTime   prometheus.Histogram
 	acked        prometheus.Counter
+	unacked      prometheus.Counter
 	dropped      prometheus.Counter
 	deleted      *prometheus.CounterVec
 	quarantined  prometheus.Counter
@@ -111,6 +117,7 @@ func newMetrics(s *Spool, r prometheus.Registerer) *metrics {
 	m.appendBytes = counter("appended_bytes_total", "Bytes of committed batches, headers included.")
 	m.appendErrors = counter("append_errors_total", "Appends that failed, a full disk included.")
 	m.acked = counter("acknowledged_batches_total", "Batches the hub has acknowledged.")
+	m.unacked = counter("unacknowledged_batches_total", "Acknowledged or refused batches that the hub asked for again.")
 	m.dropped = counter("dropped_batches_total", "Unacknowledged batches dropped at the size cap, each named by a gap record.")
 	m.quarantined = counter("quarantined_total", "Corrupt segments and single corrupt batches set aside.")
 	m.ackFileErrors = counter("ack_file_errors_total", "Failures to save acknowledgements; they only cause batches to be sent again.")

@@ -26,12 +26,11 @@ const (
 	reasonProtocol = "protocol" // the two sides do not understand or trust each other's messages
 	reasonTimeout  = "timeout"  // the hub was silent for too long
 	reasonCloned   = "cloned"   // the hub serves another agent with this identity
-	reasonRefused  = "refused"  // the hub refuses too many batches
 )
 
 // Error is why a session ended, in words that say what to do.
 type Error struct {
-	Reason string // one of a closed list: dial, lost, auth, protocol, timeout, cloned, refused
+	Reason string // one of a closed list: dial, lost, auth, protocol, timeout, cloned
 	Text   string
 	Err    error // may be nil
 }

@@ -12,6 +12,7 @@ type metrics struct {
 	acked      prometheus.Counter
 	badAcks    prometheus.Counter
 	refused    *prometheus.CounterVec
+	replay     *prometheus.CounterVec
 	ackTime    prometheus.Histogram
 	skew       prometheus.Gauge
 }
@@ -25,10 +26,12 @@ func newMetrics(u *Uplink, r prometheus.Registerer) (*metrics, error) {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + name, Help: help}, func() float64 { return read(u.Status()) })
 	}
 	m := &metrics{
-		reconnects: counters("reconnects_total", "Sessions that ended, by reason: dial, lost, auth, protocol, timeout, cloned, refused.", "reason"),
+		reconnects: counters("reconnects_total", "Sessions that ended, by reason: dial, lost, auth, protocol, timeout, cloned.", "reason"),
 		sent:       counters("sent_batches_total", "Batches sent, repetitions included, by lane: live, backlog.", "lane"),
 		refused: counters("refused_batches_total",
 			"Batches the hub did not take, by reason: unavailable, fork, not_authentic, quarantined, other.", "reason"),
+		replay: counters("replay_batches_total",
+			"Old batches that a restored hub asked for, by what became of the wish: again, pending (to be sent anyway), gone (no longer kept).", "outcome"),
 		acked: prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + "acknowledged_batches_total", Help: "Batches acknowledged by the hub."}),
 		badAcks: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: prefix + "bad_acknowledgements_total", Help: "Acknowledgements that were not authentic or fitted no stored batch.",
@@ -45,7 +48,7 @@ func newMetrics(u *Uplink, r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.reconnects, m.sent, m.refused, m.acked, m.badAcks, m.ackTime, m.skew,
+		m.reconnects, m.sent, m.refused, m.replay, m.acked, m.badAcks, m.ackTime, m.skew,
 		gauge("connected", "1 while a stream to the hub is open.", func(s Status) float64 {
 			if s.Connected {
 				return 1

@@ -34,21 +34,22 @@ type session struct {
 	kick    chan struct{} // the window changed
 	acked   atomic.Bool   // at least one acknowledgement was good
 	alarmed map[telemetryv1.RefusalReason]bool
+	replays int // requests for old batches so far
 }
 
 // errOtherChain ends a stream in favour of one for another spool id.
 var errOtherChain = errors.New("another chain has its turn")
 
-// chain chooses what the next stream carries: the chain being written, or, when all of that is acknowledged, an older one.
+// chain chooses what the next stream carries: the chain being written, or, when nothing of that is left to send, an older one.
 // There are older ones only after a corrupt segment has ended a chain.
 func (u *Uplink) chain() (c spool.Chain, current bool) {
 	chains := u.cfg.Spool.Chains()
 	c = chains[len(chains)-1]
-	if c.Pending > 0 || u.cfg.Now().Before(u.older) {
+	if c.Sendable() > 0 || u.cfg.Now().Before(u.older) {
 		return c, true
 	}
 	for _, old := range chains[:len(chains)-1] {
-		if old.Pending > 0 {
+		if old.Sendable() > 0 {
 			return old, false
 		}
 	}
@@ -71,7 +72,7 @@ func (s *session) turnOver() (over bool, left time.Duration) {
 func (s *session) pending() bool {
 	for _, c := range s.cfg.Spool.Chains() {
 		if c.ID == s.chain.ID {
-			return c.Pending > 0
+			return c.Sendable() > 0
 		}
 	}
 	return false
@@ -206,7 +207,7 @@ func sooner(a, b time.Duration) time.Duration {
 // means until something changes.
 func (s *session) sendSome() (wait time.Duration, done bool, err error) {
 	now := s.cfg.Now()
-	skip := s.window.skip(s.chain.ID, &s.blocked)
+	skip := s.window.skip(s.chain.ID)
 	batches, bytes, wait := s.window.room(true, now)
 	if batches == 0 {
 		return wait, false, nil
@@ -261,6 +262,8 @@ func (s *session) receive() error {
 			err = s.onRefusal(m.Refusal)
 		case *telemetryv1.StreamResponse_Credit:
 			s.window.credit(m.Credit, s.cfg.Now())
+		case *telemetryv1.StreamResponse_Replay:
+			err = s.onReplay(m.Replay)
 		case *telemetryv1.StreamResponse_Beacon:
 			s.beacon(m.Beacon)
 		}
@@ -317,7 +320,6 @@ func (s *session) onRefusal(r *telemetryv1.Refusal) error {
 	}
 	now := s.cfg.Now()
 	ref := spool.Ref{Spool: ident.SpoolID(r.GetSpoolId()), Seq: r.GetSeq()}
-	_, known := s.window.done(ref, now)
 	reason, label := r.GetReason(), "other"
 	switch reason {
 	case telemetryv1.RefusalReason_REFUSAL_REASON_UNAVAILABLE:
@@ -332,20 +334,50 @@ func (s *session) onRefusal(r *telemetryv1.Refusal) error {
 	if label == "unavailable" && again == 0 {
 		again = 5000 // a hub that is away comes back: never means never only for what is wrong with the batch
 	}
-	s.window.mu.Lock()
-	defer s.window.mu.Unlock()
 	if again > 0 {
-		s.window.pause(again, now)
+		s.window.wait(again, now)
+		s.window.done(ref, now)
 		return nil
 	}
 	if !s.alarmed[reason] {
 		s.alarmed[reason] = true
-		s.log.Error("the hub refuses a batch for good; it stays in the spool and is not sent again until the agent restarts: a person must look",
+		s.log.Error("the hub refuses a batch for good; it stays in the spool and is tried again once a day: a person must look",
 			"reason", label, "seq", ref.Seq, "spool", ref.Spool, "text", clip(r.GetText()))
 	}
-	if known && !s.blocked.add(ref) {
-		return &Error{reasonRefused, "the hub refuses too many batches for good: look at its reasons above", nil}
+	if s.window.has(ref) { // nobody refuses what was not offered
+		if err := s.cfg.Spool.Refuse(ref); err != nil && !errors.Is(err, spool.ErrNotFound) { // dropped meanwhile, at the size cap
+			return err
+		}
 	}
+	s.window.done(ref, now) // last, or it would be sent again in between
+	return nil
+}
+
+// onReplay makes batches pending again that some hub has acknowledged and this one does not have.
+func (s *session) onReplay(r *telemetryv1.Replay) error {
+	if len(r.GetSpoolId()) != 16 {
+		return &Error{reasonProtocol, "the hub sent a malformed request for old batches: compare the versions of agent and hub", nil}
+	}
+	if s.replays++; s.replays > maxReplays {
+		if s.replays == maxReplays+1 {
+			s.log.Warn("the hub asks for more old batches than one stream may; the next stream listens again", "limit", maxReplays)
+		}
+		return nil
+	}
+	id := ident.SpoolID(r.GetSpoolId())
+	u, err := s.cfg.Spool.Unack(id, r.GetFirstSeq(), r.GetLastSeq())
+	switch {
+	case errors.Is(err, spool.ErrBadRange):
+		s.log.Warn("the hub asks for batches that were never made; nothing is sent for it", "err", err)
+		return nil
+	case err != nil:
+		return err
+	}
+	s.metrics.replay.WithLabelValues("again").Add(float64(u.Again))
+	s.metrics.replay.WithLabelValues("pending").Add(float64(u.Pending))
+	s.metrics.replay.WithLabelValues("gone").Add(float64(u.Gone))
+	s.log.Warn("the hub lost batches that it had acknowledged and asks for them again", "spool", id, "first_seq", r.GetFirstSeq(), "last_seq", r.GetLastSeq(),
+		"sent_again", u.Again, "pending_anyway", u.Pending, "no_longer_kept", u.Gone)
 	return nil
 }
 

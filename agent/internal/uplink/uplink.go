@@ -55,6 +55,7 @@ const (
 	maxPause     = 10 * time.Minute // of what a hub may ask with retry_after
 	refusedMin   = 15 * time.Second // first wait after a failure that a person has to mend
 	refusedMax   = 5 * time.Minute
+	maxReplays   = 256              // requests for old batches that one stream is listened to
 	olderTurn    = 20 * time.Second // of a stream for an older chain, so that live data never waits longer
 	olderPause   = time.Minute      // after one that brought nothing
 )
@@ -86,9 +87,8 @@ type Uplink struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
-	turn    int        // index of the address to try next
-	older   time.Time  // not before this time is an older chain tried again
-	blocked refusedSet // batches that the hub will not take; only the session's goroutines use it, under window.mu
+	turn    int       // index of the address to try next
+	older   time.Time // not before this time is an older chain tried again
 
 	mu     sync.Mutex
 	status Status
@@ -176,7 +176,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 			refused.Reset()
 		}
 		wait := lost
-		if reason == reasonAuth || reason == reasonProtocol || reason == reasonRefused {
+		if reason == reasonAuth || reason == reasonProtocol {
 			wait = refused // a person has to mend it: keep trying, slowly
 		}
 		d := wait.Next()

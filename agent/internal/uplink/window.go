@@ -2,7 +2,6 @@ package uplink
 
 import (
 	"math"
-	"slices"
 	"sync"
 	"time"
 
@@ -57,6 +56,13 @@ func (w *window) pause(ms uint32, now time.Time) {
 	}
 }
 
+// wait keeps silent for a while.
+func (w *window) wait(ms uint32, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pause(ms, now)
+}
+
 // room returns how many batches and bytes may be sent now. The backlog leaves a quarter of the window, at least one batch,
 // to live data, so that a new batch never waits for acknowledgements of old ones. An empty window takes one batch of any size.
 func (w *window) room(live bool, now time.Time) (batches, bytes int, wait time.Duration) {
@@ -103,6 +109,14 @@ func (w *window) done(ref spool.Ref, now time.Time) (at time.Time, ok bool) {
 	return s.at, ok
 }
 
+// has reports whether a batch is on its way.
+func (w *window) has(ref spool.Ref) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, ok := w.sent[ref]
+	return ok
+}
+
 // overdue returns how long the hub may still be silent; the second value is false while it owes nothing.
 func (w *window) overdue(limit time.Duration, now time.Time) (time.Duration, bool) {
 	w.mu.Lock()
@@ -116,8 +130,8 @@ func (w *window) len() int {
 	return len(w.sent)
 }
 
-// skip passes over other chains, what is on its way, and what the hub will not take. The caller must not hold mu.
-func (w *window) skip(chain ident.SpoolID, blocked *refusedSet) spool.Skip {
+// skip passes over other chains and what is on its way. The caller must not hold mu.
+func (w *window) skip(chain ident.SpoolID) spool.Skip {
 	return func(ref spool.Ref) uint64 {
 		if ref.Spool != chain {
 			return math.MaxUint64
@@ -125,77 +139,10 @@ func (w *window) skip(chain ident.SpoolID, blocked *refusedSet) spool.Skip {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		for {
-			if next := blocked.next(ref); next != ref.Seq {
-				ref.Seq = next
-				continue
-			}
 			if _, flying := w.sent[ref]; !flying {
 				return ref.Seq
 			}
 			ref.Seq++
 		}
 	}
-}
-
-// refusedSet holds the names of batches that the hub refused for good, as ranges: a hub that refuses a whole spool costs
-// one of them.
-type refusedSet struct {
-	ranges map[ident.SpoolID][]seqRange // ascending, apart from each other
-	n      int
-}
-
-type seqRange struct{ first, last uint64 }
-
-const maxRefusedRanges = 4096
-
-// add returns false when the set is full.
-func (r *refusedSet) add(ref spool.Ref) bool {
-	if r.ranges == nil {
-		r.ranges = make(map[ident.SpoolID][]seqRange)
-	}
-	list := r.ranges[ref.Spool]
-	i, found := slices.BinarySearchFunc(list, ref.Seq, func(x seqRange, seq uint64) int {
-		switch {
-		case x.last < seq:
-			return -1
-		case x.first > seq:
-			return 1
-		}
-		return 0
-	})
-	if found {
-		return true
-	}
-	joinsBefore := i > 0 && list[i-1].last+1 == ref.Seq
-	joinsAfter := i < len(list) && list[i].first == ref.Seq+1
-	switch {
-	case joinsBefore && joinsAfter:
-		list[i-1].last = list[i].last
-		list = slices.Delete(list, i, i+1)
-		r.n--
-	case joinsBefore:
-		list[i-1].last = ref.Seq
-	case joinsAfter:
-		list[i].first = ref.Seq
-	case r.n >= maxRefusedRanges:
-		return false
-	default:
-		list = slices.Insert(list, i, seqRange{ref.Seq, ref.Seq})
-		r.n++
-	}
-	r.ranges[ref.Spool] = list
-	return true
-}
-
-// next returns the lowest sequence number at or after ref's that is not in the set.
-func (r *refusedSet) next(ref spool.Ref) uint64 {
-	for _, x := range r.ranges[ref.Spool] {
-		if ref.Seq >= x.first && ref.Seq <= x.last {
-			return x.last + 1
-		}
-		if x.first > ref.Seq {
-			break
-		}
-	}
-	return ref.Seq
 }

@@ -109,6 +109,8 @@ type hub struct {
 	after  int  // batches that arrived although they had been acknowledged
 	forged bool // acknowledgements are signed by someone else
 	hellos int
+	// asked for after the next welcome
+	replays []*telemetryv1.Replay
 }
 
 type batch struct {
@@ -139,6 +141,15 @@ func (h *hub) Stream(s telemetryv1.TelemetryService_StreamServer) error {
 	}
 	if err := s.Send(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Welcome{Welcome: w}}); err != nil {
 		return err
+	}
+	h.mu.Lock()
+	asks := h.replays
+	h.replays = nil
+	h.mu.Unlock()
+	for _, r := range asks {
+		if err := s.Send(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Replay{Replay: r}}); err != nil {
+			return err
+		}
 	}
 	for {
 		msg, err := s.Recv()
