@@ -238,6 +238,7 @@ func (s *Spool) tidy(force bool) {
 		return
 	}
 	s.tidyAt = now
+	s.allowOld(now)
 	for _, g := range slices.Clone(s.segs[:len(s.segs)-1]) {
 		if g.acknowledged() && !g.fullAt.IsZero() && now.Sub(g.fullAt) >= s.cfg.Grace {
 			if err := s.remove(g, "acknowledged"); err != nil {
@@ -251,7 +252,7 @@ func (s *Spool) tidy(force bool) {
 // saveAcks writes acks.json when it is behind for long enough. The caller holds mu.
 func (s *Spool) saveAcks(now time.Time) {
 	if since := now.Sub(s.acksAt); s.acksOld && (since < 0 || since >= saveAcks) {
-		s.writeAcks(now)
+		s.writeAcks(now, false)
 	}
 }
 
