@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashinsight/hashinsight/pkg/telemetry"
 )
@@ -80,6 +81,7 @@ func TestConformance(t *testing.T) {
 		t.Fatalf("HSI_TEST_FIXTURES=%s holds no recorded devices (%v)", dir, err)
 	}
 	used := make(map[int]bool)
+	counters := make(map[family]int) // recordings that ran for over an hour and whose "Total MH" is the work of that time
 	for _, path := range folders {
 		folder := filepath.Dir(path)
 		t.Run(filepath.Base(folder), func(t *testing.T) {
@@ -95,8 +97,20 @@ func TestConformance(t *testing.T) {
 					t.Fatalf("outcome %s: %v", obs.Outcome, obs.Errors)
 				}
 				compare(t, path, obs, info, used)
+				if obs.Hashes.Present() && obs.Uptime.Or(0) > time.Hour {
+					counters[r.id.family]++
+				}
+				if info.Firmware == "LuxOS" && obs.Hashes.Present() {
+					t.Errorf("an average rate is taken for %d MH done", obs.Hashes.Or(0))
+				}
 			}
 		})
+	}
+	for f, name := range map[family]string{familyAntminer: "stock Antminer", familyWhatsminer: "Whatsminer", familyAvalon: "Avalon", familyBraiins: "Braiins OS"} {
+		t.Logf("%s: the counter of hashes agrees with %d recordings", name, counters[f]/2)
+		if counters[f] == 0 {
+			t.Errorf("%s: no recording shows that its counter of hashes is cumulative", name)
+		}
 	}
 	for i, d := range differences {
 		if !used[i] {
