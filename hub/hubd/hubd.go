@@ -271,8 +271,13 @@ func (h *Hub) webSide(s subjects) (*api.Server, error) {
 
 // startBackground starts what needs the migrated database: the hub's keys, ingest, maintenance.
 func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s subjects) error {
+	// All that agents wait for is on their own pool: pages cannot starve it.
+	sites, err := fleet.New(fleet.Config{Pool: s.pools.Ingest, Now: h.c.Now, Log: h.c.Log})
+	if err != nil {
+		return err
+	}
 	authority, err := pki.Open(ctx, pki.Config{
-		DB: s.pools.API, Password: h.c.EncryptionPassword, Names: h.c.ServerNames, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
+		DB: s.pools.Ingest, Password: h.c.EncryptionPassword, Names: h.c.ServerNames, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
 	})
 	if err != nil {
 		return err
@@ -282,7 +287,7 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 		return err
 	}
 	server, err := ingest.NewServer(ingest.Config{
-		Pool: s.pools.Ingest, Fleet: s.fleet, Latest: latest, Series: s.series,
+		Pool: s.pools.Ingest, Fleet: sites, Latest: latest, Series: s.series,
 		Key: authority.EvidenceKey(), TLS: authority.ServerTLS(),
 		CheckPeer: func(ctx context.Context, cert *x509.Certificate) error {
 			_, err := authority.Verify(ctx, []*x509.Certificate{cert})

@@ -17,10 +17,12 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/test/bufconn"
@@ -198,6 +200,67 @@ func TestAHubServesPageAPIAgentsAndMetrics(t *testing.T) {
 			t.Errorf("metrics lack %s", name)
 		}
 	}
+}
+
+// Requests that wait for the database hold all of the API's connections; agents have theirs.
+func TestSlowRequestsDoNotKeepAgentsOut(t *testing.T) {
+	c := config(pgtest.EmptyURL(t))
+	h := start(t, c)
+	awaitReady(t, h)
+	key, err := hubd.BootstrapKey(t.Context(), c.Database, c.Env, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tlsConfig, _ := site(t, c, "north", h.GRPCAddr().String())
+
+	conn, err := pgx.Connect(t.Context(), c.DatabaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE api_key"); err != nil {
+		t.Fatal(err)
+	}
+	var slow sync.WaitGroup
+	unlock := sync.OnceFunc(func() {
+		if err := errors.Join(tx.Rollback(context.WithoutCancel(t.Context())), conn.Close(context.WithoutCancel(t.Context()))); err != nil {
+			t.Error(err)
+		}
+		slow.Wait()
+	})
+	defer unlock()
+	for range c.PoolSize + c.PoolOverflow + 5 {
+		slow.Go(func() {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+h.WebAddr().String()+"/api/sites", nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header.Set("Authorization", "Bearer "+key)
+			if res, err := http.DefaultClient.Do(req); err == nil {
+				_ = res.Body.Close()
+			}
+		})
+	}
+	const active = `hashinsight_db_connection_pool_active{pool="api"} 10`
+	for end := time.Now().Add(20 * time.Second); ; {
+		if _, _, metrics := get(t, http.DefaultClient, "http://"+h.MetricsAddr().String()+"/metrics", ""); strings.Contains(metrics, active) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the API's connections are not all in use")
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	begin := time.Now()
+	hello(t, tlsConfig, ident.NewSpoolID(), h.GRPCAddr().String())
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("an agent was let in after %s", took)
+	}
+	unlock()
 }
 
 // With the database away a fast hub listens, says that it lives, and asks everyone else to come back.
