@@ -139,6 +139,13 @@ func TestHubRunsCommandsAndSurvivesKills(t *testing.T) {
 	if _, err := os.Stat(keyFile + "2"); !errors.Is(err, os.ErrNotExist) {
 		t.Error("a refused key left a file")
 	}
+	// Where the new key could not be written, the old one must not end.
+	if _, stderr, err := output(t, env, "apikey", "bootstrap", "--replace", "--out", t.TempDir()); err == nil || !strings.Contains(stderr, "is a directory") {
+		t.Errorf("a key for a directory: %v %s", err, stderr)
+	}
+	if code := ask(t, env, string(bytes.TrimSpace(key))); code != http.StatusOK {
+		t.Errorf("after a command that failed the owner's key is answered with %d", code)
+	}
 	stdout, stderr, err := output(t, env, "migrate", "status", "-o", "json")
 	var all []map[string]any
 	if jerr := json.Unmarshal([]byte(stdout), &all); err != nil || jerr != nil || len(all) == 0 {

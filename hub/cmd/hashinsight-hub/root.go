@@ -164,9 +164,12 @@ type newFile struct {
 
 // makeFile begins a file. An existing one is replaced only on order.
 func makeFile(path string, mode os.FileMode, replace bool) (*newFile, error) {
-	if !replace {
-		if _, err := os.Lstat(path); err == nil {
+	if st, err := os.Lstat(path); err == nil {
+		if !replace {
 			return nil, fmt.Errorf("%s exists already: choose another name or remove it", path)
+		}
+		if st.IsDir() {
+			return nil, fmt.Errorf("%s is a directory: name a file in it", path)
 		}
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".hsi-*") // mode 0600

@@ -63,8 +63,8 @@ func TestAllProblemsAtOnceAndNoSecretShown(t *testing.T) {
 	}
 	text := err.Error()
 	for _, want := range []string{
-		`unknown key "databse_url" (did you mean DATABASE_URL?)`, "log_dir has a block", "DATABASE_URL is not a PostgreSQL URL", "SESSION_SECRET has 16 characters",
-		"ENCRYPTION_PASSWORD is a published placeholder", `BIND_ADDR is "5000"`, "PROMETHEUS_PORT (from environment) is 70000", "FAST_STARTUP", "10.0.0.0/8", "nonsense",
+		`unknown key "databse_url" (did you mean database_url?)`, "log_dir has a block", "DATABASE_URL is not a PostgreSQL URL", "SESSION_SECRET has 16 characters",
+		"ENCRYPTION_PASSWORD is a published placeholder", `BIND_ADDR is "5000"`, "PROMETHEUS_PORT (from environment) is 70000", "FAST_STARTUP", `write 10.0.0.0/8; has "nonsense"`,
 		"LOG_LEVEL", "DATA_DIR", "DB_POOL_SIZE",
 	} {
 		if !strings.Contains(text, want) {

@@ -209,7 +209,7 @@ func parseBool(s string) (bool, error) {
 
 func parsePrefixes(s string) ([]netip.Prefix, error) {
 	var out []netip.Prefix
-	var errs []error
+	var errs []string
 	for part := range strings.SplitSeq(s, ",") {
 		part = strings.TrimSpace(part)
 		if part == "" {
@@ -221,16 +221,19 @@ func parsePrefixes(s string) ([]netip.Prefix, error) {
 		}
 		p, err := netip.ParsePrefix(part)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("has %.60q: want an address or a prefix such as 10.0.0.0/8", part))
+			errs = append(errs, fmt.Sprintf("has %.60q: want an address or a prefix such as 10.0.0.0/8", part))
 			continue
 		}
 		if p != p.Masked() {
-			errs = append(errs, fmt.Errorf("has %s, which has bits beyond its length: write %s", p, p.Masked()))
+			errs = append(errs, fmt.Sprintf("has %s, which has bits beyond its length: write %s", p, p.Masked()))
 			continue
 		}
 		out = append(out, p)
 	}
-	return out, errors.Join(errs...)
+	if len(errs) > 0 {
+		return out, errors.New(strings.Join(errs, "; "))
+	}
+	return out, nil
 }
 
 func readFile(path string) ([]byte, error) {
@@ -274,7 +277,7 @@ func readYAML(path string, known map[string]string) (map[string]string, []error)
 	for key, v := range doc {
 		name := strings.ToUpper(key)
 		if _, ok := known[name]; !ok || key != strings.ToLower(key) {
-			errs = append(errs, fmt.Errorf("%s: unknown key %.60q%s", path, key, suggest(name, known)))
+			errs = append(errs, fmt.Errorf("%s: unknown key %.60q%s", path, key, strings.ToLower(suggest(name, known))))
 			continue
 		}
 		switch v := v.(type) {
