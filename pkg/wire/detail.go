@@ -98,7 +98,7 @@ func (t *detailTable) append(b []byte, from, to int, texts []string, last *int64
 		c := &t.columns[k]
 		var presence uint64
 		for j := from; j < to; j++ {
-			if (c.col.Has == nil || c.col.Has[j]) && !(c.text && texts[c.col.Values[j]] == "") {
+			if (c.col.Has == nil || c.col.Has[j]) && (!c.text || texts[c.col.Values[j]] != "") {
 				presence |= 1 << (j - from)
 			}
 		}

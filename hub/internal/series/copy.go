@@ -36,17 +36,58 @@ func hotColumns() []hotColumn {
 // CopySQL is the statement that takes what a CopyReader gives.
 const CopySQL = `COPY telemetry_hot (ts, hashrate_mhs, hashrate_avg_mhs, hashes_mh, accepted, rejected, stale, diff_accepted, hw_errors, best_share,
 	energy_j, hashrate_window_s, temp_board_dc, temp_chip_dc, temp_inlet_dc, fan1_rpm, fan2_rpm, fan3_rpm, fan4_rpm, power_dw, uptime_s, took_ms,
-	flags, outcome, state, site_id, miner_id) FROM STDIN (FORMAT binary)`
+	flags, outcome, state, site_id, miner_id, detail) FROM STDIN (FORMAT binary)`
 
-// Copy writes the samples of batches whose times lie in span, in the caller's transaction. Rows outside are counted and passed over; span comes from
-// Prepare, which has made their partitions.
+const qDirty = `INSERT INTO block_dirty (site_id, hour, from_ms) SELECT * FROM unnest($1::uuid[], $2::integer[], $3::integer[])`
+
+// Copy writes the samples of batches whose times lie in span, in the caller's transaction, and notes which hours they change. Rows outside are
+// counted and passed over; span comes from Prepare, which has made their partitions.
 func (s *Store) Copy(ctx context.Context, tx pgx.Tx, batches []Batch, span Span) (rows int64, err error) {
+	sites, hours, from := changedHours(batches, span)
+	if len(hours) == 0 {
+		return 0, nil
+	}
+	if _, err := tx.Exec(ctx, qDirty, sites, hours, from); err != nil {
+		return 0, fmt.Errorf("noting changed hours: %w", err)
+	}
 	r := NewCopyReader(batches, span)
 	tag, err := tx.Conn().PgConn().CopyFrom(ctx, r, CopySQL)
 	if err != nil {
 		return 0, fmt.Errorf("copying samples: %w", err)
 	}
 	return tag.RowsAffected(), nil
+}
+
+// changedHours returns each site and hour that rows of batches within span belong to, and the earliest of those rows in ms since the hour's beginning.
+func changedHours(batches []Batch, span Span) (sites []ident.SiteID, hours, from []int32) {
+	type key struct {
+		site ident.SiteID
+		hour int32
+	}
+	at := map[key]int{}
+	add := func(site ident.SiteID, ms int64) {
+		k := key{site, int32(ms / hourMS)}
+		i, ok := at[k]
+		if !ok {
+			i = len(hours)
+			at[k] = i
+			sites, hours, from = append(sites, site), append(hours, k.hour), append(from, int32(ms%hourMS))
+		}
+		from[i] = min(from[i], int32(ms%hourMS))
+	}
+	for _, b := range batches {
+		first, last := b.Samples.Meta.FirstMS, b.Samples.Meta.LastMS
+		if first/hourMS == last/hourMS && first >= span.FirstMS && last < span.EndMS {
+			add(b.Site, first)
+			continue
+		}
+		for _, ms := range b.Samples.TimeMS {
+			if ms >= span.FirstMS && ms < span.EndMS {
+				add(b.Site, ms)
+			}
+		}
+	}
+	return sites, hours, from
 }
 
 // Outside counts samples that stay evidence only. Call it after the commit.
@@ -68,8 +109,8 @@ func (s *Store) Outside(batches []Batch, span Span) {
 	s.outside.WithLabelValues("future").Add(float64(future))
 }
 
-// maxRow is the largest encoded row: column count, a length before each of 27 columns, and the values.
-const maxRow = 2 + 27*4 + 8 + 11*8 + 11*4 + 2*2 + 2*16
+// maxRow is the largest encoded row: column count, a length before each of 28 columns, and the values.
+const maxRow = 2 + 28*4 + 8 + 11*8 + 11*4 + 2*2 + 2*16 + wire.MaxDetail
 
 // pgEpochMS is 2000-01-01 UTC, from which PostgreSQL counts, in ms since 1970.
 const pgEpochMS = 946684800000
@@ -80,7 +121,9 @@ type CopyReader struct {
 	batches []Batch
 	span    Span
 	columns []hotColumn
-	cols    []*wire.Col // of the batch being read
+	except  []wire.Field  // those that have a column
+	cols    []*wire.Col   // of the batch being read
+	details *wire.Details // of the batch being read
 	row     int
 	began   bool
 	ended   bool
@@ -92,6 +135,9 @@ type CopyReader struct {
 func NewCopyReader(batches []Batch, span Span) *CopyReader {
 	r := &CopyReader{batches: batches, span: span, columns: hotColumns()}
 	r.cols = make([]*wire.Col, len(r.columns))
+	for _, c := range r.columns {
+		r.except = append(r.except, c.field)
+	}
 	r.open()
 	return r
 }
@@ -105,6 +151,7 @@ func (r *CopyReader) open() {
 	for i, c := range r.columns {
 		r.cols[i] = r.batches[0].Samples.Column(c.field)
 	}
+	r.details = r.batches[0].Samples.Details(r.except)
 }
 
 // Read implements io.Reader.
@@ -125,7 +172,7 @@ func (r *CopyReader) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	if r.buf == nil {
-		r.buf = make([]byte, 0, 8*maxRow)
+		r.buf = make([]byte, 0, 2*maxRow)
 	}
 	r.left = r.fill(r.buf)
 	return r.Read(p)
@@ -162,7 +209,7 @@ func (r *CopyReader) fill(b []byte) []byte {
 func (r *CopyReader) appendRow(b []byte, site ident.SiteID, s *wire.Samples) []byte {
 	be := binary.BigEndian
 	i := r.row
-	b = be.AppendUint16(b, uint16(len(r.columns)+3))
+	b = be.AppendUint16(b, uint16(len(r.columns)+4))
 	b = be.AppendUint32(b, 8)
 	b = be.AppendUint64(b, uint64((s.TimeMS[i]-pgEpochMS)*1000))
 	for c, col := range r.cols {
@@ -188,5 +235,11 @@ func (r *CopyReader) appendRow(b []byte, site ident.SiteID, s *wire.Samples) []b
 	b = be.AppendUint32(b, 16)
 	b = append(b, site[:]...)
 	b = be.AppendUint32(b, 16)
-	return append(b, s.Miners[s.MinerOf[i]][:]...)
+	b = append(b, s.Miners[s.MinerOf[i]][:]...)
+	at := len(b)
+	b = be.AppendUint32(b, 0xffffffff) // null
+	if b = r.details.Append(b, i); len(b) > at+4 {
+		be.PutUint32(b[at:], uint32(len(b)-at-4))
+	}
+	return b
 }

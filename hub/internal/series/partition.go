@@ -14,24 +14,15 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 )
 
-// Advisory locks. The numbers are arbitrary but fixed: every hub process of a database uses the same.
-const (
-	lockPartitions  = 7_305_221_201 // held while partitions are made
-	lockMaintenance = 7_305_221_202 // held while maintenance runs
-)
+// lockPartitions is held while partitions are made or dropped. The number is arbitrary but fixed: every hub process of a database uses
+// the same.
+const lockPartitions = 7_305_221_201
 
 const (
 	qLock      = `SELECT pg_advisory_xact_lock($1)`
-	qTryLock   = `SELECT pg_try_advisory_xact_lock($1)`
 	qLockWait  = `SELECT set_config('lock_timeout', $1, true)`
 	qPartition = `SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'telemetry_hot'::regclass ORDER BY c.relname`
 )
-
-// Task is work of the maintenance loop, in a transaction that one hub process at a time holds.
-type Task struct {
-	Name string
-	Run  func(ctx context.Context, tx pgx.Tx) error
-}
 
 const partitionPrefix = "telemetry_hot_"
 
@@ -131,50 +122,27 @@ func partitions(ctx context.Context, tx pgx.Tx) ([]int64, error) {
 	return days, nil
 }
 
-// maintainEvery is the time between two rounds of maintenance.
-const maintainEvery = time.Minute
-
-// Maintain runs the maintenance loop until ctx ends: partitions for today and the next two days, none behind the retention, and the
-// configured tasks. Any number of hub processes may run it; each round is done by one of them.
-func (s *Store) Maintain(ctx context.Context) error {
-	for {
-		s.round(ctx)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(maintainEvery):
-		}
-	}
-}
-
-func (s *Store) round(ctx context.Context) {
-	tasks := append([]Task{{"partitions_ahead", s.makeAhead}, {"partitions_behind", s.dropBehind}}, s.c.Tasks...)
-	for _, t := range tasks {
-		err := pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) error {
-			var mine bool
-			if err := tx.QueryRow(ctx, qTryLock, lockMaintenance).Scan(&mine); err != nil || !mine {
-				return err
-			}
-			return t.Run(ctx, tx)
-		})
-		if err != nil && ctx.Err() == nil {
-			s.failed.WithLabelValues(t.Name).Inc()
-			s.c.Log.WarnContext(ctx, "maintenance task failed, it is tried again in a minute", "task", t.Name, "err", err)
-		}
-	}
-}
-
-func (s *Store) makeAhead(ctx context.Context, tx pgx.Tx) error {
+// MakePartitions makes the partitions of today and the next two days. Any number of hub processes may call it at once.
+func (s *Store) MakePartitions(ctx context.Context) error {
 	today := dayOf(s.c.Now().UnixMilli())
-	return s.ensure(ctx, tx, []int64{today, today + 1, today + 2})
+	return pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) error { return s.ensure(ctx, tx, []int64{today, today + 1, today + 2}) })
 }
 
-// dropBehind drops the partitions whose whole day is older than the retention. It gives up at once when a long query holds one: the next round
-// tries again, and until then nobody queues behind it.
+// DropPartitions drops the partitions whose whole day is older than the retention. It gives up at once when a long query holds one, so that
+// nobody queues behind it; a later call tries again. Any number of hub processes may call it at once.
+func (s *Store) DropPartitions(ctx context.Context) error {
+	return pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, qLockWait, "2s"); err != nil {
+			return fmt.Errorf("dropping partitions: %w", err)
+		}
+		if _, err := tx.Exec(ctx, qLock, lockPartitions); err != nil {
+			return fmt.Errorf("dropping partitions: %w", err)
+		}
+		return s.dropBehind(ctx, tx)
+	})
+}
+
 func (s *Store) dropBehind(ctx context.Context, tx pgx.Tx) error {
-	if _, err := tx.Exec(ctx, qLockWait, "2s"); err != nil {
-		return fmt.Errorf("dropping partitions: %w", err)
-	}
 	have, err := partitions(ctx, tx)
 	if err != nil {
 		return err

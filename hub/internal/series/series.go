@@ -21,7 +21,6 @@ import (
 type Config struct {
 	Pool       *pgxpool.Pool         // required
 	Retention  time.Duration         // how long hot samples are kept, in whole days after it; 0 means 3 days
-	Tasks      []Task                // further work of the maintenance loop
 	Now        func() time.Time      // nil means time.Now
 	Log        *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil means no metrics
@@ -33,7 +32,6 @@ type Store struct {
 	mu      sync.Mutex
 	days    map[int64]bool // days since 1970 UTC that are known to have a partition
 	outside *prometheus.CounterVec
-	failed  *prometheus.CounterVec
 	live    prometheus.Gauge
 }
 
@@ -60,13 +58,10 @@ func New(c Config) (*Store, error) {
 			Name: "hashinsight_samples_outside_total",
 			Help: "Samples kept as evidence only, because their time lies outside of what hot samples cover.",
 		}, []string{"side"}),
-		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "hashinsight_maintenance_failures_total", Help: "Rounds of a maintenance task that failed.",
-		}, []string{"task"}),
 		live: prometheus.NewGauge(prometheus.GaugeOpts{Name: "hashinsight_hot_partitions", Help: "Daily partitions of hot samples."}),
 	}
 	if c.Registerer != nil {
-		for _, m := range []prometheus.Collector{s.outside, s.failed, s.live} {
+		for _, m := range []prometheus.Collector{s.outside, s.live} {
 			if err := c.Registerer.Register(m); err != nil {
 				return nil, fmt.Errorf("metrics of series: %w", err)
 			}
@@ -78,6 +73,8 @@ func New(c Config) (*Store, error) {
 const (
 	day   = 24 * time.Hour
 	dayMS = int64(day / time.Millisecond)
+	// hourMS is an hour: the span of a block.
+	hourMS = int64(time.Hour / time.Millisecond)
 	// ahead is how far a site's clock may be before the hub's for its samples to become hot rows.
 	ahead = day
 )

@@ -2,10 +2,10 @@ package series
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"slices"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -84,6 +84,7 @@ func TestCopyWritesEveryReadingAndNoneThatIsAbsent(t *testing.T) {
 			Hashrate: unit.Some(unit.Hashrate(101e12)), HashrateWindow: unit.Some(5 * time.Second), HashrateAvg: unit.Some(unit.Hashrate(99e12)),
 			Hashes: n(1 << 50), Uptime: unit.Some(time.Hour), TempBoard: unit.Some(unit.Celsius(-3.5)), TempChip: unit.Some(unit.Celsius(81)),
 			TempInlet: unit.Some(unit.Celsius(0)), Power: unit.Some(unit.Watts(3250.4)), Energy: n(7), Accepted: n(1), Rejected: n(2), Stale: n(0),
+			FanPercent: unit.Some(int32(70)), Boards: []telemetry.Board{{Index: 2, Chips: unit.Some(int32(110))}}, Pools: []telemetry.Pool{{URL: "pool:3333", Worker: "a.b"}},
 			DiffAccepted: n(4), HardwareErrors: n(5), BestShare: n(1 << 60), Fans: []unit.Opt[unit.RPM]{unit.Some(unit.RPM(0)), {}, {}, unit.Some(unit.RPM(4))},
 		},
 		{Miner: empty, At: at, Outcome: telemetry.OutcomeRefused},
@@ -95,10 +96,11 @@ func TestCopyWritesEveryReadingAndNoneThatIsAbsent(t *testing.T) {
 		"full": `SELECT count(*) FROM telemetry_hot WHERE miner_id = $1 AND site_id = $2 AND ts = $3 AND hashrate_mhs = 101000000 AND hashrate_avg_mhs = 99000000
 			AND hashes_mh = 1125899906842624 AND accepted = 1 AND rejected = 2 AND stale = 0 AND diff_accepted = 4 AND hw_errors = 5 AND best_share = 1152921504606846976
 			AND energy_j = 7 AND hashrate_window_s = 5 AND temp_board_dc = -35 AND temp_chip_dc = 810 AND temp_inlet_dc = 0 AND fan1_rpm = 0 AND fan2_rpm IS NULL
-			AND fan3_rpm IS NULL AND fan4_rpm = 4 AND power_dw = 32504 AND uptime_s = 3600 AND took_ms = 250 AND flags = 1 AND outcome = 2 AND state = 2`,
+			AND fan3_rpm IS NULL AND fan4_rpm = 4 AND power_dw = 32504 AND uptime_s = 3600 AND took_ms = 250 AND flags = 1 AND outcome = 2 AND state = 2
+			AND position('pool:3333'::bytea IN detail) > 0`,
 		"empty": `SELECT count(*) FROM telemetry_hot WHERE miner_id = $1 AND site_id = $2 AND ts = $3 AND outcome = 3 AND state = 0 AND flags = 0 AND took_ms = 0
-			AND num_nulls(hashrate_mhs, hashrate_avg_mhs, hashes_mh, accepted, rejected, stale, diff_accepted, hw_errors, best_share, energy_j, hashrate_window_s,
-			temp_board_dc, temp_chip_dc, temp_inlet_dc, fan1_rpm, fan2_rpm, fan3_rpm, fan4_rpm, power_dw, uptime_s) = 20`,
+			AND num_nulls(detail, hashrate_mhs, hashrate_avg_mhs, hashes_mh, accepted, rejected, stale, diff_accepted, hw_errors, best_share, energy_j, hashrate_window_s,
+			temp_board_dc, temp_chip_dc, temp_inlet_dc, fan1_rpm, fan2_rpm, fan3_rpm, fan4_rpm, power_dw, uptime_s) = 21`,
 	} {
 		var found int
 		id := map[string]ident.MinerID{"full": full, "empty": empty}[name]
@@ -154,7 +156,7 @@ func TestPartitionsAreMadeAheadOnDemandAndDroppedBehind(t *testing.T) {
 		}
 		return names
 	}
-	s.round(t.Context())
+	maintain(t, s)
 	if got := days(); !slices.Equal(got, []string{"0310", "0311", "0312"}) {
 		t.Fatalf("partitions after the first round: %v", got)
 	}
@@ -171,7 +173,7 @@ func TestPartitionsAreMadeAheadOnDemandAndDroppedBehind(t *testing.T) {
 		t.Errorf("partitions after late samples: %v", got)
 	}
 	now = now.Add(48 * time.Hour)
-	s.round(t.Context())
+	maintain(t, s)
 	if got := days(); slices.Contains(got, "0307") || slices.Contains(got, "0308") || !slices.Contains(got, "0310") || !slices.Contains(got, "0314") {
 		t.Errorf("partitions two days later: %v", got)
 	}
@@ -197,23 +199,32 @@ func TestPartitionsAreMadeAheadOnDemandAndDroppedBehind(t *testing.T) {
 	}
 }
 
-func TestMaintenanceIsDoneByOneProcessAtATime(t *testing.T) {
+// Every hub process makes and drops partitions when its turn comes; at once they do it like one.
+func TestPartitionsAreMadeAndDroppedByManyProcessesAtOnce(t *testing.T) {
 	pool := pgtest.New(t)
-	held := make(chan struct{})
-	release := make(chan struct{})
-	var ran int
-	first := newStore(t, pool, func() time.Time { return noon })
-	first.c.Tasks = []Task{{"hold", func(context.Context, pgx.Tx) error { close(held); <-release; return nil }}}
-	second := newStore(t, pool, func() time.Time { return noon })
-	second.c.Tasks = []Task{{"count", func(context.Context, pgx.Tx) error { ran++; return errors.New("not meant to run") }}}
-	done := make(chan struct{})
-	go func() { defer close(done); first.round(t.Context()) }()
-	<-held
-	second.round(t.Context())
-	close(release)
-	<-done
-	if ran != 0 {
-		t.Error("two processes did maintenance at once")
+	now := noon
+	stores := make([]*Store, 4)
+	for i := range stores {
+		stores[i] = newStore(t, pool, func() time.Time { return now })
+	}
+	for _, want := range []int{3, 3} { // three made; ten days later these are dropped and three others made
+		var all sync.WaitGroup
+		for _, s := range stores {
+			all.Go(func() { maintain(t, s) })
+		}
+		all.Wait()
+		var n int
+		if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_hot'::regclass`).Scan(&n); err != nil || n != want {
+			t.Errorf("%d partitions on %s, want %d; %v", n, now, want, err)
+		}
+		now = now.Add(10 * day)
+	}
+}
+
+func maintain(t *testing.T, s *Store) {
+	t.Helper()
+	if err := errors.Join(s.MakePartitions(t.Context()), s.DropPartitions(t.Context())); err != nil {
+		t.Error(err)
 	}
 }
 
