@@ -149,6 +149,8 @@ type site struct {
 	prev    evidence.Hash
 	miners  []ident.MinerID
 	counter int64
+
+	oldestPending, newest uint64 // said in its Hello
 }
 
 func (h *hub) newSite(t testing.TB, name string, miners int) *site {
@@ -247,6 +249,7 @@ func (h *hub) dial(t testing.TB, s *site) (*link, error) {
 	}
 	err = l.stream.Send(&telemetryv1.StreamRequest{Message: &telemetryv1.StreamRequest_Hello{Hello: &telemetryv1.Hello{
 		Protocol: 1, SpoolId: s.spool[:], AgentVersion: "test", AgentTimeMs: time.Now().UnixMilli(), PollIntervalMs: 10_000,
+		OldestPendingSeq: s.oldestPending, NewestSeq: s.newest,
 	}}})
 	if err != nil {
 		return l, err

@@ -18,6 +18,7 @@ type metrics struct {
 	broken    prometheus.Counter
 	bounds    *prometheus.CounterVec // by bound
 	streams   *prometheus.CounterVec // by how they were answered
+	replay    *prometheus.CounterVec // batches by what became of them
 }
 
 func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
@@ -42,6 +43,7 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 		forks:    counter("forks_total", "Batches that a site signed twice with different content. Any of them is an alarm: look at batch_fork."),
 		broken:   counter("broken_links_total", "Batches that name another batch before them than the one stored."),
 		bounds:   vec("bounds_total", "Times a bound made an agent wait or be refused.", "bound"),
+		replay:   vec("replay_batches_total", "Batches that this hub had lost: asked of agents, arrived again, still missing after waiting.", "event"),
 		streams:  vec("streams_total", "Streams opened, by how they were answered.", "result"),
 	}
 	if r == nil {
@@ -55,7 +57,7 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hashinsight_ingest_queue_batches", Help: "Batches waiting for a writer."}, func() float64 {
 		return float64(len(s.queue))
 	})
-	for _, c := range []prometheus.Collector{m.batches, m.samples, m.bytes, m.groupRows, m.commit, m.failures, m.forks, m.broken, m.bounds, m.streams, open, waiting} {
+	for _, c := range []prometheus.Collector{m.batches, m.samples, m.bytes, m.groupRows, m.commit, m.failures, m.forks, m.broken, m.bounds, m.streams, m.replay, open, waiting} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics of ingest: %w", err)
 		}

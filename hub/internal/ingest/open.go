@@ -53,6 +53,7 @@ func (s *Server) open(st stream) (*session, error) {
 	ss := &session{
 		server: s, stream: st, id: uuid.New(), site: site, spool: ident.SpoolID(hello.GetSpoolId()), cert: cert, ended: make(chan struct{}),
 		slots: make(chan struct{}, s.c.WindowBatches), bytes: semaphore.NewWeighted(s.c.WindowBytes), answers: make(chan response, s.c.WindowBatches),
+		replays: make(chan *telemetryv1.Replay), oldestPending: hello.GetOldestPendingSeq(), newest: hello.GetNewestSeq(),
 	}
 	dbCtx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()

@@ -73,6 +73,8 @@ type Server struct {
 	downTill atomic.Int64 // ms since 1970 until which the database is taken to be away
 	metrics  *metrics
 
+	replaying chan struct{} // a token for each look at the ledger for lost batches
+
 	stopping chan struct{} // closed when Serve's context ends
 	reading  sync.WaitGroup
 	mu       sync.Mutex
@@ -109,7 +111,7 @@ func NewServer(c Config) (*Server, error) {
 	}
 	s := &Server{
 		c: c, hubKey: ident.KeyIDOf(c.Key.Public().(ed25519.PublicKey)), memory: semaphore.NewWeighted(c.MaxBytes),
-		queue: make(chan *item, c.WindowBatches), stopping: make(chan struct{}), sessions: map[ident.SiteID]*session{},
+		queue: make(chan *item, c.WindowBatches), stopping: make(chan struct{}), replaying: make(chan struct{}, maxReplaying), sessions: map[ident.SiteID]*session{},
 	}
 	s.keys = newKeyCache(c.Fleet, c.Now)
 	s.decoders = make(chan *wire.Decoder, max(2, runtime.GOMAXPROCS(0)))

@@ -34,6 +34,8 @@ type session struct {
 	spool  ident.SpoolID
 	cert   *x509.Certificate
 
+	oldestPending, newest uint64 // sequence numbers in the Hello
+
 	ended   chan struct{} // closed by end
 	endOnce sync.Once
 	why     error
@@ -41,6 +43,7 @@ type session struct {
 	slots   chan struct{}       // a token for each batch under way
 	bytes   *semaphore.Weighted // payload bytes under way
 	answers chan response       // has room for every slot, so an answer never waits
+	replays chan *telemetryv1.Replay
 }
 
 // response is the answer to one batch and what it gives back.
@@ -67,6 +70,7 @@ func (s *Server) Stream(st stream) error {
 	// The reader ends when this function has returned: only that ends a Recv. Serve waits for it.
 	read := make(chan error, 1)
 	s.reading.Go(func() { read <- ss.take() })
+	s.reading.Go(func() { ss.replay(st.Context(), ss.oldestPending, ss.newest) })
 	return ss.send(read)
 }
 
@@ -96,6 +100,10 @@ func (ss *session) send(read <-chan error) error {
 		select {
 		case r := <-ss.answers:
 			if err := ss.reply(r); err != nil {
+				return err
+			}
+		case r := <-ss.replays:
+			if err := ss.stream.Send(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Replay{Replay: r}}); err != nil {
 				return err
 			}
 		case err := <-read:

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"testing"
@@ -27,8 +28,14 @@ func TestVirtualDays(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var maintenance sync.WaitGroup
 		maintenance.Go(func() {
-			if err := h.series.Maintain(ctx); err != nil {
-				t.Error(err)
+			for ctx.Err() == nil {
+				if err := errors.Join(h.series.MakePartitions(t.Context()), h.series.DropPartitions(t.Context())); err != nil {
+					t.Error(err)
+				}
+				select {
+				case <-ctx.Done():
+				case <-time.After(time.Minute):
+				}
 			}
 		})
 		s := h.newSite(t, "north", 4)
