@@ -26,7 +26,7 @@ import (
 
 func spoolCommand() *cobra.Command {
 	c := &cobra.Command{Use: "spool", Short: "Look into the stored batches"}
-	c.AddCommand(spoolExport(), spoolStats())
+	c.AddCommand(spoolExport(), spoolStats(), spoolVerify())
 	return c
 }
 

@@ -152,6 +152,19 @@ func Load(dir string) (*Identity, error) {
 	return &Identity{Site: b.Site, SiteName: b.SiteName, Hub: b.HubAddress, Evidence: evidence, dir: dir, tlsKey: tlsKey, bundle: b}, nil
 }
 
+// EvidenceKey returns the public half of the evidence key in dir, which need not have a bundle yet.
+func EvidenceKey(dir string) (ed25519.PublicKey, error) {
+	signer, err := readKey(filepath.Join(dir, evidenceKeyFile))
+	if err != nil {
+		return nil, notInitialised(dir, err)
+	}
+	pub, ok := signer.Public().(ed25519.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("%s is not an Ed25519 key", filepath.Join(dir, evidenceKeyFile))
+	}
+	return pub, nil
+}
+
 // latest reads the bundle again, so that one installed while the agent runs counts at the next connection. When that fails,
 // or is another site's, the one read at the start goes on.
 func (i *Identity) latest() identity.Bundle {

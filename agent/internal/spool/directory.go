@@ -70,6 +70,8 @@ type meta struct {
 	Spool  ident.SpoolID `json:"spool"` // id of the chain being written
 	Chain  uint32        `json:"chain"` // how many ids the directory has had
 	Key    string        `json:"key"`   // id of the site key when the chain began, for people
+
+	Keys map[string]string `json:"keys,omitempty"` // public keys (hex) of all chains here, by id (hex)
 }
 
 // readMeta returns the zero meta when there is none or it is unreadable: a new chain begins then, and nothing is lost,

@@ -29,19 +29,11 @@ type ExportReport struct {
 // was left out, fn's error when that stopped it.
 func Export(ctx context.Context, dir string, fn func(Batch) error) (ExportReport, error) {
 	var rep ExportReport
-	entries, err := os.ReadDir(dir)
+	segs, aside, err := listSegments(dir)
 	if err != nil {
 		return rep, fmt.Errorf("export: %w", err)
 	}
-	var segs []*segment
-	for _, e := range entries {
-		if chain, first, ok := parseSegmentName(e.Name()); ok {
-			segs = append(segs, &segment{path: filepath.Join(dir, e.Name()), chain: chain, first: first})
-		} else if strings.HasSuffix(e.Name(), segmentSuffix+corruptSuffix) {
-			rep.Aside = append(rep.Aside, e.Name())
-		}
-	}
-	slices.SortFunc(segs, func(a, b *segment) int { return strings.Compare(a.path, b.path) })
+	rep.Aside = aside
 	for _, g := range segs {
 		if err := exportSegment(ctx, g, &rep, fn); err != nil {
 			return rep, err

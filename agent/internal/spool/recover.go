@@ -81,8 +81,13 @@ func (s *Spool) recover(ctx context.Context) error {
 			newestLost, err = true, nil
 		}
 	}
-	if newestLost {
+	switch {
+	case newestLost:
 		err = s.newChain(max(highest, m.Chain) + 1)
+	case s.rememberKey(&m):
+		if failed := writeMeta(s.cfg.Dir, m); failed != nil { // only "spool verify" misses it, and a full disk must not keep the agent from starting
+			s.log.WarnContext(ctx, "the site's public key could not be noted in the spool", "err", failed)
+		}
 	}
 	if err != nil {
 		return err
@@ -94,7 +99,13 @@ func (s *Spool) recover(ctx context.Context) error {
 // cannot be read, so that no sequence number can ever name two batches.
 func (s *Spool) newChain(chain uint32) error {
 	id := ident.NewSpoolID()
-	if err := writeMeta(s.cfg.Dir, meta{Format: 1, Site: s.cfg.Site, Spool: id, Chain: chain, Key: s.key.String()}); err != nil {
+	m, err := readMeta(s.cfg.Dir, s.cfg.Site)
+	if err != nil {
+		return err
+	}
+	m = meta{Format: 1, Site: s.cfg.Site, Spool: id, Chain: chain, Key: s.key.String(), Keys: m.Keys}
+	s.rememberKey(&m)
+	if err := writeMeta(s.cfg.Dir, m); err != nil {
 		return err
 	}
 	g, err := createSegment(s.cfg.Dir, chain, id, 1, evidence.Hash{}, s.cfg.SegmentBytes)

@@ -283,7 +283,9 @@ func (g *segment) load() error {
 		if len(k) != 8 || binary.BigEndian.Uint64(k) < g.first {
 			return fmt.Errorf("segment %s: %w: key %x", filepath.Base(g.path), errCorrupt, k)
 		}
-		g.last = binary.BigEndian.Uint64(k)
+		if g.last = binary.BigEndian.Uint64(k); g.count() > 2*maxBatches { // nobody wrote so many: everything here counts up to it
+			return fmt.Errorf("segment %s: %w: its last batch is %d", filepath.Base(g.path), errCorrupt, g.last)
+		}
 		return nil
 	})
 }
