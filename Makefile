@@ -21,7 +21,7 @@ FLEET    ?= 200
 DURATION ?=
 KILLS    ?= 0
 
-.PHONY: help run build web test test-go test-web test-page smoke lint gen gen-check bench soak fuzz-short verify scan clean install-run install-test
+.PHONY: help run build web test test-go test-web test-page test-kills smoke lint gen gen-check bench soak fuzz-short verify scan clean install-run install-test
 
 help: ## explain the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,7 +43,7 @@ hub/web/node_modules/.installed: hub/web/package-lock.json
 	cd hub/web && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-test: install-test build test-web test-go test-page ## install what tests need, build, and run every test
+test: install-test build test-web test-go test-kills test-page ## install what tests need, build, and run every test
 
 test-go: ## Go tests of every module with the race detector
 	@failed=; for m in $(MODULES); do (cd $$m && CGO_ENABLED=1 go test -race -timeout 20m ./...) || failed="$$failed $$m"; done; \
@@ -51,6 +51,12 @@ test-go: ## Go tests of every module with the race detector
 
 test-web: hub/web/node_modules/.installed ## type check and unit tests of the page
 	cd hub/web && npm run --silent typecheck && npm test --silent
+
+# A small fleet polled every second, so that little time lies between the moments that matter.
+KILLRUN := bin/hashinsight-run --fleet 30 --interval 1s --batch 1s --timeout 2s --fresh
+
+test-kills: build ## agent killed with -9 20 times, hub 20 times, PostgreSQL 5 times, under stream
+	$(KILLRUN) --kill-agent 20 --kill-hub 20 --kill-postgres 5 --name kills --run-dir .run/kills
 
 test-page: build ## the page in headless Chromium against a running hub with 200 miners
 	bin/hashinsight-run --fleet 200 --name page --fresh --run-dir .run/page -- npm --prefix hub/web run --silent e2e

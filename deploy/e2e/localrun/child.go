@@ -25,6 +25,8 @@ type child struct {
 
 	mu       sync.Mutex
 	process  *os.Process
+	since    time.Time // when process was started
+	killed   bool      // process, by kill
 	stopping bool
 	done     chan struct{} // closed when the loop has ended
 	exit     error         // of the last process, once done is closed
@@ -68,14 +70,14 @@ func (c *child) loop(first chan<- error) {
 		c.exit = cmd.Wait()
 		c.mu.Lock()
 		c.process = nil
-		stopping := c.stopping
+		stopping, killed := c.stopping, c.killed
 		c.mu.Unlock()
 		if stopping {
 			return
 		}
 		c.ended(time.Now())
 		quick++
-		if time.Since(began) > quickDeath {
+		if killed || time.Since(began) > quickDeath {
 			quick = 0
 		}
 		if quick == quickDeaths {
@@ -106,7 +108,7 @@ func (c *child) start() (*exec.Cmd, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the %s: %w", c.name, err)
 	}
-	c.process = cmd.Process
+	c.process, c.since, c.killed = cmd.Process, time.Now(), false
 	c.started(cmd.Process.Pid)
 	return cmd, nil
 }
@@ -121,8 +123,19 @@ func (c *child) kill() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.process != nil {
+		c.killed = true
 		_ = c.process.Kill() // it may have ended by itself at this moment, which serves as well
 	}
+}
+
+// running returns the process id, 0 when none runs now, and when the last one was started.
+func (c *child) running() (pid int, since time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process != nil {
+		pid = c.process.Pid
+	}
+	return pid, c.since
 }
 
 // stop asks the program to end and waits. An exit code other than 0 is an error. It may be called again, and before run.

@@ -15,11 +15,15 @@ import (
 type freshness struct {
 	Miners  int    // simulated ones
 	Healthy int    // served without fault now
-	Fresh   int    // of the healthy: latest value younger than two poll intervals and within 1 % of the model
+	Fresh   int    // of the healthy: latest value young enough and within 1 % of the model
 	Example string // what is wrong with one that is not fresh
 }
 
 const rateTolerance = 0.01
+
+// freshAge is how old the latest value of a healthy miner may be: two poll intervals, and with short ones what batch,
+// commit and way may add.
+func (c Config) freshAge() time.Duration { return max(2*c.Interval, c.Interval+5*time.Second) }
 
 // simMiner is what the simulator says of one miner.
 type simMiner struct {
@@ -93,7 +97,7 @@ func (s *stack) look(ctx context.Context) (freshness, error) {
 		switch {
 		case !ok:
 			f.Example = want.Address + " is not in the API"
-		case age > 2*s.c.Interval:
+		case age > s.c.freshAge():
 			f.Example = fmt.Sprintf("%s is %.1f s old", want.Address, age.Seconds())
 		case got.HashrateHS == nil:
 			f.Example = fmt.Sprintf("%s has no hashrate: %s, %s", want.Address, got.State, got.Outcome)

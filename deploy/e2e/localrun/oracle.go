@@ -19,12 +19,6 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/sim"
 )
 
-// What may lie between an answer and a kill that made it vanish: the batch it waited in and the request it belonged to.
-const (
-	batchTime      = 2 * time.Second  // the agent's default
-	requestTimeout = 10 * time.Second // as configured for the agent
-)
-
 // verdict compares what miners answered with what the site committed and what the hub stored.
 type verdict struct {
 	Committed int // answers whose batch the site had committed
@@ -54,6 +48,7 @@ func (s *stack) compare(ctx context.Context) (verdict, error) {
 		return verdict{}, err
 	}
 	var v verdict
+	last := lastCommitted(answers, committed, s.kills)
 	var uncommitted, unexplained []sim.Answer
 	for key, a := range answers {
 		switch n := stored[key]; {
@@ -66,7 +61,7 @@ func (s *stack) compare(ctx context.Context) (verdict, error) {
 		case !committed[key] && n > 0:
 			v.Missing++ // the hub acknowledged what the site no longer has although it keeps a day
 			v.Lines = append(v.Lines, fmt.Sprintf("missing: %s answer %d is in the database and not in the spool", key.address, key.serial))
-		case !committed[key] && s.nearKill(a.At):
+		case !committed[key] && s.explained(a, last):
 			uncommitted = append(uncommitted, a)
 		case !committed[key]:
 			unexplained = append(unexplained, a)
@@ -74,6 +69,12 @@ func (s *stack) compare(ctx context.Context) (verdict, error) {
 		if committed[key] {
 			v.Committed++
 		}
+	}
+	for _, a := range uncommitted {
+		s.countOpen(a)
+	}
+	if err := s.explain(ctx); err != nil {
+		return verdict{}, err
 	}
 	v.Lines = append(v.Lines, name("answers never committed because of a kill", uncommitted)...)
 	v.Lines = append(v.Lines, name("missing: answers never committed without a kill", unexplained)...)
@@ -107,15 +108,54 @@ func name(what string, answers []sim.Answer) []string {
 	return out
 }
 
-// nearKill reports whether an answer's loss is explained by a kill shortly after it. The miner's clock reading comes after
-// its last write, and the kill's before the signal: scheduling may swap the two by a moment.
-func (s *stack) nearKill(at time.Time) bool {
-	const moment = time.Second
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// countOpen books a lost answer to the kill of the agent that took it.
+func (s *stack) countOpen(a sim.Answer) {
+	for _, h := range s.hits {
+		if h.Victim == victimAgent && h.At.After(a.At.Add(-swap/4)) && h.At.Sub(a.At) < s.c.BatchInterval+s.c.Timeout {
+			h.Open++
+			return
+		}
+	}
+}
+
+// swap is by how much two readings of the clock may be in the wrong order: the miner's comes after its last write, and the
+// kill's before the signal.
+const swap = time.Second
+
+// life names what one life of the agent took from one miner: lives end with kills and are counted by them.
+type life struct {
+	address string
+	kill    int
+}
+
+// lifeOf is the number of the first kill that can have ended the life in which an answer was given.
+func lifeOf(at time.Time, kills []time.Time) int {
+	n, _ := slices.BinarySearchFunc(kills, at.Add(-swap/4), time.Time.Compare)
+	return n
+}
+
+// lastCommitted finds the highest committed answer of every miner in every life of the agent.
+func lastCommitted(answers map[answerKey]sim.Answer, committed map[answerKey]bool, kills []time.Time) map[life]int64 {
+	out := map[life]int64{}
+	for key, a := range answers {
+		// Close to a kill the order of clock readings does not say which life it was.
+		if n := lifeOf(a.At, kills); committed[key] && n == lifeOf(a.At.Add(swap/2), kills) {
+			out[life{key.address, n}] = max(out[life{key.address, n}], key.serial)
+		}
+	}
+	return out
+}
+
+// explained reports whether a kill of the agent explains that an answer was never committed: it comes within a batch's time
+// and a request's after the answer, and in between no later answer of the miner was committed. s.kills is in order.
+func (s *stack) explained(a sim.Answer, last map[life]int64) bool {
+	n := lifeOf(a.At, s.kills)
+	if last[life{a.Miner, n}] > int64(a.Serial) {
+		return false
+	}
 	return slices.ContainsFunc(s.kills, func(k time.Time) bool {
-		before := k.Sub(at)
-		return before > -moment && before < batchTime+requestTimeout
+		before := k.Sub(a.At)
+		return before > -swap && before < s.c.BatchInterval+s.c.Timeout
 	})
 }
 

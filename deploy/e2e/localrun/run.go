@@ -5,6 +5,7 @@
 package localrun
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,15 +26,18 @@ type Config struct {
 	Duration time.Duration // from the first page until the end; 0: until ctx ends
 	Kills    int           // SIGKILLs of the agent and of the hub each, within Duration
 	Seed     uint64
-	Interval time.Duration // poll interval
-	Name     string        // keeps runs apart; may be empty
-	Fresh    bool          // remove the data of an earlier run first
-	StateDir string        // empty: one for each clone and name
-	BinDir   string        // of the programs
-	RunDir   string        // run.json, owner.key and logs
-	Web      string        // wanted address of the page
-	Command  []string      // run this against the running system, then end
-	Out      io.Writer
+	Loop     Kills         // SIGKILLs one after the other, as fast as the system recovers; Duration is not used then
+	Interval time.Duration // poll interval; 0 means DefaultInterval
+	// BatchInterval and Timeout (of one poll) are the agent's; together they bound what a kill of it may take.
+	BatchInterval, Timeout time.Duration // 0 means 2 s and 10 s
+	Name                   string        // keeps runs apart; may be empty
+	Fresh                  bool          // remove the data of an earlier run first
+	StateDir               string        // empty: one for each clone and name
+	BinDir                 string        // of the programs
+	RunDir                 string        // run.json, owner.key and logs
+	Web                    string        // wanted address of the page
+	Command                []string      // run this against the running system, then end
+	Out                    io.Writer
 }
 
 // ErrVerdict means that the run ended in order, but its verdict line does not say that all is well.
@@ -53,6 +57,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	if c.Fleet < 1 || c.Fleet > 60000 {
 		return fmt.Errorf("a fleet of %d miners: choose 1 to 60000", c.Fleet)
 	}
+	c.Interval, c.BatchInterval, c.Timeout = cmp.Or(c.Interval, DefaultInterval), cmp.Or(c.BatchInterval, 2*time.Second), cmp.Or(c.Timeout, 10*time.Second)
 	if need := killLead + killMargin + 5*time.Second; c.Kills > 0 && c.Duration < need {
 		return fmt.Errorf("kills need a duration of at least %s", need)
 	}
@@ -81,6 +86,8 @@ func (s *stack) play(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return nil //nolint:nilerr // Ctrl-C before all was up is no failure
+	case s.failed() != nil:
+		return s.failed()
 	case err != nil:
 		return fmt.Errorf("after %s: %w", startTimeout, err)
 	}
@@ -88,6 +95,10 @@ func (s *stack) play(ctx context.Context) error {
 	switch {
 	case len(s.c.Command) > 0:
 		return s.runCommand(ctx)
+	case s.c.Loop.total() > 0:
+		if err := s.killLoop(ctx); err != nil {
+			return err
+		}
 	case s.c.Duration > 0:
 		end := began.Add(s.c.Duration)
 		if err := s.killAtSeededMoments(ctx, end); err != nil {
@@ -121,7 +132,7 @@ func (s *stack) killAtSeededMoments(ctx context.Context, end time.Time) error {
 	}
 	r := rand.New(rand.NewPCG(s.c.Seed, 1)) //nolint:gosec // the moments must be repeatable
 	begin := time.Now().Add(killLead)
-	part := end.Add(-killMargin).Sub(begin) / time.Duration(2*s.c.Kills)
+	part := max(end.Add(-killMargin).Sub(begin)/time.Duration(2*s.c.Kills), time.Second) // a slow start makes the run longer
 	for i := range 2 * s.c.Kills {
 		at := begin.Add(time.Duration(i)*part + time.Duration(r.Int64N(int64(part))))
 		s.waitUntil(ctx, at)
@@ -171,6 +182,9 @@ func (s *stack) judge() error {
 	v, err := s.compare(ctx)
 	if err != nil {
 		return err
+	}
+	if len(s.hits) > 0 {
+		v.Lines = append(v.Lines, histogram(s.hits)...)
 	}
 	for _, line := range v.Lines {
 		fmt.Fprintln(s.c.Out, "run: "+line)

@@ -30,6 +30,7 @@ type stack struct {
 	mu     sync.Mutex
 	pids   map[string]int
 	kills  []time.Time   // of the agent, by whomever
+	hits   []*hit        // of the kill loop; used by one goroutine
 	err    error         // why a program cannot be kept running
 	broken chan struct{} // closed when err is set
 }
@@ -241,6 +242,9 @@ targets:
 poll:
   interval: {{.Interval}}
   timeout: {{.Timeout}}
+  connect_timeout: {{.Connect}}
+batch:
+  interval: {{.Batch}}
 hub:
   address: {{.Hub}}
 log:
@@ -259,7 +263,7 @@ func (s *stack) agentConfig(ctx context.Context) (string, error) {
 	}
 	var b bytes.Buffer
 	err = agentConfig.Execute(&b, map[string]any{"Dir": filepath.Join(s.dir, "agent"), "Listen": s.ports.Agent, "Addresses": addresses,
-		"Interval": s.c.Interval, "Timeout": requestTimeout, "Hub": s.ports.GRPC})
+		"Interval": s.c.Interval, "Timeout": s.c.Timeout, "Connect": min(3*time.Second, s.c.Timeout), "Batch": s.c.BatchInterval, "Hub": s.ports.GRPC})
 	if err != nil {
 		return "", fmt.Errorf("write agent.yaml: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -48,8 +49,13 @@ With a COMMAND it runs that once every healthy miner is fresh, with HSI_PAGE_URL
 	f.IntVar(&c.Fleet, "fleet", 200, "simulated miners")
 	f.DurationVar(&c.Duration, "duration", 0, "end by itself after this time (0: at Ctrl-C)")
 	f.IntVar(&c.Kills, "kills", 0, "kill the agent and the hub so often each, with SIGKILL, at seeded moments of the duration")
+	f.IntVar(&c.Loop.Agent, "kill-agent", 0, "kill the agent so often, the next kill as soon as data is stored again; instead of --duration")
+	f.IntVar(&c.Loop.Hub, "kill-hub", 0, "the same with the hub")
+	f.IntVar(&c.Loop.PostgreSQL, "kill-postgres", 0, "the same with the hub's PostgreSQL; every third kill takes one session")
 	f.Uint64Var(&c.Seed, "seed", 1, "seed of the fleet and of the moments of kills")
 	f.DurationVar(&c.Interval, "interval", localrun.DefaultInterval, "how often the agent polls each miner")
+	f.DurationVar(&c.BatchInterval, "batch", 2*time.Second, "how long the agent gathers observations before it stores them")
+	f.DurationVar(&c.Timeout, "timeout", 10*time.Second, "how long one poll may take")
 	f.StringVar(&c.Name, "name", "", "keep the data of this run apart under this name")
 	f.BoolVar(&c.Fresh, "fresh", false, "begin without the data of an earlier run of the same name")
 	f.StringVar(&c.StateDir, "state", "", "directory for all data (default: one for each clone and name, outside of the clone)")
