@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/hashinsight/hashinsight/agent/internal/uplink"
 	"github.com/hashinsight/hashinsight/pkg/diag"
 	"github.com/hashinsight/hashinsight/pkg/lifecycle"
 )
@@ -16,7 +17,7 @@ import (
 // Health is what /health answers, with status 200 when Status is "ok" or "degraded": an agent that polls and stores
 // is alive, whatever its link does. 503 means that readings cannot be stored.
 type Health struct {
-	Status    string     `json:"status"`            // ok, degraded (see Reasons), failing (readings are not stored)
+	Status    string     `json:"status"`            // starting, ok, degraded (see Reasons), failing (readings are not stored)
 	Reasons   []string   `json:"reasons,omitempty"` // what is wrong and what to do
 	Version   diag.Build `json:"build"`
 	Site      string     `json:"site_id"`
@@ -68,6 +69,9 @@ func (a *Agent) Health() Health {
 		switch {
 		case us.Connected:
 			h.Link.State = "connected"
+			if us.Skew.Abs() > uplink.MaxSkew {
+				h.Status, h.Reasons = "degraded", append(h.Reasons, clockReason(us.Skew))
+			}
 		case us.Err != nil:
 			h.Link.Reason = us.Err.Error()
 			h.Status, h.Reasons = "degraded", append(h.Reasons, h.Link.Reason)
@@ -77,6 +81,16 @@ func (a *Agent) Health() Health {
 		h.Status, h.Reasons = "failing", append(h.Reasons, ps.StoreError.Error())
 	}
 	return h
+}
+
+// clockReason says which clock is behind, from the hub's clock minus this one's.
+func clockReason(skew time.Duration) string {
+	order := "behind"
+	if skew < 0 {
+		order = "ahead of"
+	}
+	return fmt.Sprintf("this computer's clock is %v %s the hub's: set the wrong one (NTP); until then readings count for no time at all",
+		skew.Abs().Round(time.Second), order)
 }
 
 func instant(t time.Time) *time.Time {

@@ -41,7 +41,7 @@ func newMetrics(u *Uplink, r prometheus.Registerer) (*metrics, error) {
 			Buckets: []float64{.01, .03, .1, .3, 1, 3, 10, 30, 100},
 		}),
 		skew: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: prefix + "clock_skew_seconds", Help: "Hub's clock minus the agent's when the stream was opened.",
+			Name: prefix + "clock_skew_seconds", Help: "Hub's clock minus the agent's when the stream was opened; beyond 30 s either way one of the two has to be set.",
 		}),
 	}
 	if r == nil {

@@ -152,7 +152,12 @@ func (s *session) open(ctx context.Context, cancel context.CancelCauseFunc, conn
 	}
 	after := s.cfg.Now()
 	middle := before.Add(after.Sub(before) / 2)
-	s.metrics.skew.Set(time.UnixMilli(w.GetHubTimeMs()).Sub(middle).Seconds())
+	skew := time.UnixMilli(w.GetHubTimeMs()).Sub(middle).Round(time.Millisecond)
+	s.metrics.skew.Set(skew.Seconds())
+	s.setStatus(func(st *Status) { st.Skew = skew })
+	if skew.Abs() > MaxSkew {
+		s.log.ErrorContext(ctx, "this computer's clock and the hub's differ: set the wrong one; until then readings count for no time at all", "hub_ahead_by", skew)
+	}
 	s.window.credit(w.GetCredit(), after)
 	s.beacon(w.GetBeacon())
 	return nil

@@ -43,6 +43,9 @@ type Config struct {
 	Registerer prometheus.Registerer // nil means no metrics
 }
 
+// MaxSkew is how far the two clocks may be apart: beyond it the hub cannot tell to which time readings belong.
+const MaxSkew = 30 * time.Second
+
 // Limits and times that need no configuration.
 const (
 	liveDepth    = 8       // batches behind the newest that still count as live
@@ -76,10 +79,11 @@ func (b *Beacon) Load() evidence.Beacon {
 // Status describes an uplink at one moment.
 type Status struct {
 	Connected bool
-	Since     time.Time // of the present state; zero before the first attempt
-	LastAck   time.Time // zero before the first one
-	InFlight  int       // batches sent and not yet acknowledged
-	Err       error     // why the last session ended; nil while connected
+	Since     time.Time     // of the present state; zero before the first attempt
+	LastAck   time.Time     // zero before the first one
+	Skew      time.Duration // hub's clock minus this one's, when the latest stream was opened
+	InFlight  int           // batches sent and not yet acknowledged
+	Err       error         // why the last session ended; nil while connected
 }
 
 // Uplink sends a spool's batches to the hub.

@@ -1,9 +1,11 @@
 package uplink
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -361,6 +363,21 @@ func TestBeaconReachesTheNextHeader(t *testing.T) {
 		b, err := w.spool.Read(spool.Ref{Spool: w.spool.ID(), Seq: 1})
 		if err != nil || b.Header.Beacon.BlockNumber != 100 || b.Header.Beacon.BlockHash[0] != 9 {
 			t.Errorf("beacon %+v (%v)", b.Header.Beacon, err)
+		}
+	})
+}
+
+// A wrong clock makes every reading worthless to the hub, so that it must be seen at the site.
+func TestAWrongClockIsMeasured(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.hub.welcome = func(m *telemetryv1.Welcome) { m.HubTimeMs = time.Now().Add(-2 * time.Minute).UnixMilli() }
+		var log bytes.Buffer
+		w.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+		w.append(1, 100)
+		w.start()
+		w.run(time.Minute)
+		if st := w.up.Status(); st.Skew.Round(time.Second) != -2*time.Minute || !strings.Contains(log.String(), "hub_ahead_by=-2m0s") {
+			t.Errorf("skew %v, log %s", st.Skew, &log)
 		}
 	})
 }
