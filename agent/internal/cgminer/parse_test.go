@@ -119,7 +119,6 @@ func walk(v Value) {
 	v.Float()
 	v.Int()
 	v.Bool()
-	v.GetFold("id")
 	for m := range v.All() {
 		if v.Kind() == Object {
 			v.Get(m.Key())

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"iter"
 	"math/bits"
-	"strings"
 	"unsafe"
 
 	"github.com/hashinsight/hashinsight/pkg/telemetry"
@@ -125,18 +124,6 @@ func (v Value) Get(key string) Value {
 		return Value{v.d, i}
 	}
 	return Value{}
-}
-
-// GetFold is Get without regard to ASCII case, for the one or two keys that firmware spells at will
-// ("CGMiner", "Cgminer"). It looks at every member.
-func (v Value) GetFold(key string) Value {
-	var found Value
-	for m := range v.All() {
-		if strings.EqualFold(m.Key(), key) {
-			found = m
-		}
-	}
-	return found
 }
 
 // Index returns element i of an array, missing when there is none.
