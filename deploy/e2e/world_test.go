@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/hashinsight/hashinsight/agent/agentd"
@@ -50,11 +51,14 @@ const (
 // world is miners, an agent, a hub and PostgreSQL in virtual time. Only PostgreSQL is reached over a real socket, and nothing
 // waits on that without a query under way.
 type world struct {
-	t     *testing.T
-	url   string
-	fleet *sim.Fleet
-	link  *link
-	stops []func() // in order of start
+	t       *testing.T
+	url     string
+	fleet   *sim.Fleet
+	link    *link
+	db      hubd.Database
+	stops   []func() // in order of start; the hub is apart
+	stopHub func()
+	metrics *prometheus.Registry // of the hub that was started last
 
 	mu      sync.Mutex
 	answers []sim.Answer
@@ -62,11 +66,11 @@ type world struct {
 
 // link is the way from the agent to the hub, which can be cut.
 type link struct {
-	hub *bufconn.Listener
-
-	mu    sync.Mutex
-	cut   bool
-	conns []net.Conn
+	mu       sync.Mutex
+	hub      *bufconn.Listener // of the hub that runs now
+	cut      bool
+	up, down gate // messages to the hub and from it
+	conns    []net.Conn
 }
 
 func (l *link) dial(ctx context.Context, _ string) (net.Conn, error) {
@@ -75,11 +79,13 @@ func (l *link) dial(ctx context.Context, _ string) (net.Conn, error) {
 	if l.cut {
 		return nil, errors.New("link cut")
 	}
-	c, err := l.hub.DialContext(ctx)
-	if err == nil {
-		l.conns = append(l.conns, c)
+	inner, err := l.hub.DialContext(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	c := &gatedConn{Conn: inner, link: l, closed: make(chan struct{})}
+	l.conns = append(l.conns, c)
+	return c, nil
 }
 
 func (l *link) set(cut bool) {
@@ -93,9 +99,9 @@ func (l *link) set(cut bool) {
 }
 
 // newWorld starts everything. It is called inside of the bubble; url names a database made outside.
-func newWorld(t *testing.T, url string, c sim.Config) *world {
+func newWorld(t *testing.T, url string, c sim.Config, change ...func(*agentd.Config)) *world {
 	t.Helper()
-	w := &world{t: t, url: url, link: &link{hub: bufconn.Listen(1 << 20)}}
+	w := &world{t: t, url: url, link: &link{}}
 	c.OnAnswer = func(a sim.Answer) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -105,45 +111,61 @@ func newWorld(t *testing.T, url string, c sim.Config) *world {
 	if w.fleet, err = sim.New(c); err != nil {
 		t.Fatal(err)
 	}
-	db := hubd.Database{DatabaseURL: url, EncryptionPassword: secret, PoolSize: 1, PoolOverflow: 4}
-	agent := w.site(db)
+	w.db = hubd.Database{DatabaseURL: url, EncryptionPassword: secret, PoolSize: 1, PoolOverflow: 4}
+	agent := w.site(w.db)
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	db.Log, agent.Log = log.With("side", "hub"), log.With("side", "agent")
-
-	w.start("fleet", w.fleet.Run)
-	hub, err := hubd.New(t.Context(), hubd.Config{
-		Database: db, Env: "dev", SessionSecret: secret,
-		WebListener: bufconn.Listen(1 << 10), GRPCListener: w.link.hub, AccessLog: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
+	w.db.Log, agent.Log = log.With("side", "hub"), log.With("side", "agent")
+	for _, f := range change {
+		f(&agent)
 	}
-	w.start("hub", hub.Run)
+	w.stops = append(w.stops, w.start("fleet", w.fleet.Run))
+	w.startHub()
 	a, err := agentd.New(agent)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.start("agent", a.Run)
+	w.stops = append(w.stops, w.start("agent", a.Run))
 	return w
 }
 
-// start runs a part until stop.
-func (w *world) start(name string, run func(context.Context) error) {
+// startHub starts a hub on w.url; the agent finds it at its next attempt.
+func (w *world) startHub() {
+	w.t.Helper()
+	listener := bufconn.Listen(1 << 20)
+	w.db.DatabaseURL, w.metrics = w.url, prometheus.NewRegistry()
+	hub, err := hubd.New(w.t.Context(), hubd.Config{
+		Database: w.db, Env: "dev", SessionSecret: secret,
+		WebListener: bufconn.Listen(1 << 10), GRPCListener: listener, AccessLog: slog.New(slog.DiscardHandler), Registry: w.metrics,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.link.mu.Lock()
+	w.link.hub = listener
+	w.link.mu.Unlock()
+	w.stopHub = w.start("hub", hub.Run)
+}
+
+// start runs a part and returns what stops it.
+func (w *world) start(name string, run func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- run(ctx) }()
-	w.stops = append(w.stops, func() {
+	return func() {
 		cancel()
 		if err := <-done; err != nil {
 			w.t.Errorf("%s: %v", name, err)
 		}
-	})
+	}
 }
 
 // stop stops agent, hub and fleet, in this order: the agent drains first.
 func (w *world) stop() {
-	for _, stop := range slices.Backward(w.stops) {
+	for i, stop := range slices.Backward(w.stops) {
 		stop()
+		if i == len(w.stops)-1 {
+			w.stopHub()
+		}
 	}
 }
 
@@ -204,6 +226,13 @@ func (w *world) answered() []sim.Answer {
 	return slices.Clone(w.answers)
 }
 
+// forgetAnswersBefore leaves only later answers to be looked for.
+func (w *world) forgetAnswersBefore(from time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answers = slices.DeleteFunc(w.answers, func(a sim.Answer) bool { return a.At.Before(from) })
+}
+
 // query runs one query on a connection of its own and calls row for each row.
 func (w *world) query(sql string, scan []any, row func()) {
 	w.t.Helper()
@@ -228,9 +257,21 @@ func (w *world) count(sql string) (n int) {
 	return n
 }
 
+// wantEverySlotOnceSince is wantEverySlotOnce for hot samples that have older ones beside them.
+func (w *world) wantEverySlotOnceSince(from, to time.Time) {
+	w.t.Helper()
+	w.wantSlots(from, to, from)
+}
+
 // wantEverySlotOnce checks the hub's database against what the miners say they answered: every answer once, and every whole
 // slot of every miner with exactly one sample.
 func (w *world) wantEverySlotOnce(from, to time.Time) {
+	w.t.Helper()
+	w.wantSlots(from, to, time.Time{})
+}
+
+// wantSlots passes over samples before since.
+func (w *world) wantSlots(from, to, since time.Time) {
 	t := w.t
 	t.Helper()
 	type key struct {
@@ -243,6 +284,9 @@ func (w *world) wantEverySlotOnce(from, to time.Time) {
 	var at time.Time
 	w.query(`SELECT m.address, coalesce(h.best_share, 0), h.ts FROM telemetry_hot h JOIN miner m ON m.id = h.miner_id`,
 		[]any{&k.address, &k.serial, &at}, func() {
+			if at.Before(since) {
+				return
+			}
 			stored[k]++
 			if slots[k.address] == nil {
 				slots[k.address] = map[int64]int{}
@@ -272,6 +316,39 @@ func (w *world) wantEverySlotOnce(from, to time.Time) {
 	t.Logf("%d answers, each stored once; %d slots of %d miners", len(answers), last-first+1, len(w.fleet.Miners()))
 }
 
+// wantNoTrouble checks that nothing was refused, forked, dropped or out of order.
+func (w *world) wantNoTrouble() {
+	w.t.Helper()
+	if n := w.count(`SELECT count(*) FROM batch WHERE link_state <> 1`); n != 0 {
+		w.t.Errorf("%d batches without a checked link to the one before", n)
+	}
+	for _, table := range []string{"dead_letter", "batch_fork", "batch_gap"} {
+		if n := w.count(`SELECT count(*) FROM ` + table); n != 0 {
+			w.t.Errorf("%d rows in %s, want none", n, table)
+		}
+	}
+}
+
+// counter reads one of the hub's counters, by the value of its only label.
+func (w *world) counter(name, label string) float64 {
+	w.t.Helper()
+	families, err := w.metrics.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if len(m.GetLabel()) == 1 && m.GetLabel()[0].GetValue() == label {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
+}
+
 func TestEighteenHourCutLosesNothing(t *testing.T) {
 	url := pgtest.URL(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -298,14 +375,7 @@ func TestEighteenHourCutLosesNothing(t *testing.T) {
 		w.stop()
 
 		w.wantEverySlotOnce(begin, end)
-		if n := w.count(`SELECT count(*) FROM batch WHERE link_state <> 1`); n != 0 {
-			t.Errorf("%d batches without a checked link to the one before", n)
-		}
-		for _, table := range []string{"dead_letter", "batch_fork", "batch_gap"} {
-			if n := w.count(`SELECT count(*) FROM ` + table); n != 0 {
-				t.Errorf("%d rows in %s, want none", n, table)
-			}
-		}
+		w.wantNoTrouble()
 	})
 }
 

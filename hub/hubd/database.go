@@ -21,8 +21,10 @@ type Database struct {
 	PoolOverflow       int    // opened on demand above PoolSize; 0 means 20
 	EncryptionPassword string
 
-	Now func() time.Time // nil means time.Now
-	Log *slog.Logger     // nil means no log
+	// Now is a clock of the caller's; nil means time.Now. A hub that is given one does its background work by that clock
+	// alone, in one plain loop: tests in virtual time do so. Other hubs share jobs by the database's clock.
+	Now func() time.Time
+	Log *slog.Logger // nil means no log
 }
 
 // database is a Database on its way to being used. Its URL is known before the server runs.

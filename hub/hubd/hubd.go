@@ -61,16 +61,15 @@ type Config struct {
 // Deadlines for stopping, each for one part.
 const (
 	stopWeb      = 35 * time.Second // requests in flight have 30 s
+	stopJobs     = 15 * time.Second // running jobs have 10 s
 	stopIngest   = 30 * time.Second // streams end, what they brought is committed
 	stopDatabase = 60 * time.Second // the embedded server writes everything out
 )
 
-// backgroundDelay keeps background work away from a hub that has just started fast.
-const backgroundDelay = 5 * time.Second
-
 // Hub is a hub that is ready to run. It listens already, unless its configuration says that the database comes first.
 type Hub struct {
 	c     Config
+	alone bool // the clock is the caller's: nothing goes by the database's
 	web   net.Listener
 	grpc  net.Listener
 	meter net.Listener
@@ -79,7 +78,8 @@ type Hub struct {
 
 // New opens the listeners, so that a port in use is found before anything else happens.
 func New(ctx context.Context, c Config) (*Hub, error) {
-	if c.Now == nil {
+	alone := c.Now != nil
+	if !alone {
 		c.Now = time.Now
 	}
 	if c.Log == nil {
@@ -91,7 +91,7 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 	if c.Registry == nil {
 		c.Registry = diag.NewRegistry("hub")
 	}
-	h := &Hub{c: c, web: c.WebListener, grpc: c.GRPCListener, meter: c.MetricsListener}
+	h := &Hub{c: c, alone: alone, web: c.WebListener, grpc: c.GRPCListener, meter: c.MetricsListener}
 	var errs []error
 	open := func(l *net.Listener, name, addr string, share bool) {
 		if *l != nil || addr == "" {
@@ -245,9 +245,7 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 	if s.fleet, err = fleet.New(fleet.Config{Pool: pools.API, Now: h.c.Now, Log: h.c.Log}); err != nil {
 		return s, err
 	}
-	s.series, err = series.New(series.Config{
-		Pool: pools.API, Tasks: []series.Task{{Name: "links", Run: ingest.SweepLinks}}, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
-	})
+	s.series, err = series.New(series.Config{Pool: pools.API, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry})
 	return s, err
 }
 
@@ -298,16 +296,9 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 	if err != nil {
 		return err
 	}
-	stack.Go("maintenance", 0, func(ctx context.Context) error {
-		if h.c.FastStartup {
-			select {
-			case <-time.After(backgroundDelay):
-			case <-ctx.Done():
-				return nil
-			}
-		}
-		return s.series.Maintain(ctx)
-	})
+	if err := h.startJobs(stack, s); err != nil {
+		return err
+	}
 	stack.Go("ingest", stopIngest, func(ctx context.Context) error { return server.Serve(ctx, h.grpc) })
 	return nil
 }

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -314,7 +313,7 @@ func TestVirtualHours(t *testing.T) {
 		c := config(url)
 		web, agents := bufconn.Listen(64<<10), bufconn.Listen(64<<10)
 		c.WebListener, c.GRPCListener, c.MetricsAddr = web, agents, ""
-		c.Log = slog.New(slog.DiscardHandler)
+		c.Now = time.Now // virtual
 		h := start(t, c)
 		awaitReady(t, h)
 		cfg, _ := site(t, c, "north", "hub:5443")
