@@ -42,6 +42,7 @@ type Observation struct {
 	HardwareErrors unit.Opt[int64]         // count since the program started
 	BestShare      unit.Opt[int64]         // difficulty of the best share
 	FanPercent     unit.Opt[int32]         // duty, where only that or both are given
+	FanDuty        []unit.Opt[int32]       // % by position, where each fan's is told; at most MaxFans
 	Fans           []unit.Opt[unit.RPM]    // by position; at most MaxFans
 	Boards         []Board                 // at most MaxBoards
 	Pools          []Pool                  // at most MaxPools, in the miner's order; entries without a URL are left out
@@ -76,9 +77,10 @@ type Pool struct {
 	Worker       string
 	Priority     unit.Opt[int32]
 	Alive        unit.Opt[bool]
-	Active       unit.Opt[bool] // the one being mined on
-	Enabled      unit.Opt[bool] // not switched off by the operator or the firmware
-	Fee          unit.Opt[bool] // true: the firmware's maker mines there for itself; never false, for nobody tells
+	Active       unit.Opt[bool]  // the one being mined on
+	Enabled      unit.Opt[bool]  // not switched off by the operator or the firmware
+	Group        unit.Opt[int32] // pools are tried in turn within a group, and groups share the work
+	Fee          unit.Opt[bool]  // true: the firmware's maker mines there for itself; never false, for nobody tells
 	Accepted     unit.Opt[int64]
 	Rejected     unit.Opt[int64]
 	Stale        unit.Opt[int64]
@@ -96,6 +98,9 @@ type MinerInfo struct {
 	Firmware        string // family: "stock", "Braiins OS", …
 	FirmwareVersion string
 	Hostname        string
+	ControlBoard    string // type of the computer in it: it decides which firmware fits
+	APIVersion      string // of the interface that was read
+	FirmwareBuilt   string // when, in the firmware's own words
 }
 
 // Outcome says how the poll itself went.

@@ -36,7 +36,7 @@ type Samples struct {
 	Infos   []telemetry.MinerInfo
 	Meta    Meta
 
-	columns [FieldFan0 + telemetry.MaxFans]Col
+	columns [FieldDuty0 + telemetry.MaxFans]Col
 	boards  subtable
 	pools   subtable
 	errors  subtable

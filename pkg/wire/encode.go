@@ -139,7 +139,7 @@ func checkBounds(o *obs) error {
 		return fmt.Errorf("miner %s: an observation without an outcome", o.Miner)
 	case o.At.UnixMilli() < 0 || o.At.UnixMilli() > maxTimeMS:
 		return fmt.Errorf("miner %s: an observation at %s, which is no time a clock shows", o.Miner, o.At)
-	case len(o.Fans) > telemetry.MaxFans, len(o.Boards) > telemetry.MaxBoards, len(o.Pools) > telemetry.MaxPools, len(o.Errors) > telemetry.MaxErrors:
+	case len(o.Fans) > telemetry.MaxFans, len(o.FanDuty) > telemetry.MaxFans, len(o.Boards) > telemetry.MaxBoards, len(o.Pools) > telemetry.MaxPools, len(o.Errors) > telemetry.MaxErrors:
 		return fmt.Errorf("miner %s: more fans, boards, pools or errors than one observation may carry", o.Miner)
 	}
 	return nil
@@ -230,6 +230,7 @@ func infoToProto(m *telemetry.MinerInfo) *telemetryv1.MinerInfo {
 	return &telemetryv1.MinerInfo{
 		Miner: m.Miner[:], Address: clip(m.Address), Mac: clip(m.MAC), Serial: clip(m.Serial), Maker: clip(m.Maker), Model: clip(m.Model),
 		Firmware: clip(m.Firmware), FirmwareVersion: clip(m.FirmwareVersion), Hostname: clip(m.Hostname),
+		ControlBoard: clip(m.ControlBoard), ApiVersion: clip(m.APIVersion), FirmwareBuilt: clip(m.FirmwareBuilt),
 	}
 }
 
@@ -240,8 +241,9 @@ func infoFromProto(p *telemetryv1.MinerInfo) (telemetry.MinerInfo, error) {
 	m := telemetry.MinerInfo{
 		Miner: ident.MinerID(p.GetMiner()), Address: p.GetAddress(), MAC: p.GetMac(), Serial: p.GetSerial(), Maker: p.GetMaker(), Model: p.GetModel(),
 		Firmware: p.GetFirmware(), FirmwareVersion: p.GetFirmwareVersion(), Hostname: p.GetHostname(),
+		ControlBoard: p.GetControlBoard(), APIVersion: p.GetApiVersion(), FirmwareBuilt: p.GetFirmwareBuilt(),
 	}
-	for _, s := range []string{m.Address, m.MAC, m.Serial, m.Maker, m.Model, m.Firmware, m.FirmwareVersion, m.Hostname} {
+	for _, s := range []string{m.Address, m.MAC, m.Serial, m.Maker, m.Model, m.Firmware, m.FirmwareVersion, m.Hostname, m.ControlBoard, m.APIVersion, m.FirmwareBuilt} {
 		if len(s) > telemetry.MaxText {
 			return telemetry.MinerInfo{}, fmt.Errorf("description of miner %s: a text of %d bytes, at most %d are allowed", m.Miner, len(s), telemetry.MaxText)
 		}

@@ -40,6 +40,7 @@ const (
 	FieldFanPercent     Field = 29 // %
 	FieldPowerLimit     Field = 30 // 0.1 W
 	FieldFan0           Field = 40 // rpm; 41 to 55 are the further fans
+	FieldDuty0          Field = 60 // %; 61 to 75 are the further fans
 )
 
 // Columns of the boards table.
@@ -67,6 +68,7 @@ const (
 	poolDiffAccepted Field = 9  // difficulty
 	poolEnabled      Field = 10 // 0 or 1
 	poolFee          Field = 11 // 1
+	poolGroup        Field = 12
 )
 
 // errorText is the only column of the errors table: an index into strings.
@@ -194,6 +196,22 @@ func sampleColumns() []column[obs] {
 				o.Fans[i] = unit.Some(unit.RPM(v))
 			}})
 	}
+	for i := range telemetry.MaxFans {
+		c = append(c, column[obs]{FieldDuty0 + Field(i),
+			func(o *obs, _ *interner) (int64, bool) {
+				if i >= len(o.FanDuty) {
+					return 0, false
+				}
+				v, ok := o.FanDuty[i].Get()
+				return int64(v), ok
+			},
+			func(o *obs, v int64, _ []string) {
+				for len(o.FanDuty) <= i {
+					o.FanDuty = append(o.FanDuty, unit.Opt[int32]{})
+				}
+				o.FanDuty[i] = unit.Some(int32(v))
+			}})
+	}
 	return c
 }
 
@@ -235,6 +253,7 @@ func poolColumns() []column[telemetry.Pool] {
 		count(poolStale, func(p *pool) *unit.Opt[int64] { return &p.Stale }),
 		count(poolDiffAccepted, func(p *pool) *unit.Opt[int64] { return &p.DiffAccepted }),
 		flag(poolEnabled, func(p *pool) *unit.Opt[bool] { return &p.Enabled }),
+		count32(poolGroup, func(p *pool) *unit.Opt[int32] { return &p.Group }),
 		flag(poolFee, func(p *pool) *unit.Opt[bool] { return &p.Fee }),
 	}
 }
@@ -260,7 +279,7 @@ func limits(table tableKind, f Field) (lo, hi int64) {
 	case table == tableSamples && (f == FieldFanPercent || f >= FieldFan0 || f == FieldPower || f == FieldPowerLimit),
 		table == tableBoards && f <= boardWorking, table == tableBoards && (f == boardFrequency || f == boardPower):
 		return -i32, i32
-	case table == tablePools && f == poolPriority:
+	case table == tablePools && (f == poolPriority || f == poolGroup):
 		return -i32, i32
 	default:
 		return 1 - 1<<62, 1 << 62

@@ -78,6 +78,9 @@ func drawObservation(t *rapid.T, miners []ident.MinerID) telemetry.Observation {
 	for range rapid.IntRange(0, telemetry.MaxFans).Draw(t, "fans") {
 		o.Fans = append(o.Fans, opt(t, rapid.Custom(func(t *rapid.T) unit.RPM { return unit.RPM(small.Draw(t, "rpm")) }), "fan"))
 	}
+	for range rapid.IntRange(0, 2).Draw(t, "duties") {
+		o.FanDuty = append(o.FanDuty, unit.Some(small.Draw(t, "duty of a fan")))
+	}
 	for len(o.Fans) > 0 && !o.Fans[len(o.Fans)-1].Present() { // absent ones behind the last are not stored
 		o.Fans = o.Fans[:len(o.Fans)-1]
 	}
@@ -94,7 +97,7 @@ func drawObservation(t *rapid.T, miners []ident.MinerID) telemetry.Observation {
 			URL: texts.Draw(t, "url"), Worker: texts.Draw(t, "worker"), Priority: opt(t, small, "priority"), Alive: opt(t, rapid.Bool(), "alive"),
 			Active: opt(t, rapid.Bool(), "active"), Accepted: opt(t, counts, "pool accepted"), Rejected: opt(t, counts, "pool rejected"),
 			Stale: opt(t, counts, "pool stale"), DiffAccepted: opt(t, counts, "pool diff"),
-			Enabled: opt(t, rapid.Bool(), "enabled"), Fee: opt(t, rapid.Bool(), "fee"),
+			Enabled: opt(t, rapid.Bool(), "enabled"), Fee: opt(t, rapid.Bool(), "fee"), Group: opt(t, small, "group"),
 		})
 	}
 	return o

@@ -274,6 +274,9 @@ type MinerInfo struct {
 	Firmware        string                 `protobuf:"bytes,7,opt,name=firmware,proto3" json:"firmware,omitempty"`
 	FirmwareVersion string                 `protobuf:"bytes,8,opt,name=firmware_version,json=firmwareVersion,proto3" json:"firmware_version,omitempty"`
 	Hostname        string                 `protobuf:"bytes,9,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	ControlBoard    string                 `protobuf:"bytes,10,opt,name=control_board,json=controlBoard,proto3" json:"control_board,omitempty"`
+	ApiVersion      string                 `protobuf:"bytes,11,opt,name=api_version,json=apiVersion,proto3" json:"api_version,omitempty"`
+	FirmwareBuilt   string                 `protobuf:"bytes,12,opt,name=firmware_built,json=firmwareBuilt,proto3" json:"firmware_built,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -371,6 +374,27 @@ func (x *MinerInfo) GetHostname() string {
 	return ""
 }
 
+func (x *MinerInfo) GetControlBoard() string {
+	if x != nil {
+		return x.ControlBoard
+	}
+	return ""
+}
+
+func (x *MinerInfo) GetApiVersion() string {
+	if x != nil {
+		return x.ApiVersion
+	}
+	return ""
+}
+
+func (x *MinerInfo) GetFirmwareBuilt() string {
+	if x != nil {
+		return x.FirmwareBuilt
+	}
+	return ""
+}
+
 var File_telemetry_v1_samples_proto protoreflect.FileDescriptor
 
 const file_telemetry_v1_samples_proto_rawDesc = "" +
@@ -392,7 +416,7 @@ const file_telemetry_v1_samples_proto_rawDesc = "" +
 	"\x06deltas\x18\x03 \x03(\x12R\x06deltas\"O\n" +
 	"\x05Table\x12\x16\n" +
 	"\x06counts\x18\x01 \x03(\rR\x06counts\x12.\n" +
-	"\acolumns\x18\x02 \x03(\v2\x14.telemetry.v1.ColumnR\acolumns\"\xf4\x01\n" +
+	"\acolumns\x18\x02 \x03(\v2\x14.telemetry.v1.ColumnR\acolumns\"\xe1\x02\n" +
 	"\tMinerInfo\x12\x14\n" +
 	"\x05miner\x18\x01 \x01(\fR\x05miner\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x10\n" +
@@ -402,7 +426,12 @@ const file_telemetry_v1_samples_proto_rawDesc = "" +
 	"\x05model\x18\x06 \x01(\tR\x05model\x12\x1a\n" +
 	"\bfirmware\x18\a \x01(\tR\bfirmware\x12)\n" +
 	"\x10firmware_version\x18\b \x01(\tR\x0ffirmwareVersion\x12\x1a\n" +
-	"\bhostname\x18\t \x01(\tR\bhostnameBCZAgithub.com/hashinsight/hashinsight/proto/telemetry/v1;telemetryv1b\x06proto3"
+	"\bhostname\x18\t \x01(\tR\bhostname\x12#\n" +
+	"\rcontrol_board\x18\n" +
+	" \x01(\tR\fcontrolBoard\x12\x1f\n" +
+	"\vapi_version\x18\v \x01(\tR\n" +
+	"apiVersion\x12%\n" +
+	"\x0efirmware_built\x18\f \x01(\tR\rfirmwareBuiltBCZAgithub.com/hashinsight/hashinsight/proto/telemetry/v1;telemetryv1b\x06proto3"
 
 var (
 	file_telemetry_v1_samples_proto_rawDescOnce sync.Once
