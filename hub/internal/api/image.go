@@ -184,9 +184,9 @@ func newRow(m *fleet.Miner, site int, version int64) (*row, error) {
 	return r, nil
 }
 
-// stale reports whether the row's latest poll is too old to be taken for the present.
+// stale reports whether the row's latest poll must not be taken for the present.
 func (r *row) stale(now time.Time) bool {
-	return now.Sub(r.At) > fleet.StaleIntervals*r.PollInterval
+	return fleet.Stale(now, r.At, r.PollInterval)
 }
 
 // order is the rows of an image sorted one way, with the keys they were sorted by.

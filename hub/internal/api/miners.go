@@ -61,7 +61,7 @@ type MinerLatest struct {
 type Miner struct {
 	MinerLatest
 	AgeS  float64 `json:"age_s" doc:"Age of at when this answer was made, whole seconds"`
-	Stale bool    `json:"stale" doc:"Whether that is more than two poll intervals"`
+	Stale bool    `json:"stale" doc:"Whether that is more than two poll intervals, or the site's clock is more than two minutes ahead, so that the age is not known"`
 }
 
 // MinerDetail adds what only the miner's own page shows.
@@ -108,7 +108,7 @@ type minersInput struct {
 	State  string `query:"state" enum:"hashing,degraded,sleeping,overheated,faulty,no_pool,starting,unknown"`
 	Query  string `query:"q" maxLength:"100" doc:"Only those with this text in name, address, MAC, serial, model, firmware, worker or id; case does not matter"`
 	Family string `query:"family" maxLength:"100" doc:"Only this firmware family"`
-	Stale  string `query:"stale" enum:"true,false" doc:"Only those whose latest poll is older than two poll intervals, or only the others"`
+	Stale  string `query:"stale" enum:"true,false" doc:"Only miners whose stale has this value"`
 	Sort   string `query:"sort" default:"name" enum:"name,-name,address,-address,model,-model,firmware,-firmware,worker,-worker,state,-state,at,-at,hashrate,-hashrate,temp_board,-temp_board,temp_chip,-temp_chip,power,-power" doc:"A minus sign turns the order round; unknown values come last either way. A walk through all pages sees each miner once by a key that does not change, such as name"`
 	Limit  int    `query:"limit" default:"100" minimum:"1" maximum:"500"`
 	Cursor string `query:"cursor" maxLength:"2048" doc:"next of the page before"`
@@ -318,7 +318,7 @@ func minerBody(m *fleet.Miner) *MinerLatest {
 func detailBody(m *fleet.MinerDetail, now time.Time) MinerDetail {
 	out := MinerDetail{
 		Miner: Miner{
-			MinerLatest: *minerBody(&m.Miner), AgeS: float64(age(now, m.At)), Stale: now.Sub(m.At) > fleet.StaleIntervals*m.PollInterval,
+			MinerLatest: *minerBody(&m.Miner), AgeS: float64(age(now, m.At)), Stale: fleet.Stale(now, m.At, m.PollInterval),
 		},
 		Boards: []Board{}, Pools: []Pool{}, Errors: append([]string{}, m.Errors...), Repairs: append([]string{}, m.Repairs.Names()...),
 	}

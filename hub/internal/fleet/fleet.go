@@ -58,6 +58,16 @@ func New(c Config) (*Store, error) {
 // StaleIntervals is the number of poll intervals after which a value is called stale.
 const StaleIntervals = 2
 
+// clockTolerance is how far ahead of the hub's clock a poll may be: beyond it the agent's clock is wrong.
+const clockTolerance = 2 * time.Minute
+
+// Stale reports whether a poll made at at must not be taken for the present: it is too old, or it comes from a clock so far
+// ahead that nobody knows how old it is. Such a poll would else look live for as long as the clock was ahead.
+func Stale(now, at time.Time, interval time.Duration) bool {
+	age := now.Sub(at)
+	return age > StaleIntervals*interval || age < -clockTolerance
+}
+
 // querier is what reads need: a pool, a connection or a transaction.
 type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)

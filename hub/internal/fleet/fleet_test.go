@@ -217,9 +217,15 @@ func TestWrongClockIsForgottenWhenItIsRight(t *testing.T) {
 	w := newWorld(t)
 	site, id := w.site("north"), ident.NewMinerID()
 	w.report(site, []telemetry.Observation{hashing(id, w.now.Add(20*time.Hour), 1)})
+	if m := w.miner(id); !m.Stale || !Stale(w.now, m.At, m.PollInterval) {
+		t.Error("a poll from 20 hours ahead is shown as live")
+	}
+	if s, err := w.store.Site(t.Context(), site); err != nil || s.Miners.Stale != 1 || s.Hashrate.Present() {
+		t.Errorf("the site counts its rate: %+v, %v", s, err)
+	}
 	w.now = w.now.Add(10 * time.Second)
 	w.report(site, []telemetry.Observation{hashing(id, w.now, 100e12)})
-	if m := w.miner(id); !m.At.Equal(w.now) {
+	if m := w.miner(id); !m.At.Equal(w.now) || m.Stale {
 		t.Errorf("latest poll of %s, want the one after the clock was set right", m.At)
 	}
 }

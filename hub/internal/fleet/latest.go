@@ -297,9 +297,6 @@ UPDATE miner_latest l SET answered_at = u.answered_at, version = pg_current_xact
 FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) u (site_id, miner_id, answered_at)
 WHERE l.site_id = u.site_id AND l.miner_id = u.miner_id AND (l.answered_at IS NULL OR l.answered_at < u.answered_at)`
 
-// clockTolerance is how far ahead of the hub's clock a stored latest poll may be before any other replaces it.
-const clockTolerance = 2 * time.Minute
-
 // Write writes u in the caller's transaction. Rows are touched in the order of their keys, so that two transactions cannot block each other for good.
 func (u *Update) Write(ctx context.Context, tx pgx.Tx) error {
 	if err := u.admit(ctx, tx); err != nil {

@@ -23,7 +23,7 @@ type Miner struct {
 	At           time.Time // of the latest poll; the agent's clock
 	AnsweredAt   time.Time // of the latest poll that was answered; zero before the first
 	PollInterval time.Duration
-	Stale        bool // At is older than StaleIntervals poll intervals
+	Stale        bool // see the function Stale
 	Version      uint64
 	Outcome      telemetry.Outcome
 	State        telemetry.State
@@ -59,7 +59,7 @@ type MinerDetail struct {
 // minerColumns and minerTables are shared by every query that yields Miners; $1 is the time now.
 const minerColumns = `
 	s.id, s.name, m.id, m.address, m.mac, m.serial, m.maker, m.model, m.firmware, m.firmware_version, m.hostname,
-	l.at, l.answered_at, coalesce(a.poll_interval_ms, 60000), l.at < $1::timestamptz - ` + staleAfter + `, l.version::text::bigint,
+	l.at, l.answered_at, coalesce(a.poll_interval_ms, 60000), ` + isStale + `, l.version::text::bigint,
 	l.outcome, l.state, l.repairs, l.hashrate_mhs, l.hashrate_window_s, l.hashrate_avg_mhs, l.hashrate_ideal_mhs, l.temp_board_dc,
 	l.temp_chip_dc, l.temp_inlet_dc, l.power_dw, l.uptime_s, l.accepted, l.rejected, l.stale, l.hw_errors, l.best_share,
 	l.fan_percent, l.fans_rpm, coalesce(l.worker, '')`

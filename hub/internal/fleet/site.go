@@ -62,7 +62,7 @@ CROSS JOIN LATERAL (
 		count(*) FILTER (WHERE state = 6) AS no_pool, count(*) FILTER (WHERE state = 7) AS starting,
 		(sum(hashrate_mhs) FILTER (WHERE NOT stale))::float8 AS hashrate_mhs, (sum(power_dw) FILTER (WHERE NOT stale))::float8 AS power_dw
 	FROM (
-		SELECT l.state, l.hashrate_mhs, l.power_dw, l.at < $1::timestamptz - ` + staleAfter + ` AS stale
+		SELECT l.state, l.hashrate_mhs, l.power_dw, ` + isStale + ` AS stale
 		FROM miner_latest l WHERE l.site_id = s.id
 	) x
 ) m
@@ -70,8 +70,9 @@ WHERE $2::uuid IS NULL OR s.id = $2
 ORDER BY s.name
 LIMIT $3`
 
-// staleAfter is the age from which a value of the agent row a is stale.
-const staleAfter = `make_interval(secs => 2 * coalesce(a.poll_interval_ms, 60000) / 1000.0)`
+// isStale is Stale for the latest poll l and its site's agent a, with the time now as $1.
+const isStale = `l.at NOT BETWEEN $1::timestamptz - make_interval(secs => 2 * coalesce(a.poll_interval_ms, 60000) / 1000.0)
+	AND $1::timestamptz + interval '2 minutes'`
 
 // Sites lists all sites by name, with their totals.
 func (s *Store) Sites(ctx context.Context) ([]Site, error) {

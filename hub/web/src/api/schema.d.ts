@@ -368,7 +368,7 @@ export interface components {
             /** Format: uuid */
             site_id: string;
             site_name: string;
-            /** @description Whether that is more than two poll intervals */
+            /** @description Whether that is more than two poll intervals, or the site's clock is more than two minutes ahead, so that the age is not known */
             stale: boolean;
             /** Format: int64 */
             stale_shares?: number;
@@ -483,7 +483,7 @@ export interface components {
             /** Format: uuid */
             site_id: string;
             site_name: string;
-            /** @description Whether that is more than two poll intervals */
+            /** @description Whether that is more than two poll intervals, or the site's clock is more than two minutes ahead, so that the age is not known */
             stale: boolean;
             /** Format: int64 */
             stale_shares?: number;
@@ -825,7 +825,7 @@ export interface operations {
                 q?: string;
                 /** @description Only this firmware family */
                 family?: string;
-                /** @description Only those whose latest poll is older than two poll intervals, or only the others */
+                /** @description Only miners whose stale has this value */
                 stale?: "true" | "false";
                 /** @description A minus sign turns the order round; unknown values come last either way. A walk through all pages sees each miner once by a key that does not change, such as name */
                 sort?: "name" | "-name" | "address" | "-address" | "model" | "-model" | "firmware" | "-firmware" | "worker" | "-worker" | "state" | "-state" | "at" | "-at" | "hashrate" | "-hashrate" | "temp_board" | "-temp_board" | "temp_chip" | "-temp_chip" | "power" | "-power";

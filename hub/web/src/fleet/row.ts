@@ -81,7 +81,10 @@ export function staleAfterMs(pollIntervalS: number | null | undefined): number {
   return 2_000 * (pollIntervalS != null && pollIntervalS > 0 ? pollIntervalS : defaultPollInterval);
 }
 
-/** Whether a sample made at atMs is too old to be shown as live at nowMs. */
+/** How far a site's clock may be ahead of the hub's, in ms: beyond it nobody knows how old a sample is. */
+const clockToleranceMs = 120_000;
+
+/** Whether a sample made at atMs must not be shown as live at nowMs. */
 export function isStale(atMs: number | null, pollIntervalS: number | null | undefined, nowMs: number): boolean {
-  return atMs === null || nowMs - atMs > staleAfterMs(pollIntervalS);
+  return atMs === null || nowMs - atMs > staleAfterMs(pollIntervalS) || atMs - nowMs > clockToleranceMs;
 }

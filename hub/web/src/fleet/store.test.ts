@@ -93,6 +93,7 @@ describe('staleness', () => {
     ['with an interval nobody told', now - 60_001, null, true],
     ['never polled', null, 10, true],
     ['from a clock a little ahead', now + 2_000, 10, false],
+    ['from a clock far ahead', now + 120_001, 10, true],
   ])('%s', (_, at, interval, stale) => {
     expect(isStale(at, interval, now)).toBe(stale);
   });
