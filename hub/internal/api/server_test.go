@@ -111,11 +111,12 @@ func TestPageDescriptionAndHeaders(t *testing.T) {
 	if doc["openapi"] != "3.1.0" {
 		t.Errorf("openapi %v", doc["openapi"])
 	}
-	if res, _ := w.request("GET", "/docs", ""); res.StatusCode != http.StatusOK && res.StatusCode != http.StatusFound {
-		t.Errorf("/docs: %d", res.StatusCode)
-	}
 	if n := testutil.ToFloat64(w.server.metrics.requests.WithLabelValues("GET", "/", "200")); n != 2 {
 		t.Errorf("page requests counted: %v", n)
+	}
+	// A redirect to the renderer, or a text where the page was not built.
+	if res, _ := w.request("GET", "/docs", ""); res.StatusCode != http.StatusOK && res.StatusCode != http.StatusFound {
+		t.Errorf("/docs: %d", res.StatusCode)
 	}
 	if n := testutil.ToFloat64(w.server.metrics.requests.WithLabelValues("GET", "/openapi.json", "200")); n != 1 {
 		t.Errorf("requests counted by route: %v", n)
