@@ -16,6 +16,7 @@ const maxChains = 16
 type chainKeys struct {
 	acn, acs, hw, rate, ideal, freq, freqAvg, frequency string
 	tempPCB, tempChip, temp, temp2, temp3, xtime, sn    string
+	power                                               string
 }
 
 var (
@@ -32,6 +33,7 @@ func makeChainKeys() (keys [maxChains + 1]chainKeys) {
 			ideal: "chain_rateideal" + n, freq: "freq" + n, freqAvg: "freq_avg" + n, frequency: "frequency" + n,
 			tempPCB: "temp_pcb" + n, tempChip: "temp_chip" + n, temp: "temp" + n, temp2: "temp2_" + n,
 			temp3: "temp3_" + n, xtime: "chain_xtime" + n, sn: "chain_SN" + n,
+			power: "chain_power" + n,
 		}
 	}
 	return keys
@@ -56,18 +58,7 @@ func decodeAntminer(p *poll) {
 // decodeAntminerStats reads the two STATS records of Bitmain's shape, which third-party firmware on the
 // same machines keeps: the first names the machine, the second holds all numbers.
 func (p *poll) decodeAntminerStats() bool {
-	section := p.parts[cmdStats].Section("STATS")
-	id := &p.r.id
-	var v cgminer.Value
-	for record := range section.All() {
-		if t := record.Get("Type").Text(); t != "" {
-			id.typed(t)
-		}
-		if record.Get("miner_count").Exists() || record.Get("chain_acn1").Exists() {
-			v = record
-			break
-		}
-	}
+	v := p.antminerRecord()
 	if !v.Exists() {
 		return false
 	}
@@ -81,6 +72,19 @@ func (p *poll) decodeAntminerStats() bool {
 		p.obs.HardwareErrors = count(v.Get("no_matching_work"))
 	}
 	return true
+}
+
+// antminerRecord returns the record with the numbers and takes the machine's type from the one before it.
+func (p *poll) antminerRecord() cgminer.Value {
+	for record := range p.parts[cmdStats].Section("STATS").All() {
+		if t := record.Get("Type").Text(); t != "" {
+			p.r.id.typed(t)
+		}
+		if record.Get("miner_count").Exists() || record.Get("chain_acn1").Exists() {
+			return record
+		}
+	}
+	return cgminer.Value{}
 }
 
 // chainScale is the unit of the record's rates: by the model, or as "rate_unit" says on a model whose labels

@@ -173,6 +173,10 @@ func (a *avalon) module(text string) {
 			if isNumber && x > 0 && x <= maxWatts {
 				o.Power = unit.Some(unit.Watts(x))
 			}
+		case "MPO":
+			if isNumber && x > 0 && x <= maxWatts {
+				o.PowerLimit = unit.Some(unit.Watts(x))
+			}
 		case "FanErr":
 			if isNumber && x != 0 {
 				a.fault = true

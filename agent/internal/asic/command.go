@@ -24,13 +24,15 @@ const (
 	cmdFans
 	cmdPower
 	cmdConfig
+	cmdProfiles
+	cmdEvents
 	cmdPools
 	commandCount
 )
 
 var commandNames = [commandCount]string{
 	"version", "devdetails", "get_version", "status", "summary", "stats", "estats", "edevs", "devs", "temps", "fans",
-	"power", "config", "pools",
+	"power", "config", "profiles", "events", "pools",
 }
 
 // String returns the command as it is sent.

@@ -42,6 +42,9 @@ func TestDrivers(t *testing.T) {
 		board0 telemetry.Board
 		fans   string
 		watts  float64 // 0: absent
+		limit  float64 // W; 0: absent
+		errors []string
+		fees   string // URLs of the pools marked as the firmware's own
 		best   int64
 		pools  int
 	}{
@@ -67,7 +70,7 @@ func TestDrivers(t *testing.T) {
 			state:  telemetry.StateHashing, rate: 121000000.1e6, window: 5 * time.Second, avg: 118200000.5e6, ideal: 118500e9, boards: 3,
 			board0: telemetry.Board{Index: 0, Chips: unit.Some[int32](156), Hashrate: unit.Some[unit.Hashrate](40300000e6), FrequencyMHz: unit.Some(640.0),
 				HardwareErrors: unit.Some[int64](0), Temps: []unit.Celsius{70.5, 79, 91.25}},
-			fans: "5220 5250", watts: 3410, best: 443321, pools: 1,
+			fans: "5220 5250", watts: 3410, limit: 3500, errors: []string{"Whatsminer error code 218"}, best: 443321, pools: 1,
 		},
 		{
 			device: "avalon-1246",
@@ -75,7 +78,7 @@ func TestDrivers(t *testing.T) {
 				MAC: "B4:A2:EB:00:00:01", Serial: "0201000012345678"},
 			state: telemetry.StateHashing, rate: 91200000.25e6, window: 30 * time.Second, avg: 90100000.5e6, ideal: 92800.50e9, boards: 3,
 			board0: telemetry.Board{Index: 0, Chips: unit.Some[int32](120), Hashrate: unit.Some[unit.Hashrate](30010.10e9), Temps: []unit.Celsius{65, 76}},
-			fans:   "5400 5430 5310 5280", watts: 3560, best: 12345678, pools: 1,
+			fans:   "5400 5430 5310 5280", watts: 3560, limit: 3515, best: 12345678, pools: 1,
 		},
 		{
 			device: "avalon-nano-off",
@@ -96,7 +99,43 @@ func TestDrivers(t *testing.T) {
 			device: "luxos-s19",
 			info: telemetry.MinerInfo{Maker: "Bitmain", Model: "Antminer S19", Firmware: "LuxOS", FirmwareVersion: "2025.1.1.100000",
 				MAC: "62:F7:00:00:00:01", Serial: "JYZZ0001", Hostname: "rack2-14"},
-			state: telemetry.StateHashing, rate: 90500e9, window: 5 * time.Second, avg: 90000e9, watts: 3010, best: 4096, pools: 1,
+			state: telemetry.StateHashing, rate: 90500e9, window: 5 * time.Second, avg: 90000e9, ideal: 91e12, watts: 3010, limit: 3050, best: 4096, pools: 1, boards: 3,
+			board0: telemetry.Board{Index: 1, Chips: unit.Some[int32](76), ChipsWorking: unit.Some[int32](76), Hashrate: unit.Some[unit.Hashrate](30166666.5e6),
+				FrequencyMHz: unit.Some(445.0), HardwareErrors: unit.Some[int64](5), Temps: []unit.Celsius{61, 52, 60, 51}},
+			fans: "3000 3060 3120 3180", errors: []string{"[BOARD 1] Board reboot due to it not hashing."},
+		},
+		{
+			device: "vnish-s19", // tells no sum of the boards' power
+			info:   telemetry.MinerInfo{Maker: "Bitmain", Model: "Antminer S19", Firmware: "VNish", FirmwareVersion: "vnish 1.2.0"},
+			state:  telemetry.StateHashing, rate: 96000.50e9, window: 5 * time.Second, avg: 95500.25e9, ideal: 96.5e12, watts: 3 * 1010.5, boards: 3,
+			board0: telemetry.Board{Index: 1, Chips: unit.Some[int32](76), ChipsWorking: unit.Some[int32](76), Hashrate: unit.Some[unit.Hashrate](32000.17e9),
+				FrequencyMHz: unit.Some(550.0), HardwareErrors: unit.Some[int64](1), Power: unit.Some[unit.Watts](1010.5), Temps: []unit.Celsius{58, 72}},
+			fans: "4200 4260 4320 4380", best: 88123, pools: 3, fees: "DevFee",
+		},
+		{
+			device: "hiveon-s9", // a comma is missing, and the sum has a mark behind it
+			info:   telemetry.MinerInfo{Maker: "Bitmain", Model: "Antminer S9", Firmware: "Hiveon", FirmwareVersion: "Tue Nov 20 10:12:30 UTC 2019"},
+			state:  telemetry.StateHashing, rate: 13400e9, window: 5 * time.Second, avg: 13300e9, ideal: 13.5e12, watts: 1290.3, boards: 3,
+			board0: telemetry.Board{Index: 6, Chips: unit.Some[int32](63), ChipsWorking: unit.Some[int32](63), Hashrate: unit.Some[unit.Hashrate](4466.67e9),
+				FrequencyMHz: unit.Some(550.0), HardwareErrors: unit.Some[int64](6), Power: unit.Some[unit.Watts](430.1), Temps: []unit.Celsius{59, 74}},
+			fans: "- - - - 3840 4920", best: 88123, pools: 4, fees: "fee.example:9991 fee2.example:9991",
+		},
+		{
+			device: "mskminer-t9", // its power meter was never calibrated: 35 W for 10 TH/s are left out
+			info:   telemetry.MinerInfo{Maker: "Bitmain", Model: "Antminer T9+", Firmware: "MSKMiner", FirmwareVersion: "Mon Feb  3 09:00:00 UTC 2020"},
+			state:  telemetry.StateHashing, rate: 10500e9, window: 5 * time.Second, avg: 10450e9, boards: 3,
+			board0: telemetry.Board{Index: 9, Chips: unit.Some[int32](54), ChipsWorking: unit.Some[int32](54), Hashrate: unit.Some[unit.Hashrate](3500e9),
+				FrequencyMHz: unit.Some(550.0), HardwareErrors: unit.Some[int64](9), Temps: []unit.Celsius{61, 80}},
+			fans: "5100 5160", best: 88123, pools: 2,
+		},
+		{
+			device: "sealminer-a2",
+			info: telemetry.MinerInfo{Maker: "Bitdeer", Model: "SEALMINER A2", Firmware: "stock", FirmwareVersion: "2025.08.1",
+				MAC: "02:11:22:33:44:55", Serial: "CB0001"},
+			state: telemetry.StateHashing, rate: 226500000e6, window: time.Minute, avg: 225000000e6, ideal: 3 * 75333333e6, boards: 3,
+			board0: telemetry.Board{Index: 0, Chips: unit.Some[int32](120), ChipsWorking: unit.Some[int32](120), Hashrate: unit.Some[unit.Hashrate](75500000e6),
+				FrequencyMHz: unit.Some(525.0), HardwareErrors: unit.Some[int64](0), Temps: []unit.Celsius{60, 61, 62, 63}},
+			fans: "5000 5010 5020 5030", best: 515, pools: 2,
 		},
 		{
 			device: "bfgminer",
@@ -140,6 +179,13 @@ func TestDrivers(t *testing.T) {
 				}
 				if best, ok := obs.BestShare.Get(); !ok || best != tt.best {
 					t.Errorf("best share %d, %v, want %d", best, ok, tt.best)
+				}
+				about(t, "power limit", float64(obs.PowerLimit.Or(0)), tt.limit)
+				if !slices.Equal(obs.Errors, tt.errors) {
+					t.Errorf("errors %q, want %q", obs.Errors, tt.errors)
+				}
+				if fees := feesOf(obs.Pools); fees != tt.fees && tt.fees != "" {
+					t.Errorf("fee pools %q, want %q", fees, tt.fees)
 				}
 				if len(obs.Pools) != tt.pools {
 					t.Errorf("pools %+v, want %d", obs.Pools, tt.pools)
@@ -188,6 +234,16 @@ func fansText(fans []unit.Opt[unit.RPM]) string {
 	return strings.Join(out, " ")
 }
 
+func feesOf(pools []telemetry.Pool) string {
+	var fees []string
+	for _, p := range pools {
+		if p.Fee.Or(false) {
+			fees = append(fees, p.URL)
+		}
+	}
+	return strings.Join(fees, " ")
+}
+
 // TestWhichCountersAreCumulative lets each family run on for ten minutes at its average rate. A counter of
 // hashes grows by what was done in that time; on LuxOS the field of the same name stays at the average rate,
 // and no counter is reported. Shares, difficulty and errors count up on all of them.
@@ -197,7 +253,8 @@ func TestWhichCountersAreCumulative(t *testing.T) {
 		hashes bool
 	}{
 		{"antminer-s21", true}, {"antminer-s9", true}, {"whatsminer-m50", true}, {"avalon-1246", true},
-		{"braiins-s19", true}, {"bfgminer", true}, {"luxos-s19", false},
+		{"braiins-s19", true}, {"bfgminer", true}, {"luxos-s19", false}, {"vnish-s19", true}, {"hiveon-s9", true},
+		{"mskminer-t9", true}, {"sealminer-a2", true},
 	} {
 		t.Run(tt.device, func(t *testing.T) {
 			m := device(t, tt.device)
@@ -267,9 +324,9 @@ func TestACounterBelowZeroIsLeftOut(t *testing.T) {
 func TestPools(t *testing.T) {
 	obs, _, _ := read(t, device(t, "antminer-s9"))
 	want := []telemetry.Pool{
-		{URL: "btc.pool.example:3333", Worker: "}{ nan, ,} <script>", Priority: unit.Some[int32](0), Alive: unit.Some(true), Active: unit.Some(true),
+		{URL: "btc.pool.example:3333", Worker: "}{ nan, ,} <script>", Priority: unit.Some[int32](0), Alive: unit.Some(true), Active: unit.Some(true), Enabled: unit.Some(true),
 			Accepted: unit.Some[int64](409), Rejected: unit.Some[int64](1), Stale: unit.Some[int64](0), DiffAccepted: unit.Some[int64](409 * 262144)},
-		{URL: "fee.example:1", Worker: "fee", Priority: unit.Some[int32](9998), Alive: unit.Some(true), Active: unit.Some(false),
+		{URL: "fee.example:1", Worker: "fee", Priority: unit.Some[int32](9998), Alive: unit.Some(true), Active: unit.Some(false), Enabled: unit.Some(true), Fee: unit.Some(true),
 			Accepted: unit.Some[int64](2), Rejected: unit.Some[int64](0), Stale: unit.Some[int64](0), DiffAccepted: unit.Some[int64](2 * 262144)},
 	}
 	if !reflect.DeepEqual(obs.Pools, want) {
@@ -281,6 +338,39 @@ func TestPools(t *testing.T) {
 	obs, _, _ = read(t, device(t, "bfgminer"))
 	if u := obs.Pools[0].URL; u != "pool.example:8332" {
 		t.Errorf("a password stayed in the URL: %s", u)
+	}
+}
+
+// TestPoolsThatAreSwitchedOff: a disabled pool is neither alive nor enabled, and no fee pool.
+func TestPoolsThatAreSwitchedOff(t *testing.T) {
+	obs, _, _ := read(t, device(t, "vnish-s19"))
+	p := obs.Pools[1]
+	if p.Enabled.Or(true) || p.Alive.Or(true) || p.Fee.Present() {
+		t.Errorf("%+v", p)
+	}
+}
+
+// TestLuxOSAsksForProfilesOnce: the list of profiles is long and matters only when another one is chosen.
+func TestLuxOSAsksForProfilesOnce(t *testing.T) {
+	m := device(t, "luxos-s19")
+	obs, _, r := read(t, m)
+	if w := obs.PowerLimit.Or(0); w != 3050 {
+		t.Fatalf("power limit %v", w)
+	}
+	m.asked.Clear()
+	r.Read(t.Context())
+	if _, again := m.asked.Load("profiles"); again {
+		t.Error("asked for the profiles again")
+	}
+	m.replies["config"] = strings.Replace(m.replies["config"], "445MHz", "420MHz", 1)
+	if obs, _ = r.Read(t.Context()); obs.PowerLimit.Or(0) != 2850 {
+		t.Errorf("power limit %v after the profile changed", obs.PowerLimit)
+	}
+	m.replies["config"] = strings.Replace(m.replies["config"], `"None"`, `"Sleep"`, 1)
+	m.replies["summary"] = strings.Replace(m.replies["summary"], `"GHS 5s":90500.0`, `"GHS 5s":0`, 1)
+	m.replies["stats"] = strings.Replace(m.replies["stats"], `"GHS 5s":90500.0`, `"GHS 5s":0`, 1)
+	if obs, _ = r.Read(t.Context()); obs.State != telemetry.StateSleeping {
+		t.Errorf("a curtailed machine is %v", obs.State)
 	}
 }
 

@@ -17,9 +17,6 @@ func decodeGeneric(p *poll) {
 	if s.Exists() && len(p.obs.Fans) == 0 {
 		p.readFans(s, &fanKeysUpper, s.Get("Fan Num")) // StrongU
 	}
-	if x, ok := p.parts[cmdPower].Record("POWER").Get("Watts").Float(); ok && x >= 0 && x <= maxWatts {
-		p.obs.Power = unit.Some(unit.Watts(x))
-	}
 	p.hashes(s)
 	p.fits = s.Exists() || boards
 }

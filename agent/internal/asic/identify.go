@@ -17,6 +17,9 @@ const (
 	familyWhatsminer
 	familyAvalon
 	familyBraiins
+	familyLuxOS
+	familyThirdParty
+	familySealMiner
 )
 
 // driver reads one family.
@@ -36,16 +39,15 @@ func (id *identity) driver() driver {
 		return driver{asks: setOf(cmdSummary, cmdStats, cmdPools), more: askAvalon, decode: decodeAvalon}
 	case familyBraiins:
 		return driver{asks: setOf(cmdSummary, cmdDevs, cmdTemps, cmdFans, cmdPools), decode: decodeBraiins}
+	case familyLuxOS:
+		return driver{asks: setOf(cmdSummary, cmdStats, cmdDevs, cmdTemps, cmdFans, cmdPower, cmdConfig, cmdEvents, cmdPools), more: askLuxOS, decode: decodeLuxOS}
+	case familyThirdParty:
+		return driver{asks: setOf(cmdSummary, cmdStats, cmdPools), decode: decodeThirdParty}
+	case familySealMiner:
+		return driver{asks: setOf(cmdSummary, cmdStats, cmdPools), decode: decodeSealMiner}
 	}
-	asks := setOf(cmdSummary, cmdStats, cmdDevs, cmdPools)
-	if id.info.Firmware == luxOS {
-		asks |= cmdPower.set()
-	}
-	return driver{asks: asks, decode: decodeGeneric}
+	return driver{asks: setOf(cmdSummary, cmdStats, cmdDevs, cmdPools), decode: decodeGeneric}
 }
-
-// luxOS is the one firmware of the generic driver that is asked more than the others.
-const luxOS = "LuxOS"
 
 // identity is what is known about a miner.
 type identity struct {
@@ -57,6 +59,9 @@ type identity struct {
 	mhs      labelScale // of "MHS"
 	// averageTotal: "Total MH" of this firmware is an average rate, no counter.
 	averageTotal bool
+	// limit is the power of the profile named profile, on LuxOS.
+	profile string
+	limit   unit.Opt[unit.Watts]
 }
 
 // marks are tried in this order on the lower-cased text of a reply: third-party firmware before the maker's
@@ -68,10 +73,10 @@ var marks = []struct {
 }{
 	{"bosminer", familyBraiins, "", "Braiins OS"},
 	{"boser", familyBraiins, "", "Braiins OS"},
-	{"luxminer", familyGeneric, "Bitmain", luxOS},
-	{"vnish", familyGeneric, "Bitmain", "VNish"},
-	{"hiveon", familyGeneric, "Bitmain", "Hiveon"},
-	{"rwglr", familyGeneric, "Bitmain", "MSKMiner"},
+	{"luxminer", familyLuxOS, "Bitmain", "LuxOS"},
+	{"vnish", familyThirdParty, "Bitmain", "VNish"},
+	{"hiveon", familyThirdParty, "Bitmain", "Hiveon"},
+	{"rwglr", familyThirdParty, "Bitmain", "MSKMiner"},
 	{"marafw", familyGeneric, "", "Marathon"},
 	{"kaonsu", familyGeneric, "", "Marathon"},
 	{"whatsminer", familyWhatsminer, "MicroBT", "stock"},
@@ -80,7 +85,7 @@ var marks = []struct {
 	{"avalon", familyAvalon, "Canaan", "stock"},
 	{"gcminer", familyGeneric, "Auradine", "FluxOS"},
 	{"fluxos", familyGeneric, "Auradine", "FluxOS"},
-	{"bdminer", familyGeneric, "Bitdeer", "stock"},
+	{"bdminer", familySealMiner, "Bitdeer", "stock"},
 	{"innominer", familyGeneric, "Innosilicon", "stock"},
 	{"kdaminer", familyGeneric, "Goldshell", "stock"},
 	{"intchains_qomo", familyGeneric, "Goldshell", "stock"},
@@ -120,10 +125,6 @@ func (p *poll) identify() {
 	if reply != nil {
 		p.describe(reply.Part("version").Record("VERSION"))
 	}
-	if r.id.info.Firmware == luxOS {
-		p.describeConfig()
-		return
-	}
 	if found && r.id.family != familyWhatsminer && r.id.family != familyBraiins {
 		return
 	}
@@ -148,18 +149,6 @@ func (p *poll) identify() {
 			r.id.info.Maker = "Bitmain"
 		}
 	}
-}
-
-// describeConfig takes what only LuxOS tells about a machine.
-func (p *poll) describeConfig() {
-	reply := p.question(cmdConfig)
-	if reply == nil {
-		return
-	}
-	c, info := reply.Part("config").Record("CONFIG"), &p.r.id.info
-	setMAC(&info.MAC, c.Get("MACAddr").Text())
-	set(&info.Serial, c.Get("SerialNumber").Text())
-	set(&info.Hostname, c.Get("Hostname").Text())
 }
 
 // identifyAsleep recognises a Whatsminer that was asleep when it was first met: it drops everything but
@@ -204,7 +193,7 @@ func (id *identity) be(f family, maker, firmware string) {
 	if maker != "" {
 		id.info.Maker = maker
 	}
-	id.averageTotal = firmware == luxOS
+	id.averageTotal = f == familyLuxOS
 }
 
 // match finds the firmware named in a reply.
@@ -226,7 +215,7 @@ func (p *poll) describe(v cgminer.Value) {
 	switch id.info.Firmware {
 	case "Braiins OS":
 		set(&id.info.FirmwareVersion, first(v, "BOSminer+", "BOSminer", "BOSer"))
-	case luxOS:
+	case "LuxOS":
 		set(&id.info.FirmwareVersion, first(v, "Miner", "LUXminer"))
 	case "FluxOS":
 		set(&id.info.FirmwareVersion, v.Get("GCMiner").Text())

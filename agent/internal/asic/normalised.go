@@ -32,6 +32,7 @@ type Normalised struct {
 	TempBoardC      *float64          `json:"temp_board_c,omitempty"` // hottest
 	TempChipC       *float64          `json:"temp_chip_c,omitempty"`  // hottest
 	PowerW          *float64          `json:"power_w,omitempty"`
+	PowerLimitW     *float64          `json:"power_limit_w,omitempty"`
 	UptimeS         *int64            `json:"uptime_s,omitempty"`
 	Pools           []NormalisedPool  `json:"pools,omitempty"`
 	Accepted        *int64            `json:"accepted,omitempty"`
@@ -51,6 +52,7 @@ type NormalisedBoard struct {
 	HashrateHS     *float64  `json:"hashrate_hs,omitempty"`
 	FrequencyMHz   *float64  `json:"frequency_mhz,omitempty"`
 	HardwareErrors *int64    `json:"hardware_errors,omitempty"`
+	PowerW         *float64  `json:"power_w,omitempty"` // behind the power supply
 	TempsC         []float64 `json:"temps_c,omitempty"` // board sensors, then chips
 }
 
@@ -61,6 +63,8 @@ type NormalisedPool struct {
 	Priority *int32 `json:"priority,omitempty"`
 	Alive    *bool  `json:"alive,omitempty"`
 	Active   *bool  `json:"active,omitempty"`
+	Enabled  *bool  `json:"enabled,omitempty"`
+	Fee      *bool  `json:"fee,omitempty"` // the firmware's maker mines there for itself
 	Accepted *int64 `json:"accepted,omitempty"`
 	Rejected *int64 `json:"rejected,omitempty"`
 	Stale    *int64 `json:"stale,omitempty"`
@@ -74,7 +78,7 @@ func Normalise(o telemetry.Observation, info telemetry.MinerInfo) Normalised {
 		MAC: info.MAC, Serial: info.Serial, Hostname: info.Hostname,
 		HashrateHS: asFloat(o.Hashrate), HashrateAvgHS: asFloat(o.HashrateAvg), IdealHashrateHS: asFloat(o.IdealHashrate),
 		TempInletC: asFloat(o.TempInlet), TempBoardC: asFloat(o.TempBoard), TempChipC: asFloat(o.TempChip),
-		PowerW: asFloat(o.Power), FanPercent: pointer(o.FanPercent),
+		PowerW: asFloat(o.Power), PowerLimitW: asFloat(o.PowerLimit), FanPercent: pointer(o.FanPercent),
 		Accepted: pointer(o.Accepted), Rejected: pointer(o.Rejected), Stale: pointer(o.Stale),
 		HardwareErrors: pointer(o.HardwareErrors), BestShare: pointer(o.BestShare),
 		Repairs: o.Repairs.Names(), Errors: o.Errors,
@@ -95,7 +99,7 @@ func Normalise(o telemetry.Observation, info telemetry.MinerInfo) Normalised {
 	for _, b := range o.Boards {
 		nb := NormalisedBoard{
 			Index: b.Index, Chips: pointer(b.Chips), ChipsWorking: pointer(b.ChipsWorking),
-			HashrateHS: asFloat(b.Hashrate), FrequencyMHz: pointer(b.FrequencyMHz), HardwareErrors: pointer(b.HardwareErrors),
+			HashrateHS: asFloat(b.Hashrate), FrequencyMHz: pointer(b.FrequencyMHz), PowerW: asFloat(b.Power), HardwareErrors: pointer(b.HardwareErrors),
 		}
 		for _, t := range b.Temps {
 			nb.TempsC = append(nb.TempsC, float64(t))
@@ -105,7 +109,7 @@ func Normalise(o telemetry.Observation, info telemetry.MinerInfo) Normalised {
 	for _, p := range o.Pools {
 		n.Pools = append(n.Pools, NormalisedPool{
 			URL: p.URL, Worker: p.Worker, Priority: pointer(p.Priority), Alive: pointer(p.Alive), Active: pointer(p.Active),
-			Accepted: pointer(p.Accepted), Rejected: pointer(p.Rejected), Stale: pointer(p.Stale),
+			Enabled: pointer(p.Enabled), Fee: pointer(p.Fee), Accepted: pointer(p.Accepted), Rejected: pointer(p.Rejected), Stale: pointer(p.Stale),
 		})
 	}
 	return n

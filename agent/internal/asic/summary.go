@@ -132,8 +132,20 @@ func (p *poll) addPool(v cgminer.Value, strata *[telemetry.MaxPools]stratum) {
 	}
 	if status := v.Get("Status").Text(); status != "" {
 		pool.Alive = unit.Some(status == "Alive") // "Dead", and "Deed" on the S19
+		pool.Enabled = unit.Some(status != "Disabled" && status != "Rejecting")
+	}
+	if feePool(s.priority, url, pool.Worker) {
+		pool.Fee = unit.Some(true)
 	}
 	o.Pools = append(o.Pools, pool)
+}
+
+// feePool reports whether third-party firmware added this pool for its own fee: it puts it behind all pools that
+// an operator could add, or calls it so.
+func feePool(priority int64, url, worker string) bool {
+	const name = "devfee"
+	named := func(s string) bool { return len(s) >= len(name) && strings.EqualFold(s[:len(name)], name) }
+	return priority == 9998 || priority == 9999 || named(url) || named(worker)
 }
 
 // withoutScheme drops "stratum+tcp://" and, should somebody have written one there, a password.

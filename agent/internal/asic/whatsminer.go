@@ -69,6 +69,9 @@ func (p *poll) readWhatsminer(s cgminer.Value) {
 	if x, ok := s.Get("Power").Float(); ok && x >= 0 && x <= maxWatts {
 		o.Power = unit.Some(unit.Watts(x))
 	}
+	if x, ok := s.Get("Power Limit").Float(); ok && x > 0 && x <= maxWatts {
+		o.PowerLimit = unit.Some(unit.Watts(x))
+	}
 	if t, ok := celsius(s.Get("Env Temp")); ok {
 		o.TempInlet = unit.Some(t)
 	}
