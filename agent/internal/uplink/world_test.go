@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -111,6 +112,7 @@ type hub struct {
 	hellos int
 	// asked for after the next welcome
 	replays []*telemetryv1.Replay
+	tape    *bytes.Buffer // see record; nil keeps nothing
 }
 
 type batch struct {
@@ -131,6 +133,7 @@ func (h *hub) Stream(s telemetryv1.TelemetryService_StreamServer) error {
 	if msg0.GetHello() == nil {
 		return errors.New("no hello")
 	}
+	h.keep(msg0)
 	h.mu.Lock()
 	h.hellos++
 	h.mu.Unlock()
@@ -159,6 +162,7 @@ func (h *hub) Stream(s telemetryv1.TelemetryService_StreamServer) error {
 		if err != nil {
 			return err
 		}
+		h.keep(msg)
 		group := msg.GetBatches().GetBatches()
 		for _, b := range group {
 			hd, err := evidence.ParseHeader(b.GetHeader())
