@@ -54,7 +54,7 @@ func newRoot() *cobra.Command {
 			f.String(s.Flag(), s.Default, s.Doc)
 		}
 	}
-	root.AddCommand(runCommand(o), configCommand(o), migrateCommand(o), siteCommand(o), apikeyCommand(o), versionCommand(o))
+	root.AddCommand(runCommand(o), configCommand(o), migrateCommand(o), siteCommand(o), apikeyCommand(o), deadletterCommand(o), forksCommand(o), versionCommand(o))
 	return root
 }
 

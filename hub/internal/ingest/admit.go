@@ -79,17 +79,21 @@ func (s *Server) admit(ctx context.Context, site ident.SiteID, spool ident.Spool
 	if i.payload == nil {
 		i.payload = []byte{} // empty is not absent
 	}
-	if err := s.unpack(ctx, i); err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
+	select {
+	case d := <-s.decoders:
+		err = i.unpack(d)
+		s.decoders <- d
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if err != nil {
 		i.samples, i.gap, i.poison = nil, nil, err.Error()
 	}
 	return i, nil
 }
 
 // unpack reads the payload as far as this hub knows its kind; hours and keys are kept as evidence only. An error is the reason for quarantine.
-func (s *Server) unpack(ctx context.Context, i *item) error {
+func (i *item) unpack(d *wire.Decoder) error {
 	h := &i.header
 	if h.Schema != evidence.Schema {
 		return fmt.Errorf("payload schema %d is newer than this hub, which knows %d: upgrade the hub", h.Schema, evidence.Schema)
@@ -99,14 +103,7 @@ func (s *Server) unpack(ctx context.Context, i *item) error {
 		if h.Codec != evidence.CodecZstd {
 			return fmt.Errorf("samples with codec %d, want %d", h.Codec, evidence.CodecZstd)
 		}
-		var d *wire.Decoder
-		select {
-		case d = <-s.decoders:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
 		samples, err := d.Samples(i.payload)
-		s.decoders <- d
 		if err != nil {
 			return err
 		}

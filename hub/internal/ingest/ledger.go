@@ -177,12 +177,22 @@ func (s *Server) writeKinds(ctx context.Context, tx pgx.Tx, w *written, at time.
 				return fmt.Errorf("storing a batch in quarantine: %w", err)
 			}
 		}
-		if g := i.gap; g != nil {
-			if _, err := tx.Exec(ctx, qGap, uuidOf(h.Site), uuidOf(g.Spool), int64(g.FirstSeq), int64(g.LastSeq), timeOf(g.FirstMS), timeOf(g.LastMS),
-				int64(g.Miners), int64(min(g.Samples, math.MaxInt64)), int16(g.Reason), g.LastHash[:], uuidOf(h.Spool), int64(h.Seq), at); err != nil {
-				return fmt.Errorf("storing a gap record: %w", err)
-			}
+		if err := i.writeGap(ctx, tx, at); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// writeGap stores the gap that i declares, if it does.
+func (i *item) writeGap(ctx context.Context, tx pgx.Tx, at time.Time) error {
+	h, g := &i.header, i.gap
+	if g == nil {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, qGap, uuidOf(h.Site), uuidOf(g.Spool), int64(g.FirstSeq), int64(g.LastSeq), timeOf(g.FirstMS), timeOf(g.LastMS),
+		int64(g.Miners), int64(min(g.Samples, math.MaxInt64)), int16(g.Reason), g.LastHash[:], uuidOf(h.Spool), int64(h.Seq), at); err != nil {
+		return fmt.Errorf("storing a gap record: %w", err)
 	}
 	return nil
 }
