@@ -66,6 +66,9 @@ func problemOf(ctx context.Context, err error) *Problem {
 	pub := apperr.Of(err)
 	p = newProblem(ctx, pub.HTTP, pub.Code, pub.Text)
 	p.Help = pub.Help
+	if who := requestOf(ctx).principal; pub.Operator != "" && who != nil && who.May(access.Owner) {
+		p.Help = pub.Operator
+	}
 	var throttled *access.ThrottledError
 	if errors.As(err, &throttled) {
 		p.retryAfter = throttled.Wait

@@ -2,8 +2,10 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -12,6 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/hashinsight/hashinsight/hub/internal/access"
+	"github.com/hashinsight/hashinsight/hub/internal/apperr"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 )
 
@@ -71,6 +75,17 @@ func TestHealth(t *testing.T) {
 	}
 	res, body = w.request("GET", "/health", "")
 	want[Health](t, res, body)
+}
+
+// Customers get generic help; who runs the hub is told which setting to look at.
+func TestHelpIsForWhoAsks(t *testing.T) {
+	for permission, names := range map[access.Permission]bool{access.Owner: true, access.MinersRead: false} {
+		info := &requestInfo{log: slog.New(slog.DiscardHandler), principal: &access.Principal{Granted: []access.Permission{permission}}}
+		p := problemOf(context.WithValue(t.Context(), requestKey{}, info), apperr.E(apperr.Internal, "DB_001", "the database cannot be reached"))
+		if p.Help == "" || strings.Contains(p.Help, "DATABASE_URL") != names {
+			t.Errorf("%s is told %q", permission, p.Help)
+		}
+	}
 }
 
 // An error's own text may hold anything: only the log gets it, and the request's id leads there.

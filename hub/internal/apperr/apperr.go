@@ -57,6 +57,8 @@ type Public struct {
 	Code Code       // empty for an internal error without a code
 	Text string     // what happened
 	Help string     // what to do next, for customers: names no setting and no service
+	// Operator is what to do next for who runs the hub; "" where Help says it all.
+	Operator string
 }
 
 // Of maps any error to what a client may see. A foreign error's text is withheld.
@@ -66,7 +68,7 @@ func Of(err error) Public {
 		e = classify(err)
 	}
 	info := listed[e.Code]
-	p := Public{HTTP: e.Kind.http(), GRPC: e.Kind.grpc(), Code: e.Code, Text: e.Text, Help: info.Help}
+	p := Public{HTTP: e.Kind.http(), GRPC: e.Kind.grpc(), Code: e.Code, Text: e.Text, Help: info.Help, Operator: info.Operator}
 	if info.HTTP != 0 && e.Kind != Unprocessable {
 		p.HTTP = info.HTTP
 	}
