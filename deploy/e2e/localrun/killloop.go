@@ -36,12 +36,13 @@ type moment int
 
 const (
 	anyMoment moment = iota // somewhere in a batch's time
-	atWrite                 // shortly after the agent wrote to its spool: around commit, send, store, acknowledge
+	atWrite                 // around a commit: of the agent shortly after it wrote to its spool, else after PostgreSQL wrote its log
 	starting                // shortly after the program was started again
 )
 
 const (
-	writeReach    = 15 * time.Millisecond  // how long after a write atWrite reaches
+	spoolReach    = 15 * time.Millisecond  // how long after a write to the spool atWrite reaches: commit, send, acknowledgement
+	walReach      = 3 * time.Millisecond   // the same after a write to PostgreSQL's log: its fsync, the hub's acknowledgement
 	startReach    = 400 * time.Millisecond // how long after a start starting reaches
 	loopPatience  = 60 * time.Second       // for the system to store data again after a kill
 	progressTick  = 20 * time.Millisecond
@@ -64,11 +65,16 @@ type hit struct {
 func (s *stack) killLoop(ctx context.Context) error {
 	r := rand.New(rand.NewPCG(s.c.Seed, 2)) //nolint:gosec // the moments must be repeatable
 	order := s.c.Loop.order(r)
-	writes, err := watchWrites(filepath.Join(s.dir, "agent", "spool"))
+	spool, err := watchWrites(filepath.Join(s.dir, "agent", "spool"))
 	if err != nil {
 		return err
 	}
-	defer func() { _ = writes.close() }() // only read
+	defer func() { _ = spool.close() }() // only read
+	wal, err := watchWrites(filepath.Join(s.dir, "hub", "postgres", "data", "pg_wal"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = wal.close() }() // only read
 	look := &ledger{url: s.databaseURL}
 	defer look.close(context.WithoutCancel(ctx))
 	began := time.Now()
@@ -81,7 +87,11 @@ func (s *stack) killLoop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := s.aim(ctx, r, &h, writes); err != nil {
+		writes, reach := wal, walReach
+		if h.Victim == victimAgent {
+			writes, reach = spool, spoolReach
+		}
+		if err := s.aim(ctx, r, h.Moment, writes, reach); err != nil {
 			return err
 		}
 		hubBefore, _ := s.hub.running()
@@ -142,10 +152,10 @@ func (k Kills) order(r *rand.Rand) []victim {
 }
 
 // aim waits until the moment of a kill.
-func (s *stack) aim(ctx context.Context, r *rand.Rand, h *hit, writes *writeWatch) error {
+func (s *stack) aim(ctx context.Context, r *rand.Rand, m moment, writes *writeWatch, reach time.Duration) error {
 	wait := time.Duration(r.Int64N(int64(s.c.BatchInterval)))
-	if h.Moment == atWrite {
-		wait = time.Duration(r.Int64N(int64(writeReach)))
+	if m == atWrite {
+		wait = time.Duration(r.Int64N(int64(reach)))
 		if err := writes.next(5 * s.c.BatchInterval); err != nil {
 			return err
 		}
@@ -335,7 +345,7 @@ func histogram(hits []*hit) []string {
 	}{
 		{"kills", func(*hit) bool { return true }},
 		{"while it started", func(h *hit) bool { return h.Moment == starting }},
-		{"shortly after a write to the spool", func(h *hit) bool { return h.Moment == atWrite }},
+		{"around a commit", func(h *hit) bool { return h.Moment == atWrite }},
 		{"answers in the agent's open batch", func(h *hit) bool { return h.Open > 0 }},
 		{"batch at the site, not stored", func(h *hit) bool { return h.Late > 0 || h.Pending > h.Again }},
 		{"batch stored, not acknowledged", func(h *hit) bool { return h.Again > 0 }},

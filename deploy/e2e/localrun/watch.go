@@ -39,12 +39,12 @@ func (w *writeWatch) next(patience time.Duration) error {
 			deadline = time.Now().Add(time.Millisecond) // what was written before is passed over
 		}
 		if err := w.file.SetReadDeadline(deadline); err != nil {
-			return fmt.Errorf("watch the spool: %w", err)
+			return fmt.Errorf("watch for writes: %w", err)
 		}
 		_, err := w.file.Read(b[:])
 		switch late := errors.Is(err, os.ErrDeadlineExceeded); {
 		case err != nil && !late:
-			return fmt.Errorf("watch the spool: %w", err)
+			return fmt.Errorf("watch for writes: %w", err)
 		case past && late:
 			past = false
 		case !past:

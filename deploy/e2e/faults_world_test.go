@@ -1,0 +1,126 @@
+package e2e
+
+import (
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashinsight/hashinsight/agent/agentd"
+	"github.com/hashinsight/hashinsight/hub/pgtest"
+	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/sim"
+	"github.com/hashinsight/hashinsight/pkg/wire"
+)
+
+// wantEveryAnswerInEvidenceOnce checks what the hub keeps for as long as statements can be disputed: every answer is in one
+// stored batch, signed. Hot samples cover the last days only.
+func (w *world) wantEveryAnswerInEvidenceOnce() {
+	t := w.t
+	t.Helper()
+	address := map[ident.MinerID]string{}
+	var miner [16]byte
+	var at string
+	w.query(`SELECT id, address FROM miner`, []any{&miner, &at}, func() { address[ident.MinerID(miner)] = at })
+	decoder, err := wire.NewDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer decoder.Close()
+	type key struct {
+		address string
+		serial  int64
+	}
+	kept := map[key]int{}
+	var payload []byte
+	w.query(`SELECT payload FROM batch WHERE kind = 1 ORDER BY spool_id, seq`, []any{&payload}, func() {
+		s, err := decoder.Samples(payload)
+		if err != nil {
+			t.Errorf("payload of a stored batch: %v", err)
+			return
+		}
+		for i := range s.Len() {
+			o := s.Observation(i)
+			if n, ok := o.BestShare.Get(); ok {
+				kept[key{address[o.Miner], n}]++
+			}
+		}
+	})
+	for _, a := range w.answered() {
+		k := key{a.Miner, int64(a.Serial)}
+		if kept[k] != 1 {
+			t.Errorf("answer %d of %s at %s is %d times in the evidence", a.Serial, a.Miner, a.At, kept[k])
+		}
+		delete(kept, k)
+	}
+	for k, n := range kept {
+		t.Errorf("%s: answer %d is %d times in the evidence and was never given", k.address, k.serial, n)
+	}
+}
+
+// Late data is evidence first: all of a week comes to the ledger, and what is younger than hot samples reach becomes hot.
+func TestWeekLongCutLosesNothing(t *testing.T) {
+	url := pgtest.URL(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, url, sim.Config{Miners: 3, Seed: 11})
+		time.Sleep(2 * time.Hour)
+		w.link.set(true)
+		time.Sleep(7 * 24 * time.Hour)
+		w.link.set(false)
+		time.Sleep(time.Minute + 2*pollInterval)
+		if late := w.count(`SELECT count(*) FROM miner_latest WHERE at < (SELECT max(at) FROM miner_latest) - interval '10 minutes'`); late != 0 {
+			t.Errorf("%d miners are still shown with an old value after the link is back", late)
+		}
+		time.Sleep(6 * time.Hour)
+		end := time.Now()
+		w.stop()
+
+		w.wantEveryAnswerInEvidenceOnce()
+		w.wantNoTrouble()
+		from := end.Add(-72 * time.Hour)
+		w.forgetAnswersBefore(from)
+		w.wantEverySlotOnceSince(from, end)
+	})
+}
+
+// A site's clock that is a day wrong, either way and back: order comes from sequence numbers, nothing is lost or refused, no
+// duration is negative, the skew is known, and the latest values are those of the true time again at the end.
+func TestClockSteps(t *testing.T) {
+	url := pgtest.URL(t)
+	synctest.Test(t, func(t *testing.T) {
+		var step atomic.Int64 // of the site's clock, ns
+		w := newWorld(t, url, sim.Config{Miners: 10, Seed: 5}, func(c *agentd.Config) {
+			c.Now = func() time.Time { return time.Now().Add(time.Duration(step.Load())) }
+		})
+		time.Sleep(2 * time.Hour)
+		for _, d := range []time.Duration{24 * time.Hour, 0, -24 * time.Hour, 0} {
+			step.Store(int64(d))
+			w.link.set(true) // the hub learns the site's clock when a stream is opened
+			time.Sleep(time.Minute)
+			w.link.set(false)
+			time.Sleep(3 * time.Hour)
+			var skew int64
+			w.query(`SELECT clock_skew_ms FROM agent`, []any{&skew}, func() {})
+			if got := time.Duration(skew) * time.Millisecond; (got - d).Abs() > time.Second {
+				t.Errorf("the site's clock is %s off, the hub says %s", d, got)
+			}
+		}
+		now := time.Now()
+		w.stop()
+
+		w.wantEveryAnswerInEvidenceOnce()
+		w.wantNoTrouble()
+		if n := w.count(`SELECT count(*) FROM telemetry_hot WHERE took_ms < 0 OR uptime_s < 0`); n != 0 {
+			t.Errorf("%d samples with a negative duration", n)
+		}
+		if n := w.count(`SELECT count(*) FROM batch WHERE last_at < first_at`); n != 0 {
+			t.Errorf("%d batches end before they begin", n)
+		}
+		var at time.Time
+		w.query(`SELECT at FROM miner_latest`, []any{&at}, func() {
+			if age := now.Sub(at); age < 0 || age > 2*pollInterval {
+				t.Errorf("a miner is shown with a value %s old", age)
+			}
+		})
+	})
+}
