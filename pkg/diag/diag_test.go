@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func tempFile(t *testing.T, name string) *os.File {
@@ -57,6 +58,20 @@ func TestErrorsReachStandardErrorAndTheirFile(t *testing.T) {
 		}
 		if strings.Contains(got, "quiet") {
 			t.Errorf("%s holds a record below the level", filepath.Base(path))
+		}
+	}
+}
+
+func TestDurationsHaveTheirUnit(t *testing.T) {
+	for _, format := range []string{"json", "text"} {
+		out := tempFile(t, "out")
+		l, err := OpenLogs(LogConfig{Format: format, Stdout: out, Stderr: out})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.App.Warn("waiting", "retry_in", 14800*time.Millisecond)
+		if got := read(t, out.Name()); !strings.Contains(got, "14.8s") {
+			t.Errorf("%s: %s", format, got)
 		}
 	}
 }

@@ -82,7 +82,7 @@ func OpenLogs(c LogConfig) (*Logs, error) {
 		}
 	}
 	make1 := func(w io.Writer, min slog.Level, format string) slog.Handler {
-		o := &slog.HandlerOptions{Level: min}
+		o := &slog.HandlerOptions{Level: min, ReplaceAttr: withUnit}
 		if format == "text" {
 			return slog.NewTextHandler(w, o)
 		}
@@ -116,6 +116,14 @@ func OpenLogs(c LogConfig) (*Logs, error) {
 	}
 	l.App, l.Access = slog.New(app), slog.New(access)
 	return l, nil
+}
+
+// withUnit writes durations as 14.8s: JSON would have them as a number of nanoseconds without a unit.
+func withUnit(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // fanout gives each record to every handler that wants its level.
