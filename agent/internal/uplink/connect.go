@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -168,6 +169,8 @@ func explain(err error, address string, tr *trace, opened bool) error {
 		}
 	}
 	switch st.Code() {
+	case codes.ResourceExhausted:
+		return &Error{reasonDial, "the hub at " + address + " is busy and asks this agent to come back later", err}
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return auth("the hub at %s does not let this site in: ask the hub's operator", address)
 	case codes.AlreadyExists:
@@ -182,6 +185,20 @@ func explain(err error, address string, tr *trace, opened bool) error {
 		return &Error{reasonDial, "the hub at " + address + " cannot be reached: check address, network and firewall", err}
 	}
 	return &Error{reasonLost, "the stream to the hub at " + address + " broke", err}
+}
+
+// askedWait is how long the hub asked this agent to stay away when it refused the stream; 0 means it did not.
+func askedWait(err error) time.Duration {
+	st, ok := status.FromError(err)
+	if !ok {
+		return 0
+	}
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.RetryInfo); ok {
+			return min(max(0, info.GetRetryDelay().AsDuration()), maxPause)
+		}
+	}
+	return 0
 }
 
 func refusedFor(st *status.Status) string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/binary"
+	"encoding/hex"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -159,13 +160,13 @@ func TestRecordProtocol(t *testing.T) {
 		w.setCut(false)
 		w.run(2 * time.Minute)
 		w.wantDrained(21)
-		if err := os.MkdirAll(recordings, 0o755); err != nil { //nolint:gosec // part of the repository
+		if err := os.MkdirAll(recordings, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		pub := seedKey("site").Public().(ed25519.PublicKey)
 		text := fmt.Sprintf("site %s\npublic_key %x\nkey %s\nspool %s\nbatches 21\n", siteID, []byte(pub), ident.KeyIDOf(pub), w.spool.ID())
 		for name, content := range map[string][]byte{"stream-1.bin": days[0].Bytes(), "stream-2.bin": days[1].Bytes(), "site.txt": []byte(text)} {
-			if err := os.WriteFile(filepath.Join(recordings, name), content, 0o644); err != nil { //nolint:gosec // part of the repository
+			if err := os.WriteFile(filepath.Join(recordings, name), content, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -185,7 +186,7 @@ func TestRecordingsAreWhole(t *testing.T) {
 		said[k] = v
 	}
 	pub := seedKey("site").Public().(ed25519.PublicKey)
-	if said["site"] != siteID.String() || said["public_key"] != fmt.Sprintf("%x", []byte(pub)) {
+	if said["site"] != siteID.String() || said["public_key"] != hex.EncodeToString(pub) {
 		t.Errorf("site.txt says %v", said)
 	}
 	dec, err := wire.NewDecoder()
@@ -208,7 +209,7 @@ func TestRecordingsAreWhole(t *testing.T) {
 			b = b[4+n:]
 			if hello := m.GetHello(); (i == 0) != (hello != nil) {
 				t.Errorf("%s: message %d is %T", name, i, m.GetMessage())
-			} else if hello != nil && (hello.GetProtocol() != 1 || fmt.Sprintf("%x", hello.GetSpoolId()) != strings.ReplaceAll(said["spool"], "-", "")) {
+			} else if hello != nil && (hello.GetProtocol() != 1 || hex.EncodeToString(hello.GetSpoolId()) != strings.ReplaceAll(said["spool"], "-", "")) {
 				t.Errorf("%s: hello %v", name, hello)
 			}
 			group := m.GetBatches().GetBatches()

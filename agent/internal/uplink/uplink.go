@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -184,6 +185,10 @@ func (u *Uplink) Run(ctx context.Context) error {
 			wait = refused // a person has to mend it: keep trying, slowly
 		}
 		d := wait.Next()
+		if asked := askedWait(err); asked > 0 {
+			// Spread over as long again: it asks the same of everybody who comes in this moment.
+			d = max(d, asked+rand.N(asked))
+		}
 		u.log.WarnContext(ctx, "no stream to the hub; polling and buffering go on", "reason", reason, "err", err,
 			"pending_batches", u.cfg.Spool.Stats().Pending, "retry_in", d.Round(100*time.Millisecond))
 		if backoff.Sleep(ctx, d) != nil {
