@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
+	"github.com/hashinsight/hashinsight/hub/internal/jobs"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/pki"
 	"github.com/hashinsight/hashinsight/pkg/identity"
@@ -131,4 +132,19 @@ func MigrateStatus(ctx context.Context, c Database) (all []Migration, err error)
 		return err
 	})
 	return all, err
+}
+
+// Job is one line of the list of jobs.
+type Job = jobs.Job
+
+// JobStates lists the states a job can be in.
+func JobStates() []string { return jobs.States() }
+
+// Jobs lists the newest jobs, the newest first; states empty means all.
+func Jobs(ctx context.Context, c Database, states []string, limit int) (list []Job, err error) {
+	err = c.do(ctx, true, func(ctx context.Context, pool *pgxpool.Pool, _ string) error {
+		list, err = jobs.List(ctx, pool, states, limit)
+		return err
+	})
+	return list, err
 }

@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/api"
+	"github.com/hashinsight/hashinsight/hub/internal/config"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/ingest"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
@@ -33,12 +36,13 @@ import (
 type Config struct {
 	Database
 
-	Env           string // prod or dev
-	SessionSecret string // one value, or new and old separated by a comma
+	Modules       []string // that this process runs: ingest, api, page, jobs; empty means all
+	Env           string   // prod or dev
+	SessionSecret string   // one value, or new and old separated by a comma; for the module api
 
 	BindAddr       string         // page and API
 	GRPCAddr       string         // agents
-	MetricsAddr    string         // /metrics; empty with no MetricsListener: none
+	MetricsAddr    string         // /metrics and /health; empty with no MetricsListener: none
 	ReusePort      bool           // let another hub process share BindAddr
 	ServerNames    []string       // DNS names and addresses in the hub's own certificate
 	TrustedProxies []netip.Prefix // whose forwarding headers are believed
@@ -49,7 +53,8 @@ type Config struct {
 	// ready before the first connection is taken.
 	SkipDatabaseHealthCheck bool
 
-	// Listeners replace listening on the addresses above. The hub closes them.
+	// Listeners replace listening on the addresses above. The hub closes them. A hub without the module of an address does
+	// not listen there.
 	WebListener     net.Listener
 	GRPCListener    net.Listener
 	MetricsListener net.Listener
@@ -92,6 +97,10 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 		c.Registry = diag.NewRegistry("hub")
 	}
 	h := &Hub{c: c, alone: alone, web: c.WebListener, grpc: c.GRPCListener, meter: c.MetricsListener}
+	var err error
+	if h.c.Modules, err = config.CheckModules(c.Modules); err != nil {
+		return nil, errors.Join(fmt.Errorf("MODULES %w", err), h.Close())
+	}
 	var errs []error
 	open := func(l *net.Listener, name, addr string, share bool) {
 		if *l != nil || addr == "" {
@@ -102,15 +111,19 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
 	}
-	open(&h.web, "page and API (BIND_ADDR)", c.BindAddr, c.ReusePort)
-	open(&h.grpc, "agents (GRPC_ADDR)", c.GRPCAddr, false)
+	require := func(l *net.Listener, name, addr string, share bool) {
+		open(l, name, addr, share)
+		if *l == nil && len(errs) == 0 {
+			errs = append(errs, fmt.Errorf("%s: no address", name))
+		}
+	}
+	if h.serves() {
+		require(&h.web, "page and API (BIND_ADDR)", c.BindAddr, c.ReusePort)
+	}
+	if h.runs(config.ModuleIngest) {
+		require(&h.grpc, "agents (GRPC_ADDR)", c.GRPCAddr, false)
+	}
 	open(&h.meter, "metrics (PROMETHEUS_PORT)", c.MetricsAddr, false)
-	if h.web == nil && len(errs) == 0 {
-		errs = append(errs, errors.New("no address for page and API"))
-	}
-	if h.grpc == nil && len(errs) == 0 {
-		errs = append(errs, errors.New("no address for agents"))
-	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
@@ -130,18 +143,26 @@ func (h *Hub) Close() error {
 	return errors.Join(errs...)
 }
 
-// WebAddr is where the page and the API listen.
-func (h *Hub) WebAddr() net.Addr { return h.web.Addr() }
+// runs reports whether this process runs a module.
+func (h *Hub) runs(module string) bool { return slices.Contains(h.c.Modules, module) }
 
-// GRPCAddr is where agents connect.
-func (h *Hub) GRPCAddr() net.Addr { return h.grpc.Addr() }
+// serves reports whether this process has anything for browsers and API clients.
+func (h *Hub) serves() bool { return h.runs(config.ModuleAPI) || h.runs(config.ModulePage) }
+
+// WebAddr is where the page and the API listen; nil without either module.
+func (h *Hub) WebAddr() net.Addr { return addrOf(h.web) }
+
+// GRPCAddr is where agents connect; nil without the module ingest.
+func (h *Hub) GRPCAddr() net.Addr { return addrOf(h.grpc) }
 
 // MetricsAddr is where /metrics listens; nil without metrics.
-func (h *Hub) MetricsAddr() net.Addr {
-	if h.meter == nil {
+func (h *Hub) MetricsAddr() net.Addr { return addrOf(h.meter) }
+
+func addrOf(l net.Listener) net.Addr {
+	if l == nil {
 		return nil
 	}
-	return h.meter.Addr()
+	return l.Addr()
 }
 
 // Ready reports whether the hub has migrated its database and serves everything.
@@ -200,11 +221,13 @@ func (h *Hub) start(ctx context.Context, stack *lifecycle.Stack) error {
 		return err
 	}
 	serveWeb := func() {
-		stack.Go("page and API", stopWeb, func(ctx context.Context) error { return web.Serve(ctx, h.web) })
-		h.c.Log.InfoContext(ctx, "listening", "page", h.web.Addr().String(), "agents", h.grpc.Addr().String(), "after_ms", time.Since(begin).Milliseconds())
+		if h.serves() {
+			stack.Go("page and API", stopWeb, func(ctx context.Context) error { return web.Serve(ctx, h.web) })
+		}
+		h.c.Log.InfoContext(ctx, "listening", h.listening(time.Since(begin))...)
 	}
 	if h.meter != nil {
-		stack.Go("metrics", 0, h.serveMetrics)
+		stack.Go("metrics", 0, func(ctx context.Context) error { return h.serveMetrics(ctx, web.Handler()) })
 	}
 	if h.c.FastStartup && h.c.SkipDatabaseHealthCheck {
 		serveWeb()
@@ -239,6 +262,17 @@ func (h *Hub) start(ctx context.Context, stack *lifecycle.Stack) error {
 	return nil
 }
 
+// listening says where, for the log.
+func (h *Hub) listening(after time.Duration) []any {
+	fields := []any{"modules", strings.Join(h.c.Modules, ","), "after_ms", after.Milliseconds()}
+	for name, l := range map[string]net.Listener{"page": h.web, "agents": h.grpc} {
+		if l != nil {
+			fields = append(fields, name, l.Addr().String())
+		}
+	}
+	return fields
+}
+
 // subjects builds what needs a database only when it is asked something.
 func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 	s.pools = pools
@@ -249,26 +283,45 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 	return s, err
 }
 
+// webSide builds what answers browsers and API clients; without those modules it still answers /health.
 func (h *Hub) webSide(s subjects) (*api.Server, error) {
-	keys, err := access.New(access.Config{
-		Pool: s.pools.API, Env: h.c.Env, Secret: h.c.SessionSecret, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
-	})
-	if err != nil {
-		return nil, err
-	}
-	pages, err := webui.New(nil)
-	if err != nil {
-		return nil, err
-	}
-	return api.New(api.Config{
-		Access: keys, Fleet: s.fleet, Series: s.series, Pages: pages, Ping: s.pools.Check, Ready: h.Ready,
+	c := api.Config{
+		Modules: h.c.Modules, APIOff: !h.runs(config.ModuleAPI), PageOff: !h.runs(config.ModulePage),
+		Fleet: s.fleet, Series: s.series, Ping: s.pools.Check, Ready: h.Ready,
 		Version: diag.ReadBuild().Version, TrustedProxies: h.c.TrustedProxies, Now: h.c.Now,
 		Log: h.c.Log, AccessLog: h.c.AccessLog, Registerer: h.c.Registry,
-	})
+	}
+	var err error
+	if !c.APIOff {
+		if c.Access, err = access.New(access.Config{
+			Pool: s.pools.API, Env: h.c.Env, Secret: h.c.SessionSecret, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
+		}); err != nil {
+			return nil, err
+		}
+	}
+	if !c.PageOff {
+		if c.Pages, err = webui.New(nil); err != nil {
+			return nil, err
+		}
+	}
+	return api.New(c)
 }
 
-// startBackground starts what needs the migrated database: the hub's keys, ingest, maintenance.
+// startBackground starts what needs the migrated database.
 func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s subjects) error {
+	if h.runs(config.ModuleJobs) {
+		if err := h.startJobs(stack, s); err != nil {
+			return err
+		}
+	}
+	if h.runs(config.ModuleIngest) {
+		return h.startIngest(ctx, stack, s)
+	}
+	return nil
+}
+
+// startIngest starts what takes telemetry: the hub's keys and the agents' listener.
+func (h *Hub) startIngest(ctx context.Context, stack *lifecycle.Stack, s subjects) error {
 	// All that agents wait for is on their own pool: pages cannot starve it.
 	sites, err := fleet.New(fleet.Config{Pool: s.pools.Ingest, Now: h.c.Now, Log: h.c.Log})
 	if err != nil {
@@ -296,15 +349,15 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 	if err != nil {
 		return err
 	}
-	if err := h.startJobs(stack, s); err != nil {
-		return err
-	}
 	stack.Go("ingest", stopIngest, func(ctx context.Context) error { return server.Serve(ctx, h.grpc) })
 	return nil
 }
 
-func (h *Hub) serveMetrics(ctx context.Context) error {
+// serveMetrics answers /metrics, and /health for processes that have no other listener for it.
+func (h *Hub) serveMetrics(ctx context.Context, health http.Handler) error {
 	mux := http.NewServeMux()
+	mux.Handle("GET /health", health)
+	mux.Handle("GET /health/detailed", health)
 	mux.Handle("GET /metrics", diag.MetricsHandler(h.c.Registry))
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
 	served := make(chan error, 1)

@@ -40,7 +40,9 @@ func DeadLetter(ctx context.Context, c Database, name BatchName) (l Letter, err 
 
 // DropLetter deletes the payload of a batch in quarantine for good.
 func DropLetter(ctx context.Context, c Database, name BatchName) error {
-	return c.do(ctx, true, func(ctx context.Context, pool *pgxpool.Pool, _ string) error { return ingest.DropLetter(ctx, pool, name) })
+	return c.do(ctx, true, func(ctx context.Context, pool *pgxpool.Pool, _ string) error {
+		return ingest.DropLetter(ctx, pool, name)
+	})
 }
 
 // RetryLetter takes a batch out of quarantine into the series, if this version of the hub can use it, and returns its samples.

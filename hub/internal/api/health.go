@@ -12,9 +12,10 @@ import (
 
 // Health is the short answer: the program runs. It touches nothing else.
 type Health struct {
-	Status    string `json:"status" enum:"healthy,degraded,unhealthy"`
-	Timestamp Time   `json:"timestamp"`
-	Version   string `json:"version" doc:"The hub's version"`
+	Status    string   `json:"status" enum:"healthy,degraded,unhealthy"`
+	Timestamp Time     `json:"timestamp"`
+	Version   string   `json:"version" doc:"The hub's version"`
+	Modules   []string `json:"modules" nullable:"false" doc:"Modules that this hub process runs; others may run the rest"`
 }
 
 // DetailedHealth adds the state of what the hub needs.
@@ -38,12 +39,16 @@ type detailedHealthOutput struct {
 	Body   DetailedHealth
 }
 
+func (s *Server) healthy() Health {
+	return Health{Status: "healthy", Timestamp: Time{s.now()}, Version: s.version, Modules: s.modules}
+}
+
 func (s *Server) healthRoutes() {
 	register(s, anyone, huma.Operation{
 		OperationID: "health", Method: http.MethodGet, Path: "/health", Tags: []string{"health"},
 		Summary: "Whether the program runs", Description: "Does not touch the database.",
 	}, func(context.Context, *struct{}) (*healthOutput, error) {
-		return &healthOutput{Body: Health{Status: "healthy", Timestamp: Time{s.now()}, Version: s.version}}, nil
+		return &healthOutput{Body: s.healthy()}, nil
 	})
 
 	register(s, anyone, huma.Operation{
@@ -55,11 +60,14 @@ func (s *Server) healthRoutes() {
 			"application/json": {Schema: &huma.Schema{Ref: "#/components/schemas/DetailedHealth"}}}}},
 	}, func(ctx context.Context, _ *struct{}) (*detailedHealthOutput, error) {
 		out := &detailedHealthOutput{Status: http.StatusOK, Body: DetailedHealth{
-			Health:   Health{Status: "healthy", Timestamp: Time{s.now()}, Version: s.version},
+			Health:   s.healthy(),
 			Database: "connected", Cache: "memory",
 		}}
 		if !s.database.up(ctx) {
 			out.Status, out.Body.Status, out.Body.Database = http.StatusServiceUnavailable, "unhealthy", "disconnected"
+			return out, nil
+		}
+		if s.apiOff {
 			return out, nil
 		}
 		if p := s.optionalPrincipal(ctx); p != nil && p.May(access.SitesRead) {

@@ -42,10 +42,13 @@ const documentVersion = "0.1.0"
 
 // Config is what New needs.
 type Config struct {
-	Access         *access.Access
+	Access         *access.Access // this and the next two: not required with APIOff
 	Fleet          *fleet.Store
 	Series         *series.Store
 	Pages          http.Handler                // the page's files; nil answers 404
+	Modules        []string                    // that this process runs, for /health
+	APIOff         bool                        // /api and its description answer that another process has them
+	PageOff        bool                        // so does every other path
 	Ping           func(context.Context) error // whether the database answers
 	Ready          func() bool                 // while false everything but /health answers 503; nil means always ready
 	Version        string                      // of the program
@@ -66,6 +69,9 @@ type Server struct {
 	fleet     *fleet.Store
 	series    *series.Store
 	pages     http.Handler
+	modules   []string
+	apiOff    bool
+	pageOff   bool
 	ready     func() bool
 	version   string
 	trusted   []netip.Prefix
@@ -85,7 +91,7 @@ type Server struct {
 
 // New builds the routes. It does not touch the database.
 func New(c Config) (*Server, error) {
-	if c.Access == nil || c.Fleet == nil || c.Series == nil || c.Ping == nil {
+	if c.Ping == nil || !c.APIOff && (c.Access == nil || c.Fleet == nil || c.Series == nil) {
 		return nil, errors.New("api: Access, Fleet, Series and Ping are required")
 	}
 	if c.Now == nil {
@@ -108,7 +114,8 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("api metrics: %w", err)
 	}
 	s := &Server{
-		mux: http.NewServeMux(), access: c.Access, fleet: c.Fleet, series: c.Series, pages: c.Pages, ready: c.Ready, version: c.Version,
+		mux: http.NewServeMux(), access: c.Access, fleet: c.Fleet, series: c.Series, pages: c.Pages,
+		modules: append([]string{}, c.Modules...), apiOff: c.APIOff, pageOff: c.PageOff, ready: c.Ready, version: c.Version,
 		trusted: c.TrustedProxies, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
 		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}), eventTimeout: eventTimeout,
 	}
@@ -191,6 +198,11 @@ func (s *Server) guard(next http.Handler) http.Handler {
 
 // route sends a request to its operation, or to the page.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
+	if m := s.missing(r.URL.Path); m != "" {
+		writeProblem(w, newProblem(r.Context(), http.StatusServiceUnavailable, "API_004",
+			"this hub process does not run the module "+m+"; it runs "+strings.Join(s.modules, ", ")))
+		return
+	}
 	if _, pattern := s.mux.Handler(r); pattern != "" {
 		s.mux.ServeHTTP(w, r)
 		return
@@ -203,12 +215,31 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", answer.Header().Get("Allow"))
 		writeProblem(w, newProblem(r.Context(), http.StatusMethodNotAllowed, "VALID_001",
 			"this path does not take "+r.Method+"; it takes "+answer.Header().Get("Allow")))
-	case r.URL.Path == "/api" || strings.HasPrefix(r.URL.Path, "/api/") || strings.HasPrefix(r.URL.Path, "/health/"):
+	case isAPI(r.URL.Path) || strings.HasPrefix(r.URL.Path, "/health/"):
 		writeProblem(w, newProblem(r.Context(), http.StatusNotFound, "NOTFOUND_001", "the API has no such path; /openapi.json lists those it has"))
 	default:
 		r.Pattern = "/"
 		s.pages.ServeHTTP(w, r)
 	}
+}
+
+// missing names the module that would answer a path, if this process does not run it.
+func (s *Server) missing(path string) string {
+	switch {
+	case path == "/health" || strings.HasPrefix(path, "/health/"):
+		return ""
+	case isAPI(path):
+		if s.apiOff {
+			return "api"
+		}
+	case s.pageOff:
+		return "page"
+	}
+	return ""
+}
+
+func isAPI(path string) bool {
+	return path == "/api" || strings.HasPrefix(path, "/api/") || path == "/openapi.json"
 }
 
 // statusOnly takes an answer and keeps its status.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -55,7 +56,7 @@ func TestHealth(t *testing.T) {
 	w.miners(1)
 	res, body := w.request("GET", "/health", "")
 	h := want[map[string]any](t, res, body)
-	if h["status"] != "healthy" || h["version"] != "1.2.3" || h["timestamp"] != w.clock.now().Format(timeLayout) || len(h) != 3 {
+	if h["status"] != "healthy" || h["version"] != "1.2.3" || h["timestamp"] != w.clock.now().Format(timeLayout) || len(h) != 4 || fmt.Sprint(h["modules"]) != "[api page]" {
 		t.Errorf("health: %s", body)
 	}
 	res, body = w.request("GET", "/health/detailed", "")

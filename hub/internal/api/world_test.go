@@ -113,7 +113,7 @@ func newWorldOn(t testing.TB, l net.Listener) *world {
 	pages, err := webui.New(nil)
 	must()
 	w.server, err = New(Config{
-		Access: a, Fleet: f, Series: sr, Pages: pages, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
+		Access: a, Fleet: f, Series: sr, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
 		Log: slog.New(slog.NewJSONHandler(w.log, nil)), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	})
 	must()

@@ -29,6 +29,7 @@ var listed = map[Code]Info{
 	"API_001":        {HTTP: 429, Meaning: "too many requests", Help: "Wait as long as Retry-After says."},
 	"API_002":        {HTTP: 500, Meaning: "outside API failed", Help: "Try later."},
 	"API_003":        {HTTP: 503, Meaning: "the hub is starting", Help: "Wait as long as Retry-After says."},
+	"API_004":        {HTTP: 503, Meaning: "the module is not run by this hub process", Help: "Ask at the address of a hub process that runs it.", Operator: "Name the module in MODULES of a process, and let the balancer send it these requests."},
 	"BLOCKCHAIN_001": {HTTP: 500, Meaning: "chain key not configured", Help: "Ask the administrator.", Operator: "Set BLOCKCHAIN_PRIVATE_KEY."},
 	"ENCRYPTION_001": {HTTP: 500, Meaning: "encryption key not configured", Help: "Ask the administrator.", Operator: "Set ENCRYPTION_PASSWORD to the value this database was made with."},
 	"VALID_001":      {HTTP: 400, Meaning: "the request is not valid", Help: "Correct what the text names."},

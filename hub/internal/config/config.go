@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,12 +26,15 @@ import (
 type Config struct {
 	Env string `env:"HASHINSIGHT_ENV" section:"Basics" default:"prod" doc:"prod or dev. dev may run its own PostgreSQL and make its own secrets; prod requires DATABASE_URL, SESSION_SECRET and ENCRYPTION_PASSWORD. Also the env part of API keys."`
 
+	Modules string `env:"MODULES" section:"Basics" doc:"Modules that this process runs, separated by commas: ingest (takes telemetry from agents), api, page, jobs (background work). Default: all. Any number of processes, each with any modules, may share one database; jobs must run in at least one."`
+
 	DatabaseURL        URL    `env:"DATABASE_URL" section:"Database" doc:"PostgreSQL URL, such as postgres://user:password@host:5432/database, or embedded: for a PostgreSQL of the hub's own (the default in dev)."`
 	DatabaseURLDirect  URL    `env:"DATABASE_URL_DIRECT" section:"Database" doc:"URL of the same database past a transaction pooler, for migrations; only where DATABASE_URL leads through one."`
 	DBPoolSize         int    `env:"DB_POOL_SIZE" alias:"SQLALCHEMY_POOL_SIZE" section:"Database" default:"10" min:"1" max:"1000" doc:"Connections kept open in each pool; API and ingest have one each. Older name: SQLALCHEMY_POOL_SIZE."`
 	DBMaxOverflow      int    `env:"DB_MAX_OVERFLOW" alias:"SQLALCHEMY_MAX_OVERFLOW" section:"Database" default:"20" min:"0" max:"1000" doc:"Connections opened on demand above DB_POOL_SIZE. Older name: SQLALCHEMY_MAX_OVERFLOW."`
 	DataDir            string `env:"DATA_DIR" section:"Database" doc:"Directory for the embedded PostgreSQL. Default: as root /var/lib/hashinsight, else hashinsight in the user's state directory."`
 	EmbeddedUser       string `env:"EMBEDDED_POSTGRES_USER" section:"Database" doc:"When the hub runs as root: the user that runs the embedded PostgreSQL. Default: postgres, else hashinsight, which is made if it does not exist."`
+	EvidenceURL        string `env:"EVIDENCE_URL" section:"Database" doc:"Where evidence goes once its hour is sealed: file:///directory, or s3://bucket?region=… (with &endpoint=https://… for a server other than AWS; credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY). Hubs on several machines need one that all reach. Default: the directory evidence in DATA_DIR."`
 	FastStartup        bool   `env:"FAST_STARTUP" section:"Start" default:"1" doc:"Listen at once; until migrations are done everything but /health answers 503 with Retry-After. 0: listen when everything is ready."`
 	SkipDatabaseHealth bool   `env:"SKIP_DATABASE_HEALTH_CHECK" section:"Start" default:"1" doc:"0: check that the database answers, writes and has room for our connections before listening. First start in production: 0, and FAST_STARTUP=0."`
 
@@ -40,7 +44,7 @@ type Config struct {
 	BindAddr       string         `env:"BIND_ADDR" section:"Network" default:"0.0.0.0:5000" doc:"Where the page and the API listen."`
 	HTTPReusePort  bool           `env:"HTTP_REUSEPORT" section:"Network" default:"0" doc:"1: let two hub processes share BIND_ADDR. Not with the embedded PostgreSQL."`
 	GRPCAddr       string         `env:"GRPC_ADDR" section:"Network" default:"0.0.0.0:5443" doc:"Where agents connect (gRPC, mutual TLS)."`
-	HubAddress     string         `env:"HUB_ADDRESS" section:"Network" doc:"host:port under which agents reach GRPC_ADDR; written into the bundles of sites. Default: GRPC_ADDR, with this machine's name where it names no host."`
+	HubAddress     string         `env:"HUB_ADDRESS" section:"Network" doc:"host:port under which agents reach GRPC_ADDR; written into the bundles of sites. Several, separated by commas, when several hub processes take telemetry. Default: GRPC_ADDR, with this machine's name where it names no host."`
 	PrometheusPort int            `env:"PROMETHEUS_PORT" section:"Network" default:"9090" min:"0" max:"65535" doc:"Port of /metrics, on all addresses."`
 	PrometheusAddr string         `env:"PROMETHEUS_ADDR" section:"Network" doc:"host:port of /metrics, instead of PROMETHEUS_PORT on all addresses."`
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" section:"Network" doc:"Addresses or prefixes, separated by commas, whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed."`
@@ -72,12 +76,12 @@ func (c *Config) MetricsAddr() string {
 // ServerNames are the names of the hub's own certificate.
 func (c *Config) ServerNames() []string {
 	names := []string{"localhost", "127.0.0.1"}
-	for _, addr := range []string{c.HubAddress, c.GRPCAddr} {
+	for _, addr := range append(strings.Split(c.HubAddress, ","), c.GRPCAddr) {
 		host, _, err := net.SplitHostPort(addr)
 		if ip, perr := netip.ParseAddr(host); err != nil || host == "" || perr == nil && ip.IsUnspecified() {
 			continue
 		}
-		if host != "localhost" && host != "127.0.0.1" && host != names[len(names)-1] {
+		if host != "localhost" && host != "127.0.0.1" && !slices.Contains(names, host) {
 			names = append(names, host)
 		}
 	}
@@ -100,9 +104,16 @@ func (c *Config) finish(home func() (string, error)) []error {
 			bad("%s is required in prod: %s", name, advice)
 		}
 	}
+	modules, err := ParseModules(c.Modules)
+	if err != nil {
+		bad("MODULES %w", err)
+		modules = AllModules()
+	}
+	c.Modules = strings.Join(modules, ",")
 	required("DATABASE_URL", c.DatabaseURL == "", "set the URL of a PostgreSQL server, or embedded: for one of the hub's own")
-	required("SESSION_SECRET", c.SessionSecret == "", "hashinsight-hub config generate makes one")
-	required("ENCRYPTION_PASSWORD", c.EncryptionPassword == "", "hashinsight-hub config generate makes one")
+	// A secret is required where it is used: the fewer processes know it, the better.
+	required("SESSION_SECRET", c.SessionSecret == "" && slices.Contains(modules, ModuleAPI), "hashinsight-hub config generate makes one")
+	required("ENCRYPTION_PASSWORD", c.EncryptionPassword == "" && slices.Contains(modules, ModuleIngest), "hashinsight-hub config generate makes one")
 	for _, s := range strings.Split(string(c.SessionSecret), ",") {
 		if err := checkSecret(s); c.SessionSecret != "" && err != nil {
 			bad("SESSION_SECRET %w", err)
@@ -132,6 +143,11 @@ func (c *Config) finish(home func() (string, error)) []error {
 	} else if !filepath.IsAbs(c.DataDir) {
 		bad("DATA_DIR is %.80q: want an absolute path", c.DataDir)
 	}
+	if c.EvidenceURL == "" {
+		c.EvidenceURL = defaultEvidenceURL(c.DataDir)
+	} else if err := checkEvidenceURL(c.EvidenceURL); err != nil {
+		bad("EVIDENCE_URL %w", err)
+	}
 	for name, addr := range map[string]string{"BIND_ADDR": c.BindAddr, "GRPC_ADDR": c.GRPCAddr, "PROMETHEUS_ADDR": c.MetricsAddr()} {
 		if err := checkAddr(addr); err != nil {
 			bad("%s is %.80q: %w", name, addr, err)
@@ -139,8 +155,15 @@ func (c *Config) finish(home func() (string, error)) []error {
 	}
 	if c.HubAddress == "" {
 		c.HubAddress = defaultHubAddress(c.GRPCAddr)
-	} else if err := checkAddr(c.HubAddress); err != nil {
-		bad("HUB_ADDRESS is %.80q: %w", c.HubAddress, err)
+	} else {
+		addrs := strings.Split(c.HubAddress, ",")
+		for i, addr := range addrs {
+			addrs[i] = strings.TrimSpace(addr)
+			if err := checkAddr(addrs[i]); err != nil {
+				bad("HUB_ADDRESS has %.80q: %w", addr, err)
+			}
+		}
+		c.HubAddress = strings.Join(addrs, ",")
 	}
 	if c.HTTPReusePort && c.Embedded() {
 		bad("HTTP_REUSEPORT=1 does not go with the embedded PostgreSQL, which serves one hub process: set DATABASE_URL to a server")

@@ -268,6 +268,8 @@ export interface components {
             cache: "available" | "memory" | "unavailable";
             /** @enum {string} */
             database: "connected" | "disconnected";
+            /** @description Modules that this hub process runs; others may run the rest */
+            modules: string[];
             /** @description Only for a key that may see sites */
             sites?: components["schemas"]["SitesCount"];
             /** @enum {string} */
@@ -278,6 +280,8 @@ export interface components {
             version: string;
         };
         Health: {
+            /** @description Modules that this hub process runs; others may run the rest */
+            modules: string[];
             /** @enum {string} */
             status: "healthy" | "degraded" | "unhealthy";
             /** Format: date-time */
