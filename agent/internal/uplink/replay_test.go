@@ -130,3 +130,42 @@ func (w *world) harmNewestSegment() {
 	}
 	w.cfg.Spool = w.spool
 }
+
+// A link that is cut for a week costs nothing but the wait: the newest data arrives first, everything once, and the disk is
+// given back after the grace period.
+func TestWeekLongCut(t *testing.T) {
+	inBubble(t, func(w *world) {
+		const step = 10 * time.Minute
+		w.start()
+		total := 0
+		live := func(d time.Duration) {
+			for range d / step {
+				w.append(1, 5000)
+				total++
+				w.run(step)
+			}
+		}
+		live(2 * time.Hour)
+		w.setCut(true)
+		live(7 * 24 * time.Hour)
+		if p := w.spool.Stats().Pending; p < 7*24*6-1 {
+			t.Errorf("%d pending after the week", p)
+		}
+		before := len(w.hub.arrived())
+		newest := w.spool.Stats().NewestSeq
+		w.setCut(false)
+		w.run(2 * time.Minute)
+		if order := w.hub.arrived()[before:]; len(order) == 0 || order[0] != newest {
+			t.Errorf("after the week the first of %d batches is not the newest", len(order))
+		}
+		w.wantDrained(total)
+		if n := len(w.hub.arrived()); n != total {
+			t.Errorf("%d batches arrived, %d were made", n, total)
+		}
+		live(25 * time.Hour)
+		if n := w.spool.Stats().Segments; n > 3 { // the last day's data takes a little more than one
+			t.Errorf("%d segments a day after the backlog was sent, want at most 3", n)
+		}
+		w.wantDrained(total)
+	})
+}
