@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -61,7 +62,7 @@ type Config struct {
 	SpoolSegmentBytes int64         // 0 means 16 MiB
 	SpoolGrace        time.Duration // how long acknowledged data is kept; 0 means 24 h, negative none
 
-	HubAddress string      // host:port; "" means no hub: data is kept up to the spool's limit
+	HubAddress string      // host:port, or several separated by commas and tried in turn; "" means no hub: data is kept up to the spool's limit
 	HubTLS     *tls.Config // required with HubAddress
 	HubDial    func(ctx context.Context, address string) (net.Conn, error)
 
@@ -179,7 +180,7 @@ func (a *Agent) start(ctx context.Context, stack *lifecycle.Stack) error {
 	}
 	if c.HubAddress != "" {
 		if p.uplink, err = uplink.New(uplink.Config{
-			Spool: p.spool, Addresses: []string{c.HubAddress}, TLS: c.HubTLS, DialContext: c.HubDial, Version: a.build.Version,
+			Spool: p.spool, Addresses: strings.Split(c.HubAddress, ","), TLS: c.HubTLS, DialContext: c.HubDial, Version: a.build.Version,
 			PollInterval: longest.Interval, Beacon: beacon, Now: c.Now, Log: a.log, Registerer: c.Registry,
 		}); err != nil {
 			return err

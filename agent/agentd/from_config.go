@@ -2,6 +2,7 @@ package agentd
 
 import (
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +17,7 @@ func FromConfig(c config.Config, id *keys.Identity, log *slog.Logger, registry *
 		Dir: c.DataDir, Site: id.Site, EvidenceKey: id.Evidence, HubKey: id.HubKey,
 		MaxInFlight: c.Poll.MaxInFlight, BatchInterval: c.Batch.Interval, MaxSamples: c.Batch.MaxSamples,
 		SpoolMaxBytes: int64(c.Spool.MaxSize), SpoolSegmentBytes: int64(c.Spool.SegmentSize), SpoolGrace: c.Spool.Grace,
-		HubAddress: c.Hub.Address, HubTLS: id.TLS(time.Now), Listen: c.ListenAddress(), Log: log, Registry: registry,
+		HubAddress: strings.Join(c.Hub.Addresses(), ","), HubTLS: id.TLS(time.Now), Listen: c.ListenAddress(), Log: log, Registry: registry,
 	}
 	if out.HubAddress == "" {
 		out.HubAddress = id.Hub

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/hashinsight/hashinsight/pkg/ident"
 )
@@ -102,7 +103,7 @@ func requestMessage(csr []byte, pub ed25519.PublicKey) []byte {
 type Bundle struct {
 	Site        ident.SiteID
 	SiteName    string
-	HubAddress  string              // host:port of the hub's gRPC listener
+	HubAddress  string              // host:port of the hub's gRPC listener, or of several, separated by commas
 	Certificate []*x509.Certificate // the site's own first, then intermediates if there are any
 	CA          []*x509.Certificate // roots that sign the hub's certificate
 	HubEvidence []ed25519.PublicKey // keys whose acknowledgements count
@@ -157,8 +158,10 @@ func ParseBundle(data []byte) (Bundle, error) {
 	if (f.Site == ident.SiteID{}) {
 		return Bundle{}, errors.New("site bundle: no site_id")
 	}
-	if _, _, err := net.SplitHostPort(f.HubAddress); err != nil {
-		return Bundle{}, fmt.Errorf("site bundle: hub_address: %w", err)
+	for address := range strings.SplitSeq(f.HubAddress, ",") {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return Bundle{}, fmt.Errorf("site bundle: hub_address: %w", err)
+		}
 	}
 	var err error
 	if b.Certificate, err = ParseCertificates([]byte(f.Certificate)); err != nil {

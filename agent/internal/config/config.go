@@ -9,6 +9,7 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashinsight/hashinsight/pkg/diag"
@@ -59,7 +60,22 @@ type Spool struct {
 
 // Hub says where batches go.
 type Hub struct {
-	Address string `yaml:"address" doc:"host:port of the hub's agent listener. Empty means the address in the bundle that 'keys install' stored; before that nothing is sent, and data is kept in the spool up to its size limit."`
+	Address string `yaml:"address" doc:"host:port of the hub's agent listener; of a hub with several processes all of them, separated by commas: they are tried in turn. Empty means the address in the bundle that 'keys install' stored; before that nothing is sent, and data is kept in the spool up to its size limit."`
+}
+
+// maxHubAddresses bounds the processes of one hub that an agent tries.
+const maxHubAddresses = 16
+
+// Addresses returns the hub's addresses one by one; none means those of the bundle.
+func (h Hub) Addresses() []string {
+	if h.Address == "" {
+		return nil
+	}
+	all := strings.Split(h.Address, ",")
+	for i := range all {
+		all[i] = strings.TrimSpace(all[i])
+	}
+	return all
 }
 
 // Log says where logs go.
@@ -99,8 +115,12 @@ func (c *Config) check(p *problems) {
 	if c.Spool.SegmentSize > c.Spool.MaxSize/4 && p.read("spool.segment_size", "spool.max_size") {
 		p.add("spool.segment_size", fmt.Sprintf("%v is more than a quarter of spool.max_size, %v", c.Spool.SegmentSize, c.Spool.MaxSize))
 	}
-	if c.Hub.Address != "" {
-		checkHostPort(p, "hub.address", c.Hub.Address)
+	if addresses := c.Hub.Addresses(); len(addresses) > maxHubAddresses {
+		p.add("hub.address", fmt.Sprintf("has %d addresses, want at most %d", len(addresses), maxHubAddresses))
+	} else {
+		for _, a := range addresses {
+			checkHostPort(p, "hub.address", a)
+		}
 	}
 	if a := c.ListenAddress(); a != "" {
 		checkHostPort(p, "listen", a)

@@ -98,6 +98,7 @@ func TestOneWrongThingGivesOneClearError(t *testing.T) {
 		"connect over total":    {base + "poll: {connect_timeout: 20s}", "poll.connect_timeout: 20s is longer than poll.timeout, 10s"},
 		"segment over spool":    {base + "spool: {max_size: 64MiB, segment_size: 64MiB}", "spool.segment_size: 64MiB is more than a quarter"},
 		"hub without port":      {base + "hub: {address: hub.example.com}", `hub.address: "hub.example.com" is not host:port`},
+		"second hub":            {base + "hub: {address: 'a:1, b'}", `hub.address: "b" is not host:port`},
 		"hub port":              {base + "hub: {address: 'hub:99999'}", "hub.address"},
 		"listen":                {base + "listen: ':9101'", "listen"},
 		"level":                 {base + "log: {level: loud}", "log.level"},
@@ -182,5 +183,13 @@ func TestLargestSiteFits(t *testing.T) {
 	}
 	if n := len(c.Miners()); n != 65534 {
 		t.Errorf("a /16 has %d addresses, want 65534", n)
+	}
+}
+
+func TestAnAgentMayKnowSeveralAddressesOfItsHub(t *testing.T) {
+	for text, want := range map[string]string{"": "", "a:1": "a:1", "a:1, b:2,[::1]:3": "a:1|b:2|[::1]:3"} {
+		if got := strings.Join(Hub{Address: text}.Addresses(), "|"); got != want {
+			t.Errorf("%q gives %q, want %q", text, got, want)
+		}
 	}
 }
