@@ -160,9 +160,8 @@ func (a *avalon) module(text string) {
 				a.speeds = append(a.speeds, unit.Some(unit.RPM(x)))
 			}
 		case "FanR":
-			if d, ok := cgminer.ParseFloat(strings.TrimSuffix(value, "%")); ok && d >= 0 && d <= 100 {
-				o.FanPercent = unit.Some(max(int32(d), o.FanPercent.Or(0)))
-			}
+			d, ok := cgminer.ParseFloat(strings.TrimSuffix(value, "%"))
+			a.duty(int64(d), ok)
 		case "HW":
 			if n, ok := cgminer.ParseInt(value); ok && n >= 0 {
 				one.HardwareErrors = unit.Some(n)

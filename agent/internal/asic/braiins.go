@@ -70,9 +70,7 @@ func (p *poll) readFanSection() {
 		if s, ok := rpm(v.Get("RPM")); ok {
 			speeds[i] = unit.Some(s)
 		}
-		if d, ok := v.Get("Speed").Int(); ok && d >= 0 && d <= 100 {
-			p.obs.FanPercent = unit.Some(max(int32(d), p.obs.FanPercent.Or(0)))
-		}
+		p.duty(v.Get("Speed").Int())
 		i++
 	}
 	p.setFans(speeds[:], 0)

@@ -26,13 +26,14 @@ const (
 	cmdConfig
 	cmdProfiles
 	cmdEvents
+	cmdAsccount
 	cmdPools
 	commandCount
 )
 
 var commandNames = [commandCount]string{
 	"version", "devdetails", "get_version", "status", "summary", "stats", "estats", "edevs", "devs", "temps", "fans",
-	"power", "config", "profiles", "events", "pools",
+	"power", "config", "profiles", "events", "asccount", "pools",
 }
 
 // String returns the command as it is sent.
@@ -41,7 +42,7 @@ func (c command) String() string { return commandNames[c] }
 func (c command) set() commands { return 1 << c }
 
 // commands is a set of commands.
-type commands uint16
+type commands uint32
 
 func setOf(cs ...command) (s commands) {
 	for _, c := range cs {
@@ -55,7 +56,7 @@ func (s commands) many() bool { return s&(s-1) != 0 }
 func (s commands) all() iter.Seq[command] {
 	return func(yield func(command) bool) {
 		for ; s != 0; s &= s - 1 {
-			if !yield(command(bits.TrailingZeros16(uint16(s)))) {
+			if !yield(command(bits.TrailingZeros32(uint32(s)))) {
 				return
 			}
 		}

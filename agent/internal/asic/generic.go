@@ -13,12 +13,26 @@ import (
 func decodeGeneric(p *poll) {
 	s := p.decodeSummary()
 	boards := p.decodeAntminerStats() || p.decodeDevs(cmdDevs) || p.decodeNumberedStats() || p.decodeNestedStats()
+	p.readAsicCount()
 	p.decodePools()
 	if s.Exists() && len(p.obs.Fans) == 0 {
 		p.readFans(s, &fanKeysUpper, s.Get("Fan Num")) // StrongU
 	}
 	p.hashes(s)
 	p.fits = s.Exists() || boards
+}
+
+// readAsicCount reads Auradine's "asccount", which tells the chips of all boards together.
+func (p *poll) readAsicCount() {
+	v := p.parts[cmdAsccount].Record("ASCCount")
+	all, ok := v.Get("AsicCount").Int()
+	n, known := v.Get("BoardCount").Int()
+	if !ok || !known || n <= 0 || n != int64(len(p.obs.Boards)) || all%n != 0 || all/n > 10_000 {
+		return // boards of different sizes: nobody tells which has how many
+	}
+	for i := range p.obs.Boards {
+		p.obs.Boards[i].Chips = unit.Some(int32(all / n))
+	}
 }
 
 // decodeNumberedStats reads old Innosilicon firmware, which gives each board a section: STATS0, STATS1, ….
@@ -42,9 +56,7 @@ func (p *poll) decodeNumberedStats() bool {
 			b.Temps = []unit.Celsius{t}
 			hotter(&o.TempBoard, t)
 		}
-		if d, ok := v.Get("Fan duty").Int(); ok && d >= 0 && d <= 100 {
-			o.FanPercent = unit.Some(max(int32(d), o.FanPercent.Or(0)))
-		}
+		p.duty(v.Get("Fan duty").Int())
 		o.Boards = append(o.Boards, b)
 	}
 	return len(o.Boards) > 0

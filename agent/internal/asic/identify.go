@@ -20,6 +20,7 @@ const (
 	familyLuxOS
 	familyThirdParty
 	familySealMiner
+	familyWhatsminer3
 )
 
 // driver reads one family.
@@ -43,11 +44,20 @@ func (id *identity) driver() driver {
 		return driver{asks: setOf(cmdSummary, cmdStats, cmdDevs, cmdTemps, cmdFans, cmdPower, cmdConfig, cmdEvents, cmdPools), more: askLuxOS, decode: decodeLuxOS}
 	case familyThirdParty:
 		return driver{asks: setOf(cmdSummary, cmdStats, cmdPools), decode: decodeThirdParty}
+	case familyWhatsminer3:
+		return driver{more: askWhatsminer3, decode: decodeWhatsminer3}
 	case familySealMiner:
 		return driver{asks: setOf(cmdSummary, cmdStats, cmdPools), decode: decodeSealMiner}
 	}
-	return driver{asks: setOf(cmdSummary, cmdStats, cmdDevs, cmdPools), decode: decodeGeneric}
+	asks := setOf(cmdSummary, cmdStats, cmdDevs, cmdPools)
+	if id.info.Firmware == fluxOS {
+		asks |= cmdAsccount.set()
+	}
+	return driver{asks: asks, decode: decodeGeneric}
 }
+
+// fluxOS is the one firmware of the generic driver that is asked more than the others.
+const fluxOS = "FluxOS"
 
 // identity is what is known about a miner.
 type identity struct {
@@ -83,8 +93,8 @@ var marks = []struct {
 	{"btminer", familyWhatsminer, "MicroBT", "stock"},
 	{"bitmicro", familyWhatsminer, "MicroBT", "stock"},
 	{"avalon", familyAvalon, "Canaan", "stock"},
-	{"gcminer", familyGeneric, "Auradine", "FluxOS"},
-	{"fluxos", familyGeneric, "Auradine", "FluxOS"},
+	{"gcminer", familyGeneric, "Auradine", fluxOS},
+	{"fluxos", familyGeneric, "Auradine", fluxOS},
 	{"bdminer", familySealMiner, "Bitdeer", "stock"},
 	{"innominer", familyGeneric, "Innosilicon", "stock"},
 	{"kdaminer", familyGeneric, "Goldshell", "stock"},
@@ -109,6 +119,8 @@ func (p *poll) identify() {
 			keepOld(&info.Serial, old.info.Serial)
 			keepOld(&info.Model, old.info.Model)
 			keepOld(&info.FirmwareVersion, old.info.FirmwareVersion)
+			keepOld(&info.ControlBoard, old.info.ControlBoard)
+			keepOld(&info.APIVersion, old.info.APIVersion)
 		}
 	}()
 	address := old.info.Address
@@ -119,6 +131,7 @@ func (p *poll) identify() {
 	reply := p.question(cmdVersion)
 	if p.over {
 		p.identifyAsleep()
+		p.identifyWhatsminer3()
 		return
 	}
 	found := reply != nil && r.id.match(reply)
@@ -139,15 +152,23 @@ func (p *poll) identify() {
 		}
 		set(&r.id.info.Model, record.Get("Model").Text())
 	}
-	if r.id.family == familyWhatsminer && !p.over {
-		if v := p.question(cmdGetVersion); v != nil {
-			set(&r.id.info.FirmwareVersion, trimQuotes(v.Root().Get("Msg").Get("fw_ver").Text()))
-		}
-	}
+	p.describeWhatsminer()
 	if r.id.family == familyBraiins {
 		if model := r.id.info.Model; strings.Contains(model, "Antminer") {
 			r.id.info.Maker = "Bitmain"
 		}
+	}
+}
+
+// describeWhatsminer asks for the versions, which only Whatsminer tells in this way.
+func (p *poll) describeWhatsminer() {
+	if p.r.id.family != familyWhatsminer || p.over {
+		return
+	}
+	if v := p.question(cmdGetVersion); v != nil {
+		msg := v.Root().Get("Msg")
+		set(&p.r.id.info.FirmwareVersion, trimQuotes(msg.Get("fw_ver").Text()))
+		set(&p.r.id.info.APIVersion, strings.TrimLeft(strings.TrimPrefix(msg.Get("api_ver").Text(), "whatsminer"), " v"))
 	}
 }
 
@@ -217,7 +238,7 @@ func (p *poll) describe(v cgminer.Value) {
 		set(&id.info.FirmwareVersion, first(v, "BOSminer+", "BOSminer", "BOSer"))
 	case "LuxOS":
 		set(&id.info.FirmwareVersion, first(v, "Miner", "LUXminer"))
-	case "FluxOS":
+	case fluxOS:
 		set(&id.info.FirmwareVersion, v.Get("GCMiner").Text())
 	}
 	if id.family == familyAvalon {
@@ -225,9 +246,12 @@ func (p *poll) describe(v cgminer.Value) {
 		set(&id.info.FirmwareVersion, first(v, "LVERSION", "CGVERSION", "VERSION"))
 		set(&id.info.Serial, v.Get("DNA").Text())
 	}
+	built := v.Get("CompileTime").Text()
 	if id.info.FirmwareVersion == "" {
-		set(&id.info.FirmwareVersion, first(v, "CompileTime"))
+		set(&id.info.FirmwareVersion, built)
 	}
+	set(&id.info.FirmwareBuilt, built)
+	set(&id.info.APIVersion, v.Get("API").Text())
 	setMAC(&id.info.MAC, v.Get("MAC").Text())
 }
 

@@ -137,6 +137,7 @@ func (p *poll) readLuxConfig() {
 	set(&id.info.Serial, c.Get("SerialNumber").Text())
 	set(&id.info.Hostname, c.Get("Hostname").Text())
 	set(&id.info.Model, c.Get("Model").Text())
+	set(&id.info.ControlBoard, c.Get("ControlBoardType").Text())
 	if profile := c.Get("Profile").Text(); profile != "" && profile == id.profile {
 		o.PowerLimit = id.limit
 	}

@@ -106,6 +106,7 @@ func (p *poll) run() {
 	if fresh && !p.over && r.id.family == familyGeneric {
 		// Some firmware names itself only in the replies that a poll asks for.
 		if p.sniff(); r.id.family != familyGeneric {
+			p.describeWhatsminer()
 			p.ask(r.asks() &^ p.answered)
 		}
 	}
@@ -167,6 +168,9 @@ func (p *poll) remember() {
 		r.known = (p.fits || p.obs.Outcome == telemetry.OutcomePartial) && !restarted && !woke
 	case telemetry.OutcomeGarbage, telemetry.OutcomeAPIError:
 		r.known = false
+	case telemetry.OutcomeRefused:
+		// It may come back with firmware that listens on the other port.
+		r.known = r.known && r.id.family != familyWhatsminer3
 	}
 }
 

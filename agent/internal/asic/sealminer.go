@@ -52,9 +52,8 @@ func (p *poll) readSealMiner(v cgminer.Value) {
 					speeds[n] = unit.Some(s)
 				}
 			case "PWM": // of 255
-				if d, ok := m.Int(); ok && d >= 0 && d <= 255 {
-					o.FanPercent = unit.Some(max(int32((d*100+127)/255), o.FanPercent.Or(0)))
-				}
+				d, ok := m.Int()
+				p.duty((d*100+127)/255, ok && d >= 0 && d <= 255)
 			}
 		}
 		if n >= int64(boards) {

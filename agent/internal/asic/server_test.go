@@ -3,12 +3,14 @@ package asic
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"io"
 	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,15 +83,42 @@ func (m *miner) serve(conn net.Conn) {
 	}
 }
 
+// serveFramed answers one request of Whatsminer's API 3.
+func (m *miner) serveFramed(conn net.Conn) {
+	defer conn.Close()
+	m.requests.Add(1)
+	var request [512]byte
+	n, err := conn.Read(request[:])
+	if err != nil || n < 4 || int(binary.LittleEndian.Uint32(request[:])) != n-4 {
+		return
+	}
+	var q struct{ Cmd, Param string }
+	if err := json.Unmarshal(request[4:n], &q); err != nil {
+		return
+	}
+	if q.Param != "" {
+		q.Cmd += "-" + q.Param
+	}
+	reply := m.replies[q.Cmd]
+	_, _ = conn.Write(append(binary.LittleEndian.AppendUint32(nil, uint32(len(reply))), reply...))
+}
+
 // start serves m over in-memory connections and returns a client for it.
 func (m *miner) start(t testing.TB) *cgminer.Client {
 	var wg sync.WaitGroup
 	t.Cleanup(wg.Wait)
 	return &cgminer.Client{
 		Timeout: 5 * time.Second,
-		Dial: func(context.Context, string, string) (net.Conn, error) {
+		Dial: func(_ context.Context, _, address string) (net.Conn, error) {
+			serve := m.serve
+			if _, api3 := m.replies["get.miner.status-summary"]; api3 {
+				if strings.HasSuffix(address, ":4028") {
+					return nil, syscall.ECONNREFUSED
+				}
+				serve = m.serveFramed
+			}
 			ours, theirs := net.Pipe()
-			wg.Go(func() { m.serve(theirs) })
+			wg.Go(func() { serve(theirs) })
 			return ours, nil
 		},
 	}

@@ -130,6 +130,9 @@ func (p *poll) addPool(v cgminer.Value, strata *[telemetry.MaxPools]stratum) {
 		Stale:        count(v.Get("Stale")),
 		DiffAccepted: count(v.Get("Difficulty Accepted")),
 	}
+	if v.Get("GROUP").Exists() {
+		pool.Group = optInt32(v.Get("GROUP"))
+	}
 	if status := v.Get("Status").Text(); status != "" {
 		pool.Alive = unit.Some(status == "Alive") // "Dead", and "Deed" on the S19
 		pool.Enabled = unit.Some(status != "Disabled" && status != "Rejecting")

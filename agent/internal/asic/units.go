@@ -158,7 +158,10 @@ func (p *poll) report() {
 	o.IdealHashrate, o.HashrateAvg = r.ideal, r.avg
 	switch up, known := o.Uptime.Get(); {
 	case r.short.Present():
-		o.Hashrate, o.HashrateWindow = r.short, unit.Some(r.shortOver)
+		o.Hashrate = r.short
+		if r.shortOver > 0 { // else the firmware does not tell
+			o.HashrateWindow = unit.Some(r.shortOver)
+		}
 	case r.avg.Present() && known && up > 0:
 		// The only window this firmware reports is the program's whole life.
 		o.Hashrate, o.HashrateWindow = r.avg, unit.Some(up)
@@ -191,6 +194,18 @@ func plausible(x float64) bool { return x != 0 && x >= minCelsius && x <= maxCel
 func hotter(t *unit.Opt[unit.Celsius], c unit.Celsius) {
 	if old, ok := t.Get(); !ok || c > old {
 		*t = unit.Some(c)
+	}
+}
+
+// duty takes the next fan's duty in percent. FanPercent is the highest of them.
+func (p *poll) duty(percent int64, ok bool) {
+	d := unit.Opt[int32]{}
+	if ok && percent >= 0 && percent <= 100 {
+		d = unit.Some(int32(percent))
+		p.obs.FanPercent = unit.Some(max(int32(percent), p.obs.FanPercent.Or(0)))
+	}
+	if len(p.obs.FanDuty) < telemetry.MaxFans {
+		p.obs.FanDuty = append(p.obs.FanDuty, d)
 	}
 }
 

@@ -47,6 +47,7 @@ func decodeWhatsminer(p *poll) {
 	if s.Exists() {
 		setMAC(&info.MAC, s.Get("MAC").Text())
 		set(&info.FirmwareVersion, trimQuotes(s.Get("Firmware Version").Text()))
+		set(&info.ControlBoard, strings.TrimPrefix(s.Get("CB Platform").Text(), "ALLWINNER_"))
 		p.readWhatsminer(s)
 	}
 	switch {
@@ -103,6 +104,11 @@ func (p *poll) readSMStats() {
 			continue
 		}
 		b := telemetry.Board{Index: int32(n), Chips: chips(v.Get("chip_num")), ChipsWorking: chips(v.Get("chip_model_effective_count"))}
+		if bad := chips(v.Get("err_chips")).Or(0); bad > 0 {
+			if found, ok := b.Chips.Get(); ok && bad <= found {
+				b.ChipsWorking = unit.Some(found - bad)
+			}
+		}
 		if x, ok := v.Get("freqs_avg").Float(); ok && x > 0 && x < maxMHz {
 			b.FrequencyMHz = unit.Some(x)
 		}
@@ -121,6 +127,26 @@ var errorCodeKeys = func() (keys [telemetry.MaxErrors]string) {
 	return keys
 }()
 
+// whatsminerError is a code with its meaning, for those that send somebody to the machine, from MicroBT's own table.
+func whatsminerError(code int64) string {
+	text := "Whatsminer error code " + strconv.FormatInt(code, 10)
+	switch code {
+	case 110:
+		return text + ": intake fan speed error"
+	case 111:
+		return text + ": exhaust fan speed error"
+	case 140:
+		return text + ": fan speed is too high"
+	case 600:
+		return text + ": environment temperature is too high"
+	case 2010:
+		return text + ": all pools are disabled"
+	case 2310:
+		return text + ": hash rate is too low"
+	}
+	return text
+}
+
 // whatsminerErrors keeps the codes of a miner and judges by them when it does not hash: MicroBT's tables
 // name heat in 233 to 235 (power supply), 350 to 352 and 360 (boards), 600 and 610 (surroundings).
 func (p *poll) whatsminerErrors(s cgminer.Value) {
@@ -135,7 +161,7 @@ func (p *poll) whatsminerErrors(s cgminer.Value) {
 			hot = true
 		}
 		p.fault = true
-		p.addError(p.r.keep("Whatsminer error code " + strconv.FormatInt(code, 10)))
+		p.addError(p.r.keep(whatsminerError(code)))
 	}
 	if rate, ok := p.rates.short.Get(); hot && ok && rate == 0 && p.obs.State == telemetry.StateUnknown {
 		p.obs.State = telemetry.StateOverheated

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -95,14 +96,7 @@ func (c *Client) notADocument(r *Reply, err error) error {
 
 // exchange does everything up to the parsing. When it fails after bytes came it returns both.
 func (c *Client) exchange(ctx context.Context, address, command string) (*Reply, error) {
-	timeout := c.Timeout
-	if timeout <= 0 {
-		timeout = DefaultTimeout
-	}
-	deadline := time.Now().Add(timeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
+	deadline := c.deadline(ctx)
 	conn, err := c.dial(ctx, address, deadline)
 	if err != nil {
 		return nil, &Error{command, outcomeOfIO(err), err}
@@ -162,6 +156,19 @@ func (c *Client) exchange(ctx context.Context, address, command string) (*Reply,
 	return r, &Error{command, outcomeOfIO(err), err}
 }
 
+// deadline of a whole exchange that begins now.
+func (c *Client) deadline(ctx context.Context) time.Time {
+	timeout := c.Timeout
+	if timeout <= 0 {
+		timeout = DefaultTimeout
+	}
+	deadline := time.Now().Add(timeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	return deadline
+}
+
 func (c *Client) dial(ctx context.Context, address string, deadline time.Time) (net.Conn, error) {
 	timeout := c.ConnectTimeout
 	if timeout <= 0 {
@@ -169,13 +176,43 @@ func (c *Client) dial(ctx context.Context, address string, deadline time.Time) (
 	}
 	timeout = min(timeout, time.Until(deadline))
 	if c.Dial == nil {
-		// A miner's connection lives for one exchange: keep-alive probes would only cost system calls.
-		d := net.Dialer{Timeout: timeout, KeepAlive: -1}
-		return d.DialContext(ctx, "tcp", address)
+		return dialTCP(ctx, address, timeout)
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return c.Dial(ctx, "tcp", address)
+}
+
+func dialTCP(ctx context.Context, address string, timeout time.Duration) (net.Conn, error) {
+	// A miner's connection lives for one exchange: keep-alive probes would only cost system calls.
+	d := net.Dialer{KeepAlive: -1}
+	ip, err := netip.ParseAddrPort(address)
+	if err != nil { // a host name
+		d.Timeout = timeout
+		return d.DialContext(ctx, "tcp", address)
+	}
+	// An address needs neither a resolver nor a race of families. The deadline comes in the context, without a timer
+	// of its own: the dialer gives it to the socket.
+	ctx = &until{ctx, time.Now().Add(timeout)}
+	conn, err := d.DialTCP(ctx, "tcp", netip.AddrPort{}, ip)
+	if err != nil {
+		return nil, err // not a *net.TCPConn that is nil
+	}
+	return conn, nil
+}
+
+// until is a context with an earlier deadline that is only told, not kept: Done is the parent's.
+type until struct {
+	context.Context
+	deadline time.Time
+}
+
+// Deadline implements context.Context.
+func (u *until) Deadline() (time.Time, bool) {
+	if d, ok := u.Context.Deadline(); ok && d.Before(u.deadline) {
+		return d, true
+	}
+	return u.deadline, true
 }
 
 var errTooLarge = errors.New("more bytes than one reply may have")

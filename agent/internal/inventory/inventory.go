@@ -66,6 +66,9 @@ type record struct {
 	Firmware        string        `json:"firmware,omitempty"`
 	FirmwareVersion string        `json:"firmware_version,omitempty"`
 	Hostname        string        `json:"hostname,omitempty"`
+	ControlBoard    string        `json:"control_board,omitempty"`
+	APIVersion      string        `json:"api_version,omitempty"`
+	FirmwareBuilt   string        `json:"firmware_built,omitempty"`
 
 	moves [3]time.Time // latest moves between addresses, newest first; not kept
 }
@@ -292,6 +295,7 @@ func (v *Inventory) learn(r *record, in telemetry.MinerInfo, mac, serial string)
 	}{
 		{&r.Maker, in.Maker}, {&r.Model, in.Model}, {&r.Firmware, in.Firmware},
 		{&r.FirmwareVersion, in.FirmwareVersion}, {&r.Hostname, in.Hostname},
+		{&r.ControlBoard, in.ControlBoard}, {&r.APIVersion, in.APIVersion}, {&r.FirmwareBuilt, in.FirmwareBuilt},
 	} {
 		if f.from != "" {
 			*f.to = clip(f.from)
@@ -315,6 +319,7 @@ func (r *record) info() telemetry.MinerInfo {
 	return telemetry.MinerInfo{
 		Miner: r.ID, Address: r.Address, MAC: r.MAC, Serial: r.Serial, Maker: r.Maker, Model: r.Model,
 		Firmware: r.Firmware, FirmwareVersion: r.FirmwareVersion, Hostname: r.Hostname,
+		ControlBoard: r.ControlBoard, APIVersion: r.APIVersion, FirmwareBuilt: r.FirmwareBuilt,
 	}
 }
 
