@@ -20,6 +20,8 @@ type window struct {
 	maxBytes   int
 	ownBatches int
 	ownBytes   int
+	backlog    int       // bytes on their way, live data included, up to which backlog is added
+	narrowed   time.Time // when backlog was last cut
 	pauseUntil time.Time // the hub asked for silence
 	heard      time.Time // when the hub last said something about batches
 }
@@ -29,9 +31,17 @@ type sent struct {
 	at   time.Time
 }
 
+// Behind a narrow link a new batch waits for everything that was sent before it. So the backlog begins small, grows by what
+// comes back soon, and is halved once for each time that an answer takes too long.
+const (
+	backlogStart = 16 << 10
+	ackSoon      = time.Second
+	ackLate      = 2 * time.Second
+)
+
 func newWindow(batches, bytes int, now time.Time) *window {
 	return &window{
-		sent: make(map[spool.Ref]sent), maxBatches: batches, maxBytes: bytes, ownBatches: batches, ownBytes: bytes, heard: now,
+		sent: make(map[spool.Ref]sent), maxBatches: batches, maxBytes: bytes, ownBatches: batches, ownBytes: bytes, backlog: min(backlogStart, bytes), heard: now,
 	}
 }
 
@@ -64,7 +74,7 @@ func (w *window) wait(ms uint32, now time.Time) {
 }
 
 // room returns how many batches and bytes may be sent now. The backlog leaves a quarter of the window, at least one batch,
-// to live data, so that a new batch never waits for acknowledgements of old ones. An empty window takes one batch of any size.
+// to live data, so that a new batch never waits for acknowledgements of old ones, and less to a slow way. An empty window takes one batch of any size.
 func (w *window) room(live bool, now time.Time) (batches, bytes int, wait time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -75,6 +85,9 @@ func (w *window) room(live bool, now time.Time) (batches, bytes int, wait time.D
 	if !live && maxBatches > 1 {
 		maxBatches -= max(1, maxBatches/4)
 		maxBytes -= maxBytes / 4
+	}
+	if !live {
+		maxBytes = min(maxBytes, w.backlog)
 	}
 	batches, bytes = maxBatches-len(w.sent), maxBytes-w.bytes
 	if batches <= 0 || bytes <= 0 {
@@ -105,8 +118,19 @@ func (w *window) done(ref spool.Ref, now time.Time) (at time.Time, ok bool) {
 	if ok {
 		delete(w.sent, ref)
 		w.bytes -= s.size
+		w.pace(s, now)
 	}
 	return s.at, ok
+}
+
+// pace learns from one answer how much backlog the way to the hub and the hub take in good time. The caller holds mu.
+func (w *window) pace(s sent, now time.Time) {
+	switch took := now.Sub(s.at); {
+	case took <= ackSoon:
+		w.backlog = min(w.backlog+s.size, w.ownBytes)
+	case took > ackLate && s.at.After(w.narrowed): // what was sent before the last cut tells nothing about it
+		w.backlog, w.narrowed = max(w.backlog/2, 1), now
+	}
 }
 
 // has reports whether a batch is on its way.
