@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"slices"
 	"strconv"
 	"strings"
@@ -320,23 +321,34 @@ func TestBenchP2(t *testing.T) {
 	state := a.poller.Status()
 	before, polled, began := cpu(t), a.metric(t, "hashinsight_agent_polls_total", "ok"), time.Now()
 	late := a.histogram(t, "hashinsight_agent_poll_start_delay_seconds")
-	rss := 0.0
+	rss, anonymous := 0.0, 0.0
 	for range cycles * 10 {
 		time.Sleep(interval / 10)
-		rss = max(rss, resident(t))
+		rss, anonymous = max(rss, resident(t, "VmRSS:")), max(anonymous, resident(t, "RssAnon:"))
 	}
 	took := time.Since(began)
 	used, done := cpu(t)-before, a.metric(t, "hashinsight_agent_polls_total", "ok")-polled
 	served := done / (float64(state.Answering) * took.Seconds() / interval.Seconds())
 	p99 := late.quantile(a.histogram(t, "hashinsight_agent_poll_start_delay_seconds"), 0.99)
+	memory := []metrics.Sample{{Name: "/memory/classes/heap/stacks:bytes"}, {Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(memory)
 	a.stop()
+	for _, m := range memory {
+		t.Logf("%s %.1f MB", m.Name, float64(m.Value.Uint64())/1e6)
+	}
+	// What fetching the same replies costs when nothing is looked at: one joined request for each miner, although some
+	// firmware takes three connections. A hung miner holds its connection on both sides.
+	seconds, replies := floor(t, addresses, interval, 3*interval, `{"command":"summary+pools+stats"}`)
+	bare := seconds / (3 * interval).Seconds()
 	core := used / took.Seconds()
 	err := bench.Record(bench.Result{
 		ID: "P2", What: fmt.Sprintf("10,000 miners every 10 s, 10 %% dead: share of a core; %.2f %% of %d live miners polled a cycle, start delay p99 ≤ %g s, RSS %.0f MB",
 			served*100, state.Answering, p99, rss),
-		Floor: 15, Value: core * 100, Unit: "% of a core", Ratio: core / 0.15, Target: "≥ 99.9 % polled, p99 < 1 s, ≤ 15 % of a core, RSS ≤ 160 MB",
-		Met:     served >= 0.999 && p99 < 1 && core <= 0.15 && rss <= 160,
-		Samples: map[string][]float64{"cpu_percent": {core * 100}, "served_percent": {served * 100}, "start_delay_p99_s": {p99}, "rss_mb": {rss}},
+		Floor: bare * 100, Value: core * 100, Unit: "% of a core", Ratio: core / bare, Target: "≥ 99.9 % polled, p99 < 1 s, ≤ 15 % of a core, RSS ≤ 160 MB",
+		Met: served >= 0.999 && p99 < 1 && core <= 0.15 && rss <= 160,
+		Samples: map[string][]float64{"cpu_percent": {core * 100}, "served_percent": {served * 100}, "start_delay_p99_s": {p99}, "rss_mb": {rss},
+			"rss_anonymous_mb": {anonymous}, "floor_replies_percent": {replies / (3 * miners) * 100}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -372,15 +384,15 @@ func (h histogram) quantile(later histogram, q float64) float64 {
 	return top
 }
 
-// resident is the memory of this process, MB.
-func resident(t *testing.T) float64 {
+// resident is the memory of this process by a line of its status, MB.
+func resident(t *testing.T, line string) float64 {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+	for l := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(l, line); ok {
 			kb, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 64)
 			if err != nil {
 				t.Fatal(err)
@@ -388,6 +400,6 @@ func resident(t *testing.T) float64 {
 			return kb / 1024
 		}
 	}
-	t.Fatal("no VmRSS")
+	t.Fatalf("no %s", line)
 	return 0
 }

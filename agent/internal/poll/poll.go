@@ -31,7 +31,7 @@ type Target struct {
 }
 
 // Reader reads one miner once. A failed read is an observation with its outcome. It is called by one goroutine at a time
-// and returns soon after ctx ends.
+// and returns soon after the deadline of ctx, which is never cancelled: its Done is nil.
 type Reader func(ctx context.Context) (telemetry.Observation, telemetry.MinerInfo)
 
 // Config configures a Poller.
@@ -169,6 +169,7 @@ func (p *Poller) Run(ctx context.Context) error {
 	go func() { storing <- p.store.run(base) }()
 
 	polls := sync.WaitGroup{}
+	work := make(chan *target)
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for ctx.Err() == nil {
@@ -182,7 +183,11 @@ func (p *Poller) Run(ctx context.Context) error {
 		p.schedule.release(now)
 		for t := p.schedule.take(); t != nil && ctx.Err() == nil; t = p.schedule.take() {
 			p.metrics.started(t, now)
-			polls.Go(func() { p.poll(base, t) })
+			select {
+			case work <- t:
+			default: // all are busy: at most as many as may be in flight
+				polls.Go(func() { p.work(base, t, work) })
+			}
 		}
 		if p.batch.due(now, p.cfg.BatchInterval) {
 			p.closeBatch()
@@ -196,6 +201,7 @@ func (p *Poller) Run(ctx context.Context) error {
 	for p.schedule.inFlight() > 0 {
 		p.finish(<-p.results)
 	}
+	close(work)
 	polls.Wait()
 	p.closeBatch()
 	p.store.close()
@@ -214,9 +220,34 @@ func (p *Poller) wait(now time.Time) time.Duration {
 	return max(d, 0)
 }
 
-func (p *Poller) poll(ctx context.Context, t *target) {
-	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
-	defer cancel()
+// work polls t and then whatever comes. Goroutines are kept because their stacks are: a new one would grow its own in
+// several steps, each a copy.
+func (p *Poller) work(ctx context.Context, t *target, more <-chan *target) {
+	for ok := true; ok; t, ok = <-more {
+		p.poll(ctx, t)
+	}
+}
+
+// timeout is a context that tells when it ends and needs no timer to do so. A poll is never cancelled, and whatever it waits
+// for is a connection, which is given the deadline.
+type timeout struct {
+	context.Context
+	at time.Time
+}
+
+// Deadline implements context.Context.
+func (t *timeout) Deadline() (time.Time, bool) { return t.at, true }
+
+// Err implements context.Context.
+func (t *timeout) Err() error {
+	if time.Now().Before(t.at) {
+		return nil
+	}
+	return context.DeadlineExceeded
+}
+
+func (p *Poller) poll(base context.Context, t *target) {
+	ctx := &timeout{base, time.Now().Add(t.Timeout)}
 	read := t.reader
 	if read == nil {
 		read = p.cfg.Open(t.Target)
