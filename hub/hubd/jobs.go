@@ -20,6 +20,7 @@ func (s subjects) tasks() []jobs.Task {
 	return []jobs.Task{
 		{Kind: "partitions_ahead", Every: 10 * time.Minute, Run: s.series.MakePartitions},
 		{Kind: "partitions_behind", Every: 10 * time.Minute, Run: s.series.DropPartitions},
+		{Kind: "blocks", Every: time.Minute, Run: s.series.WriteBlocks},
 		{Kind: "links", Every: time.Minute, Run: func(ctx context.Context) error {
 			return pg.InTx(ctx, s.pools.Jobs, func(tx pgx.Tx) error { return ingest.SweepLinks(ctx, tx) })
 		}},

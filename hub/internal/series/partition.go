@@ -46,10 +46,18 @@ func (s *Store) Prepare(ctx context.Context, batches []Batch) (Span, error) {
 	var missing []int64
 	s.mu.Lock()
 	for _, b := range batches {
-		for ms := max(b.Samples.Meta.FirstMS, span.FirstMS); ms <= min(b.Samples.Meta.LastMS, span.EndMS-1); ms = (dayOf(ms) + 1) * dayMS {
-			if d := dayOf(ms); !s.days[d] && !slices.Contains(missing, d) {
+		need := func(ms int64) {
+			if d := dayOf(ms); ms >= span.FirstMS && ms < span.EndMS && !s.days[d] && !slices.Contains(missing, d) {
 				missing = append(missing, d)
 			}
+		}
+		if first, last := b.Samples.Meta.FirstMS, b.Samples.Meta.LastMS; dayOf(first) == dayOf(last) {
+			need(first)
+			need(last)
+			continue
+		}
+		for _, ms := range b.Samples.TimeMS {
+			need(ms)
 		}
 	}
 	s.mu.Unlock()
@@ -126,40 +134,4 @@ func partitions(ctx context.Context, tx pgx.Tx) ([]int64, error) {
 func (s *Store) MakePartitions(ctx context.Context) error {
 	today := dayOf(s.c.Now().UnixMilli())
 	return pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) error { return s.ensure(ctx, tx, []int64{today, today + 1, today + 2}) })
-}
-
-// DropPartitions drops the partitions whose whole day is older than the retention. It gives up at once when a long query holds one, so that
-// nobody queues behind it; a later call tries again. Any number of hub processes may call it at once.
-func (s *Store) DropPartitions(ctx context.Context) error {
-	return pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, qLockWait, "2s"); err != nil {
-			return fmt.Errorf("dropping partitions: %w", err)
-		}
-		if _, err := tx.Exec(ctx, qLock, lockPartitions); err != nil {
-			return fmt.Errorf("dropping partitions: %w", err)
-		}
-		return s.dropBehind(ctx, tx)
-	})
-}
-
-func (s *Store) dropBehind(ctx context.Context, tx pgx.Tx) error {
-	have, err := partitions(ctx, tx)
-	if err != nil {
-		return err
-	}
-	s.live.Set(float64(len(have)))
-	first := dayOf(s.Hot().FirstMS)
-	for _, d := range have {
-		if d >= first {
-			continue
-		}
-		s.mu.Lock()
-		delete(s.days, d)
-		s.mu.Unlock()
-		if _, err := tx.Exec(ctx, "DROP TABLE "+partitionName(d)); err != nil {
-			return fmt.Errorf("dropping partition %s: %w", partitionName(d), err)
-		}
-		s.c.Log.InfoContext(ctx, "partition dropped", "partition", partitionName(d))
-	}
-	return nil
 }

@@ -1,6 +1,7 @@
-// Package series keeps the samples of the last days in telemetry_hot, one row per poll in daily partitions: it encodes them for
-// COPY, makes partitions ahead of time and drops them behind, and answers one miner's series. It owns that table. It decides nothing
-// about evidence: ingest calls Copy inside its own transaction, and the API calls Miner.
+// Package series keeps samples: those of the last days as hot rows, one per poll in daily partitions, all of them as blocks, one row per miner
+// and hour, and their sums by site and 5 minutes and by miner and day. It encodes hot rows for COPY, writes the blocks and sums of hours that
+// have changed, makes and drops partitions, and answers series. It owns these tables. It decides nothing about evidence: ingest calls Copy inside
+// its own transaction, background work calls Seal and Retain, and the API asks.
 package series
 
 import (
@@ -21,6 +22,8 @@ import (
 type Config struct {
 	Pool       *pgxpool.Pool         // required
 	Retention  time.Duration         // how long hot samples are kept, in whole days after it; 0 means 3 days
+	Late       time.Duration         // how late samples may come and still be part of a series; 0 means 14 days, at least Retention
+	Keep       time.Duration         // how long blocks and sums are kept, in whole months after it; 0 means 400 days: 13 months
 	Now        func() time.Time      // nil means time.Now
 	Log        *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil means no metrics
@@ -31,6 +34,11 @@ type Store struct {
 	c       Config
 	mu      sync.Mutex
 	days    map[int64]bool // days since 1970 UTC that are known to have a partition
+	months  map[int64]bool // first hours of months that are known to have a partition of blocks
+	codecs  sync.Pool      // of *codec
+	written prometheus.Counter
+	damaged prometheus.Counter
+	due     prometheus.Gauge
 	outside *prometheus.CounterVec
 	live    prometheus.Gauge
 }
@@ -46,6 +54,15 @@ func New(c Config) (*Store, error) {
 	if c.Retention < day {
 		return nil, fmt.Errorf("series: hot samples are kept for at least a day, not %s", c.Retention)
 	}
+	if c.Late == 0 {
+		c.Late = max(14*day, c.Retention)
+	}
+	if c.Keep == 0 {
+		c.Keep = 400 * day
+	}
+	if c.Late < c.Retention || c.Keep < c.Late {
+		return nil, fmt.Errorf("series: samples may come %s late, which must lie between the retention of hot samples, %s, and that of blocks, %s", c.Late, c.Retention, c.Keep)
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -53,7 +70,12 @@ func New(c Config) (*Store, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{
-		c: c, days: map[int64]bool{},
+		c: c, days: map[int64]bool{}, months: map[int64]bool{},
+		written: prometheus.NewCounter(prometheus.CounterOpts{Name: "hashinsight_blocks_written_total", Help: "Blocks packed, unchanged ones too."}),
+		damaged: prometheus.NewCounter(prometheus.CounterOpts{Name: "hashinsight_blocks_damaged_total", Help: "Blocks whose checksum or content was found wrong."}),
+		due: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "hashinsight_block_hours_due", Help: "Hours of sites whose blocks waited to be written, at the last look; it looks no further than 256.",
+		}),
 		outside: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hashinsight_samples_outside_total",
 			Help: "Samples kept as evidence only, because their time lies outside of what hot samples cover.",
@@ -61,7 +83,7 @@ func New(c Config) (*Store, error) {
 		live: prometheus.NewGauge(prometheus.GaugeOpts{Name: "hashinsight_hot_partitions", Help: "Daily partitions of hot samples."}),
 	}
 	if c.Registerer != nil {
-		for _, m := range []prometheus.Collector{s.outside, s.live} {
+		for _, m := range []prometheus.Collector{s.outside, s.live, s.written, s.damaged, s.due} {
 			if err := c.Registerer.Register(m); err != nil {
 				return nil, fmt.Errorf("metrics of series: %w", err)
 			}
@@ -88,10 +110,11 @@ type Batch struct {
 // Span is a range of sample times, ms since 1970 UTC.
 type Span struct{ FirstMS, EndMS int64 } // FirstMS <= t < EndMS
 
-// Hot is the range of times that hot samples cover now: whole days back to the retention, and one day ahead.
+// Hot is the range of times of samples that are taken as hot rows now: whole days back to what may come late, and one day ahead. Rows of days
+// behind the retention stay only until their blocks are written.
 func (s *Store) Hot() Span {
 	now := s.c.Now()
-	return Span{dayOf(now.Add(-s.c.Retention).UnixMilli()) * dayMS, now.Add(ahead).UnixMilli()}
+	return Span{dayOf(now.Add(-s.c.Late).UnixMilli()) * dayMS, now.Add(ahead).UnixMilli()}
 }
 
 // dayOf is the number of days since 1970 UTC; times are never before it.
