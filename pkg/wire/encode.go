@@ -76,6 +76,7 @@ func (e *Encoder) Samples(observations []telemetry.Observation, infos []telemetr
 		return nil, Meta{}, fmt.Errorf("%d samples in one batch, at most %d are allowed", len(observations), MaxSamples)
 	}
 	e.rows = e.rows[:0]
+	defer func() { clear(e.rows) }() // a batch with all its boards and pools must not live until the next one comes
 	for i := range observations {
 		if err := checkBounds(&observations[i]); err != nil {
 			return nil, Meta{}, err

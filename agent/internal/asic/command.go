@@ -63,19 +63,15 @@ func (s commands) all() iter.Seq[command] {
 	}
 }
 
-// join returns the text of a joined request. A reader asks for very few different sets.
+// join returns the text of a joined request. A reader mostly asks for the same set.
 func (r *Reader) join(s commands) string {
-	if text, ok := r.joinNames[s]; ok {
-		return text
+	if r.joinSet == s {
+		return r.joinText
 	}
 	var names []string
 	for c := range s.all() {
 		names = append(names, c.String())
 	}
-	if r.joinNames == nil || len(r.joinNames) > 8 {
-		r.joinNames = make(map[commands]string, 1)
-	}
-	text := strings.Join(names, "+")
-	r.joinNames[s] = text
-	return text
+	r.joinSet, r.joinText = s, strings.Join(names, "+")
+	return r.joinText
 }

@@ -27,12 +27,13 @@ type Reader struct {
 	joined joinedState
 	denied commands // refused for good (invalid, access denied) since identification
 
-	uptime    time.Duration // at the last answer, to notice a restart
-	asleep    bool          // at the last answer
-	boards    int           // most boards seen since identification
-	fans      uint16        // fan positions that have ever turned since identification
-	kept      []string      // texts of earlier observations, to share instead of copying again
-	joinNames map[commands]string
+	uptime   time.Duration // at the last answer, to notice a restart
+	asleep   bool          // at the last answer
+	boards   int           // most boards seen since identification
+	fans     uint16        // fan positions that have ever turned since identification
+	kept     []string      // texts of earlier observations, to share instead of copying again
+	joinSet  commands      // asked for last
+	joinText string        // as it is sent
 }
 
 // joinedState is what is known about joined commands.

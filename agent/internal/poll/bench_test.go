@@ -107,6 +107,7 @@ type agent struct {
 func startAgent(t *testing.T, addresses []string, interval time.Duration) *agent {
 	t.Helper()
 	dir := t.TempDir()
+	percent := debug.SetGCPercent(50) // as the program does
 	a := &agent{registry: prometheus.NewRegistry()}
 	var err error
 	a.spool, err = spool.Open(t.Context(), spool.Config{
@@ -142,6 +143,7 @@ func startAgent(t *testing.T, addresses []string, interval time.Duration) *agent
 	go func() { done <- a.poller.Run(ctx) }()
 	a.stop = func() {
 		cancel()
+		debug.SetGCPercent(percent)
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
