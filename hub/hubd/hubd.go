@@ -279,7 +279,7 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 	if s.fleet, err = fleet.New(fleet.Config{Pool: pools.API, Now: h.c.Now, Log: h.c.Log}); err != nil {
 		return s, err
 	}
-	s.series, err = series.New(series.Config{Pool: pools.API, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry})
+	s.series, err = series.New(series.Config{Pool: pools.API, Jobs: pools.Jobs, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry})
 	return s, err
 }
 

@@ -16,11 +16,14 @@ import (
 const backgroundDelay = 5 * time.Second
 
 // tasks is the background work of all subjects, and how often it is due.
-func (s subjects) tasks() []jobs.Task {
+func (h *Hub) tasks(s subjects) []jobs.Task {
+	at := func(run func(context.Context, time.Time) error) func(context.Context) error {
+		return func(ctx context.Context) error { return run(ctx, h.c.Now()) }
+	}
 	return []jobs.Task{
-		{Kind: "partitions_ahead", Every: 10 * time.Minute, Run: s.series.MakePartitions},
-		{Kind: "partitions_behind", Every: 10 * time.Minute, Run: s.series.DropPartitions},
-		{Kind: "blocks", Every: time.Minute, Run: s.series.WriteBlocks},
+		{Kind: "seal", Every: time.Minute, Run: at(s.series.Seal)}, // open hours are written again every 5 minutes
+		{Kind: "partitions", Every: 10 * time.Minute, Run: s.series.MakePartitions},
+		{Kind: "retain", Every: 10 * time.Minute, Run: at(s.series.Retain)},
 		{Kind: "links", Every: time.Minute, Run: func(ctx context.Context) error {
 			return pg.InTx(ctx, s.pools.Jobs, func(tx pgx.Tx) error { return ingest.SweepLinks(ctx, tx) })
 		}},
@@ -29,7 +32,7 @@ func (s subjects) tasks() []jobs.Task {
 
 // startJobs starts the background work.
 func (h *Hub) startJobs(stack *lifecycle.Stack, s subjects) error {
-	runner, err := jobs.New(jobs.Config{Pool: s.pools.Jobs, Tasks: s.tasks(), Alone: h.alone, Log: h.c.Log, Registerer: h.c.Registry})
+	runner, err := jobs.New(jobs.Config{Pool: s.pools.Jobs, Tasks: h.tasks(s), Alone: h.alone, Log: h.c.Log, Registerer: h.c.Registry})
 	if err != nil {
 		return err
 	}

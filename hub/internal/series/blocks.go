@@ -90,7 +90,7 @@ func (s *Store) WriteBlocks(ctx context.Context) error { return s.Seal(ctx, s.c.
 // moment after its end, and again whenever late data has come. It is safe to call at any time by any number of hubs, and what it has
 // done or not done when it is stopped makes no difference to any result. An error tells of the hours that failed; the others are done.
 func (s *Store) Seal(ctx context.Context, now time.Time) error {
-	rows, err := s.c.Pool.Query(ctx, qDue, now.Add(-rewriteEvery), now, hourOver(now), maxSealHours)
+	rows, err := s.c.Jobs.Query(ctx, qDue, now.Add(-rewriteEvery), now, hourOver(now), maxSealHours)
 	if err != nil {
 		return fmt.Errorf("finding changed hours: %w", err)
 	}
@@ -132,7 +132,7 @@ func (s *Store) writeHour(ctx context.Context, c *codec, site ident.SiteID, hour
 	if err := s.ensureBlocks(ctx, hour); err != nil {
 		return err
 	}
-	return pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) error {
+	return pg.InTx(ctx, s.c.Jobs, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, qTimeout, blockTimeout); err != nil {
 			return err
 		}

@@ -133,5 +133,5 @@ func partitions(ctx context.Context, tx pgx.Tx) ([]int64, error) {
 // MakePartitions makes the partitions of today and the next two days. Any number of hub processes may call it at once.
 func (s *Store) MakePartitions(ctx context.Context) error {
 	today := dayOf(s.c.Now().UnixMilli())
-	return pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) error { return s.ensure(ctx, tx, []int64{today, today + 1, today + 2}) })
+	return pg.InTx(ctx, s.c.Jobs, func(tx pgx.Tx) error { return s.ensure(ctx, tx, []int64{today, today + 1, today + 2}) })
 }

@@ -41,7 +41,7 @@ func (s *Store) DropPartitions(ctx context.Context) error { return s.Retain(ctx,
 // once on what a long query holds, so that nobody queues behind it; a later call tries again. Any number of hub processes may call it at once.
 func (s *Store) Retain(ctx context.Context, now time.Time) error {
 	var days []int64
-	err := pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) (err error) {
+	err := pg.InTx(ctx, s.c.Jobs, func(tx pgx.Tx) (err error) {
 		days, err = partitions(ctx, tx)
 		return err
 	})
@@ -58,7 +58,7 @@ func (s *Store) Retain(ctx context.Context, now time.Time) error {
 			errs = append(errs, fmt.Errorf("dropping partition %s: %w", partitionName(d), err))
 		}
 	}
-	if err := pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) error { return s.dropBlocks(ctx, tx, now) }); err != nil {
+	if err := pg.InTx(ctx, s.c.Jobs, func(tx pgx.Tx) error { return s.dropBlocks(ctx, tx, now) }); err != nil {
 		errs = append(errs, fmt.Errorf("dropping blocks: %w", err))
 	}
 	return errors.Join(errs...)
@@ -71,7 +71,7 @@ func (s *Store) dropHot(ctx context.Context, d int64, now time.Time) error {
 		return is, err
 	}
 	wait := false
-	err := pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) (err error) {
+	err := pg.InTx(ctx, s.c.Jobs, func(tx pgx.Tx) (err error) {
 		if wait, err = unwritten(tx); err != nil || wait {
 			return err
 		}
@@ -85,7 +85,7 @@ func (s *Store) dropHot(ctx context.Context, d int64, now time.Time) error {
 	if err != nil || wait {
 		return err
 	}
-	return pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) error {
+	return pg.InTx(ctx, s.c.Jobs, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, qLockWait, "2s"); err != nil {
 			return err
 		}
@@ -180,7 +180,7 @@ func (s *Store) ensureBlocks(ctx context.Context, hour int64) error {
 	}
 	from := time.Unix(month*3600, 0).UTC()
 	name := blockPrefix + from.Format("200601")
-	err := pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) error {
+	err := pg.InTx(ctx, s.c.Jobs, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, qLock, lockPartitions); err != nil {
 			return err
 		}

@@ -21,6 +21,7 @@ import (
 // Config describes a Store.
 type Config struct {
 	Pool       *pgxpool.Pool         // required
+	Jobs       *pgxpool.Pool         // for Seal, Retain and MakePartitions, so that pages do not wait for them; nil means Pool
 	Retention  time.Duration         // how long hot samples are kept, in whole days after it; 0 means 3 days
 	Late       time.Duration         // how late samples may come and still be part of a series; 0 means 14 days, at least Retention
 	Keep       time.Duration         // how long blocks and sums are kept, in whole months after it; 0 means 400 days: 13 months
@@ -47,6 +48,9 @@ type Store struct {
 func New(c Config) (*Store, error) {
 	if c.Pool == nil {
 		return nil, errors.New("series: a database pool is required")
+	}
+	if c.Jobs == nil {
+		c.Jobs = c.Pool
 	}
 	if c.Retention == 0 {
 		c.Retention = 3 * day
