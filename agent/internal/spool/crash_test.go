@@ -36,6 +36,10 @@ func TestMain(m *testing.M) {
 		crashChild(".")
 		return
 	}
+	if os.Getenv(memoryChildMark) != "" {
+		memoryChild(".")
+		return
+	}
 	os.Exit(m.Run())
 }
 

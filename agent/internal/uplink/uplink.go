@@ -187,7 +187,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 		d := wait.Next()
 		if asked := askedWait(err); asked > 0 {
 			// Spread over as long again: it asks the same of everybody who comes in this moment.
-			d = max(d, asked+rand.N(asked))
+			d = max(d, asked+rand.N(asked)) //nolint:gosec // spreads agents out; it is no secret
 		}
 		u.log.WarnContext(ctx, "no stream to the hub; polling and buffering go on", "reason", reason, "err", err,
 			"pending_batches", u.cfg.Spool.Stats().Pending, "retry_in", d.Round(100*time.Millisecond))
