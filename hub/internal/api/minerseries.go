@@ -14,7 +14,6 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
 	"github.com/hashinsight/hashinsight/pkg/ident"
-	"github.com/hashinsight/hashinsight/pkg/unit"
 )
 
 // Defaults of a series that says less.
@@ -32,11 +31,16 @@ type Series struct {
 	Fields map[string][]*float64 `json:"fields" doc:"One list a field, as long as times: the mean of a step's readings, null where there were none. polls and answered are counts and always there"`
 }
 
+// MinerSpan selects a miner, a span and a step. It is exported because huma passes over embedded structs that are not.
+type MinerSpan struct {
+	ID   string `path:"id" format:"uuid" doc:"The miner's id"`
+	From string `query:"from" maxLength:"40" doc:"RFC 3339; by default 6 hours before to. Moved back to a whole step"`
+	To   string `query:"to" maxLength:"40" doc:"RFC 3339, not included; by default now"`
+	Step string `query:"step" maxLength:"20" doc:"Such as 60s or 5m; by default a minute, or as much more as the span needs. A series has at most 2,000 steps"`
+}
+
 type seriesInput struct {
-	ID     string `path:"id" format:"uuid" doc:"The miner's id"`
-	From   string `query:"from" maxLength:"40" doc:"RFC 3339; by default 6 hours before to. Moved back to a whole step"`
-	To     string `query:"to" maxLength:"40" doc:"RFC 3339, not included; by default now"`
-	Step   string `query:"step" maxLength:"20" doc:"Such as 60s or 5m; by default a minute, or as much more as the span needs. A series has at most 2,000 steps"`
+	MinerSpan
 	Fields string `query:"fields" maxLength:"200" doc:"Comma-separated: hashrate_hs, hashrate_avg_hs, temp_board_c, temp_chip_c, temp_inlet_c, power_w, fan_rpm (the units may be left out); by default all"`
 }
 
@@ -53,16 +57,7 @@ var seriesFields = []struct {
 	{"temp_chip_c", "temp_chip", func(p *series.Point) *float64 { return number(p.TempChip) }},
 	{"temp_inlet_c", "temp_inlet", func(p *series.Point) *float64 { return number(p.TempInlet) }},
 	{"power_w", "power", func(p *series.Point) *float64 { return number(p.Power) }},
-	{"fan_rpm", "fan", func(p *series.Point) *float64 { return rpm(p.Fan) }},
-}
-
-func rpm(o unit.Opt[unit.RPM]) *float64 {
-	v, ok := o.Get()
-	if !ok {
-		return nil
-	}
-	f := float64(v)
-	return &f
+	{"fan_rpm", "fan", func(p *series.Point) *float64 { return whole(p.Fan) }},
 }
 
 func (s *Server) seriesRoutes() {
@@ -71,52 +66,58 @@ func (s *Server) seriesRoutes() {
 		Summary: "One miner's values over time",
 		Errors:  []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound},
 	}, func(ctx context.Context, in *seriesInput) (*seriesOutput, error) {
-		id, err := ident.ParseMinerID(in.ID)
-		if err != nil {
-			return nil, apperr.E(apperr.Invalid, "VALID_001", "%w", err)
-		}
-		q, err := in.query(s.now())
-		if err != nil {
-			return nil, err
-		}
 		wanted, err := in.wanted()
 		if err != nil {
 			return nil, err
 		}
-		img, err := s.miners.get(ctx, fresh)
+		q, err := s.minerQuery(ctx, &in.MinerSpan)
 		if err != nil {
 			return nil, err
 		}
-		i, ok := img.index[id]
-		if !ok {
-			return nil, apperr.E(apperr.NotFound, "NOTFOUND_001", "miner %s does not exist", id)
-		}
-		q.Site, q.Miner = img.rows[i].Site, id
 		points, err := s.series.Miner(ctx, q)
-		if errors.Is(err, series.ErrQuery) {
-			return nil, apperr.E(apperr.Invalid, "VALID_001", "%w", err)
-		}
 		if err != nil {
-			return nil, err
+			return nil, badQuery(err)
 		}
 		return &seriesOutput{Body: seriesBody(points, q, wanted)}, nil
 	})
 }
 
-// query reads the span and the step.
-func (in *seriesInput) query(now time.Time) (series.Query, error) {
-	q := series.Query{To: now}
-	var err error
-	if in.To != "" {
-		if q.To, err = time.Parse(time.RFC3339, in.To); err != nil {
-			return q, badTime("to", in.To)
-		}
+// minerQuery reads a miner's span and finds its site.
+func (s *Server) minerQuery(ctx context.Context, in *MinerSpan) (series.Query, error) {
+	id, err := ident.ParseMinerID(in.ID)
+	if err != nil {
+		return series.Query{}, apperr.E(apperr.Invalid, "VALID_001", "%w", err)
 	}
-	q.From = q.To.Add(-defaultSpan)
-	if in.From != "" {
-		if q.From, err = time.Parse(time.RFC3339, in.From); err != nil {
-			return q, badTime("from", in.From)
-		}
+	q, err := in.query(s.now())
+	if err != nil {
+		return q, err
+	}
+	img, err := s.miners.get(ctx, fresh)
+	if err != nil {
+		return q, err
+	}
+	i, ok := img.index[id]
+	if !ok {
+		return q, apperr.E(apperr.NotFound, "NOTFOUND_001", "miner %s does not exist", id)
+	}
+	q.Site, q.Miner = img.rows[i].Site, id
+	return q, nil
+}
+
+// badQuery gives the error of a query that cannot be answered as it is put its code.
+func badQuery(err error) error {
+	if errors.Is(err, series.ErrQuery) {
+		return apperr.E(apperr.Invalid, "VALID_001", "%w", err)
+	}
+	return err
+}
+
+// query reads the span and the step.
+func (in *MinerSpan) query(now time.Time) (series.Query, error) {
+	var q series.Query
+	var err error
+	if q.From, q.To, err = span(in.From, in.To, now); err != nil {
+		return q, err
 	}
 	if in.Step == "" {
 		// One step more than fits, because the first is moved back.
@@ -130,6 +131,23 @@ func (in *seriesInput) query(now time.Time) (series.Query, error) {
 		return q, apperr.E(apperr.Invalid, "VALID_001", "step is %.20q, it must be a length of time such as 60s or 5m", in.Step)
 	}
 	return q, nil
+}
+
+// span reads the ends of a span, either of which may be left out.
+func span(from, to string, now time.Time) (begin, end time.Time, err error) {
+	end = now
+	if to != "" {
+		if end, err = time.Parse(time.RFC3339, to); err != nil {
+			return begin, end, badTime("to", to)
+		}
+	}
+	begin = end.Add(-defaultSpan)
+	if from != "" {
+		if begin, err = time.Parse(time.RFC3339, from); err != nil {
+			return begin, end, badTime("from", from)
+		}
+	}
+	return begin, end, nil
 }
 
 func badTime(name, value string) error {

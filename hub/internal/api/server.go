@@ -129,6 +129,8 @@ func New(c Config) (*Server, error) {
 	s.agentRoutes()
 	s.minerRoutes()
 	s.seriesRoutes()
+	s.partSeriesRoutes()
+	s.siteSeriesRoutes()
 	s.snapshotRoutes()
 	s.eventRoutes()
 	if s.document, err = json.MarshalIndent(s.api.OpenAPI(), "", "  "); err != nil {

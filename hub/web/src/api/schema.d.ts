@@ -75,6 +75,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/miners/{id}/boards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The values of one miner's boards over time */
+        get: operations["get-miner-boards"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/miners/{id}/pools": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What one miner said of its pools over time */
+        get: operations["get-miner-pools"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/miners/{id}/series": {
         parameters: {
             query?: never;
@@ -140,6 +174,23 @@ export interface paths {
         };
         /** One site with its totals */
         get: operations["get-site"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/sites/{id}/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One site's sums over time */
+        get: operations["get-site-series"];
         put?: never;
         post?: never;
         delete?: never;
@@ -262,6 +313,32 @@ export interface components {
             /** Format: int32 */
             index: number;
             temps_c?: number[] | null;
+        };
+        BoardSeries: {
+            /** @description Each as long as times, null where unknown: hashrate_hs (mean), temp_c (highest of its sensors), chips_working (fewest), hardware_errors (counter at a step's last poll), polls (that showed the board, never null) */
+            fields: {
+                [key: string]: (number | null)[] | null;
+            };
+            /**
+             * Format: int32
+             * @description As the firmware numbers it
+             */
+            index: number;
+        };
+        BoardsSeries: {
+            /** @description The boards that any poll of the span showed, by index; at most 32 */
+            boards: components["schemas"]["BoardSeries"][];
+            /**
+             * Format: date-time
+             * @description Beginning of the first step
+             */
+            from: string;
+            /** Format: int64 */
+            step_s: number;
+            /** @description Beginning of each step, seconds since 1970 UTC */
+            times: number[];
+            /** Format: date-time */
+            to: string;
         };
         DetailedHealth: {
             /** @enum {string} */
@@ -527,6 +604,29 @@ export interface components {
             url: string;
             worker: string;
         };
+        PoolSeries: {
+            /** @description Each as long as times, null where unknown: accepted, rejected, stale (the miner's counters at a step's last poll; they begin anew when it restarts), polls (that showed the pool), alive and active (how many of those showed it so) */
+            fields: {
+                [key: string]: (number | null)[] | null;
+            };
+            url: string;
+            worker: string;
+        };
+        PoolsSeries: {
+            /**
+             * Format: date-time
+             * @description Beginning of the first step
+             */
+            from: string;
+            /** @description The pools that any poll of the span showed, by address and worker; at most 32 */
+            pools: components["schemas"]["PoolSeries"][];
+            /** Format: int64 */
+            step_s: number;
+            /** @description Beginning of each step, seconds since 1970 UTC */
+            times: number[];
+            /** Format: date-time */
+            to: string;
+        };
         Problem: {
             /**
              * @description Stable code that clients may branch on
@@ -654,6 +754,23 @@ export interface components {
             /** Format: uuid */
             id: string;
             name: string;
+        };
+        SiteSeries: {
+            /** @description Each as long as times: hashrate_hs and power_w (sums of the miners' means), temp_chip_c (highest of any miner), null where no miner reported one; miners, miners_answered, polls, answered are counts and always there. The newest steps are written up to 5 minutes late */
+            fields: {
+                [key: string]: (number | null)[] | null;
+            };
+            /**
+             * Format: date-time
+             * @description Beginning of the first step
+             */
+            from: string;
+            /** Format: int64 */
+            step_s: number;
+            /** @description Beginning of each step, seconds since 1970 UTC */
+            times: number[];
+            /** Format: date-time */
+            to: string;
         };
         SitesCount: {
             /** Format: int64 */
@@ -928,6 +1045,174 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["MinerDetail"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-miner-boards": {
+        parameters: {
+            query?: {
+                /** @description RFC 3339; by default 6 hours before to. Moved back to a whole step */
+                from?: string;
+                /** @description RFC 3339, not included; by default now */
+                to?: string;
+                /** @description Such as 60s or 5m; by default a minute, or as much more as the span needs. A series has at most 2,000 steps */
+                step?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The miner's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BoardsSeries"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-miner-pools": {
+        parameters: {
+            query?: {
+                /** @description RFC 3339; by default 6 hours before to. Moved back to a whole step */
+                from?: string;
+                /** @description RFC 3339, not included; by default now */
+                to?: string;
+                /** @description Such as 60s or 5m; by default a minute, or as much more as the span needs. A series has at most 2,000 steps */
+                step?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The miner's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PoolsSeries"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unauthorized */
@@ -1281,6 +1566,88 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Site"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-site-series": {
+        parameters: {
+            query?: {
+                /** @description RFC 3339; by default 6 hours before to. Moved back to a whole step */
+                from?: string;
+                /** @description RFC 3339, not included; by default now. At most 31 days after from */
+                to?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The site's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SiteSeries"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unauthorized */
