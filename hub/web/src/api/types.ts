@@ -17,6 +17,9 @@ export type MinerDetail = Get<'/api/miners/{id}'>;
 export type Board = NonNullable<MinerDetail['boards']>[number];
 export type Pool = NonNullable<MinerDetail['pools']>[number];
 export type Series = Get<'/api/miners/{id}/series'>;
+export type BoardsSeries = Get<'/api/miners/{id}/boards'>;
+export type PoolsSeries = Get<'/api/miners/{id}/pools'>;
+export type SiteSeries = Get<'/api/sites/{id}/series'>;
 export type Snapshot = Get<'/api/snapshot'>;
 
 /** What the events stream sends once a second: whole rows and sites that changed since the event before. */

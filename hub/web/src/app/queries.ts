@@ -9,6 +9,7 @@ export const keys = {
   agents: ['agents'] as const,
   miner: (id: string) => ['miner', id] as const,
   series: (id: string) => ['series', id] as const,
+  siteSeries: (id: string) => ['site-series', id] as const,
 };
 
 export function newQueryClient(): QueryClient {

@@ -1,19 +1,21 @@
 // One miner: who it is, what it does and why we think so, its readings with their age, its parts and
 // its history.
-import { useEffect, type ReactNode } from 'react';
+import { useEffect, useMemo, type ReactNode } from 'react';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { ApiError, call, http } from '../api/client';
 import { parseState, type MinerDetail } from '../api/types';
 import { useLive, useMinerRow, useStale } from '../app/live';
 import { keys, useSites } from '../app/queries';
 import { Link, navigate, useSearch } from '../app/router';
+import { Chart, GapNote } from '../chart/chart';
+import { gaps } from '../chart/grid';
 import { defaultPollInterval } from '../fleet/row';
 import {
   count, decimal, duration, efficiency, join, moment, ms, percent, power, rate, rpm, temperature, type Quantity,
 } from '../format';
 import { useText } from '../text/text';
 import { Age, Ago, ErrorBoundary, Mark, Problem, StateLabel, TextOr, Value } from '../ui/parts';
-import { Chart, GapNote } from './chart';
+import { BoardCharts, PoolCharts } from './part-charts';
 import { Boards, Pools, Problems } from './parts';
 import { answeredPercent, parseRange, rangeIds, stepFor, type History } from './series';
 import { useHistory } from './use-history';
@@ -215,6 +217,7 @@ function HistorySection({ id, interval, newest }: { id: string; interval: number
   const range = parseRange(new URLSearchParams(useSearch()).get('range'));
   const step = stepFor(range, interval);
   const history = useHistory(id, range, step, clock.exact, newest);
+  const shared = { id, range, stepS: step, nowMs: clock.exact };
   return (
     <section className="history" aria-labelledby="history">
       <div className="panel-head">
@@ -239,7 +242,13 @@ function HistorySection({ id, interval, newest }: { id: string; interval: number
       )}
       {history.isPending && <p className="quiet">{t.loading}</p>}
       {history.data && history.data.times.length === 0 && <p className="notice">{t.chart.noData}</p>}
-      {history.data && history.data.times.length > 0 && <Charts history={history.data} />}
+      {history.data && history.data.times.length > 0 && (
+        <>
+          <Charts history={history.data} />
+          <BoardCharts {...shared} stretches={gaps(history.data)} />
+          <PoolCharts {...shared} stretches={gaps(history.data)} />
+        </>
+      )}
     </section>
   );
 }
@@ -247,40 +256,45 @@ function HistorySection({ id, interval, newest }: { id: string; interval: number
 function Charts({ history }: { history: History }) {
   const t = useText();
   const ths = history.values.hashrate_hs.map((v) => (v === null ? null : v / 1e12));
+  const stretches = useMemo(() => gaps(history), [history]);
   const one = (q: Quantity | null) => join(q, t);
   return (
     <>
-      <GapNote history={history} />
+      <GapNote stretches={stretches} />
       <div className="charts">
         <Chart
           title={t.chart.hashrate}
           unit={t.unit.ths}
-          history={history}
-          lines={[{ name: t.chart.hashrate, values: ths, colour: '--chart-1' }]}
+          grid={history}
+          stretches={stretches}
+          lines={[{ name: t.chart.hashrate, values: ths }]}
           format={(v) => one(rate(v * 1e12, t))}
         />
         <Chart
           title={t.chart.temperature}
           unit={t.unit.c}
-          history={history}
+          grid={history}
+          stretches={stretches}
           lines={[
-            { name: t.chart.chip, values: history.values.temp_chip_c, colour: '--chart-1' },
-            { name: t.chart.board, values: history.values.temp_board_c, colour: '--chart-2' },
+            { name: t.chart.chip, values: history.values.temp_chip_c },
+            { name: t.chart.board, values: history.values.temp_board_c },
           ]}
           format={(v) => one({ value: decimal(v, 1), unit: t.unit.c })}
         />
         <Chart
           title={t.chart.power}
           unit={t.unit.w}
-          history={history}
-          lines={[{ name: t.chart.power, values: history.values.power_w, colour: '--chart-1' }]}
+          grid={history}
+          stretches={stretches}
+          lines={[{ name: t.chart.power, values: history.values.power_w }]}
           format={(v) => one(power(v, t))}
         />
         <Chart
           title={t.chart.polls}
           unit={t.unit.percent}
-          history={history}
-          lines={[{ name: t.chart.polls, values: answeredPercent(history), colour: '--chart-1' }]}
+          grid={history}
+          stretches={stretches}
+          lines={[{ name: t.chart.polls, values: answeredPercent(history) }]}
           format={(v) => one({ value: decimal(v, 1), unit: t.unit.percent })}
           bounds={[0, 105]}
         />

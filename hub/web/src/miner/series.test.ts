@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { answeredPercent, append, gaps, parseRange, readSeries, stepFor, summarise } from './series';
+import { gaps, summarise } from '../chart/grid';
+import { answeredPercent, append, parseRange, readSeries, stepFor } from './series';
 
 const series = (times: number[], polls: number[], answered: number[], hashrate: (number | null)[]) =>
   readSeries({ from: '', to: '', step_s: 60, times, fields: { polls, answered, hashrate_hs: hashrate } });

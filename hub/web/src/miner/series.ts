@@ -1,6 +1,7 @@
-// A miner's history: which range and step to ask for, how a newer tail joins what is there, and what
-// the gaps mean. Pure; the page fetches and draws.
+// A miner's history: which range and step to ask for, how a newer tail joins what is there, and how
+// it is read. Pure; the page fetches and draws.
 import type { Series } from '../api/types';
+import type { Grid } from '../chart/grid';
 
 export const ranges = { '1h': 3_600, '6h': 21_600, '24h': 86_400, '3d': 259_200 } as const; // s
 export type RangeId = keyof typeof ranges;
@@ -24,9 +25,7 @@ export const fieldNames = ['hashrate_hs', 'temp_board_c', 'temp_chip_c', 'power_
 export type Field = (typeof fieldNames)[number];
 
 /** A history on an even grid: a step without a value is null, never left out. */
-export interface History {
-  stepS: number;
-  times: number[]; // s since 1970, the start of each step
+export interface History extends Grid {
   values: Record<Field, (number | null)[]>;
 }
 
@@ -76,49 +75,6 @@ export function append(old: History, tail: History, fromS: number): History {
   }
   put(tail, () => true);
   return { stepS: old.stepS, times, values };
-}
-
-/** A stretch of steps, from the start of the first to the end of the last, s. */
-export interface Stretch {
-  from: number;
-  to: number;
-  kind: 'not-polled' | 'not-answered';
-}
-
-/** The stretches without readings, told apart: nobody asked (or it has not arrived), or the miner gave
- * no answer. */
-export function gaps(h: History): Stretch[] {
-  const out: Stretch[] = [];
-  h.times.forEach((from, i) => {
-    const polls = h.values.polls[i] ?? 0;
-    const answered = h.values.answered[i] ?? 0;
-    if (answered > 0) return;
-    const kind = polls > 0 ? 'not-answered' : 'not-polled';
-    const last = out.at(-1);
-    if (last && last.to === from && last.kind === kind) last.to = from + h.stepS;
-    else out.push({ from, to: from + h.stepS, kind });
-  });
-  return out;
-}
-
-export interface Summary {
-  min: number;
-  max: number;
-  mean: number;
-  last: number;
-}
-
-/** Least, greatest, mean and newest of the known values; null when none is known. */
-export function summarise(values: readonly (number | null)[]): Summary | null {
-  const known = values.filter((v) => v !== null);
-  const last = known.at(-1);
-  if (last === undefined) return null;
-  return {
-    min: known.reduce((a, b) => Math.min(a, b)),
-    max: known.reduce((a, b) => Math.max(a, b)),
-    mean: known.reduce((a, b) => a + b, 0) / known.length,
-    last,
-  };
 }
 
 /** Answered polls in percent, where there were polls. */

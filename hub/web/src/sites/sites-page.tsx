@@ -1,6 +1,6 @@
 // The sites: is each one linked, how old is its newest data, and what do its miners do. A cut link is
 // never shown as miners that are down.
-import { useMemo, type ReactNode } from 'react';
+import { lazy, Suspense, useMemo, useState, type ReactNode } from 'react';
 import { minerStates, type Agent, type Site } from '../api/types';
 import { useAge, useClock, useLive } from '../app/live';
 import { useAgents, useSites } from '../app/queries';
@@ -9,7 +9,13 @@ import { isStale } from '../fleet/row';
 import { formatView, plainView } from '../fleet/view';
 import { count, decimal, duration, moment, ms, powerSum, rateSum, type Quantity } from '../format';
 import { useText } from '../text/text';
-import { Ago, Mark, Problem, TextOr, Value } from '../ui/parts';
+import { Ago, ErrorBoundary, Mark, Problem, TextOr, Value } from '../ui/parts';
+
+// The charts are not needed to show the sites: they load with the first card that shows its history.
+const SiteHistoryCharts = lazy(() => import('./site-history'));
+
+/** With more sites than these a card shows its history only when asked: each is a question to the hub. */
+const openHistories = 3;
 
 export function SitesPage() {
   const t = useText();
@@ -34,7 +40,7 @@ export function SitesPage() {
           <ul className="site-list">
             {items.map((s) => (
               <li key={s.id}>
-                <SitePanel site={s} agent={bySite.get(s.id)} />
+                <SitePanel site={s} agent={bySite.get(s.id)} history={items.length <= openHistories} />
               </li>
             ))}
           </ul>
@@ -89,8 +95,10 @@ function Figure({ label, of, note, title }: { label: string; of: Quantity | null
   );
 }
 
-function SitePanel({ site, agent }: { site: Site; agent: Agent | undefined }) {
+function SitePanel({ site, agent, history }: { site: Site; agent: Agent | undefined; history: boolean }) {
   const t = useText();
+  const [chosen, choose] = useState<boolean | null>(null);
+  const open = chosen ?? history;
   const fleet = `/fleet${formatView({ ...plainView, site: site.id })}`;
   return (
     <article className={`panel site${site.connected ? '' : ' site-cut'}`} aria-labelledby={`site-${site.id}`}>
@@ -134,6 +142,18 @@ function SitePanel({ site, agent }: { site: Site; agent: Agent | undefined }) {
           )}
         </dl>
       </div>
+      <section className="site-history" aria-label={t.sites.historyOf(site.name)}>
+        <button type="button" className="button button-quiet" aria-expanded={open} onClick={() => choose(!open)}>
+          {open ? t.sites.hideHistory : t.sites.showHistory}
+        </button>
+        {open && (
+          <ErrorBoundary title={t.error.title} area={`history ${site.id}`}>
+            <Suspense fallback={<p className="quiet">{t.loading}</p>}>
+              <SiteHistoryCharts id={site.id} />
+            </Suspense>
+          </ErrorBoundary>
+        )}
+      </section>
     </article>
   );
 }

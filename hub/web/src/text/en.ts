@@ -52,7 +52,7 @@ export const en = {
   },
 
   age: { ago: (d: string) => `${d} ago`, ahead: (d: string) => `in ${d}`, passed: (d: string) => `${d} ago`, never: 'never', stale: 'stale', staleSince: (d: string) => `stale, ${d} old` },
-  unit: { ths: 'TH/s', phs: 'PH/s', ehs: 'EH/s', w: 'W', kw: 'kW', mw: 'MW', c: '°C', rpm: 'rpm', jth: 'J/TH', percent: '%', mhz: 'MHz' },
+  unit: { ths: 'TH/s', phs: 'PH/s', ehs: 'EH/s', w: 'W', kw: 'kW', mw: 'MW', c: '°C', rpm: 'rpm', jth: 'J/TH', percent: '%', mhz: 'MHz', perMin: '/min' },
 
   state: {
     hashing: 'Hashing',
@@ -134,6 +134,12 @@ export const en = {
     backlog: (n: number) => `Older data still arriving (${plural(n, 'gap', 'gaps')} to fill)`,
     loadError: 'The sites could not be loaded.',
     interval: 'Polls every',
+    showHistory: 'Show 24 hours',
+    hideHistory: 'Hide 24 hours',
+    historyOf: (site: string) => `24 hours of ${site}`,
+    noHistory: 'No sums of this site yet: the first appear about ten minutes after its first poll.',
+    polled: 'Polled',
+    answered: 'Answered',
   },
 
   fleet: {
@@ -280,6 +286,21 @@ export const en = {
     summaryNone: (name: string) => `${name}: no values.`,
     gaps: (notPolled: string, notAnswered: string) => `Without polls: ${notPolled}. Polled without an answer: ${notAnswered}.`,
     noGaps: 'No gaps.',
+    boards: {
+      title: 'Boards over time',
+      none: 'No poll in this range reported boards.',
+      board: (index: number) => `Board ${index}`,
+      hashrate: 'Hashrate by board',
+      temp: 'Highest temperature by board',
+      chips: 'Working chips by board',
+    },
+    pools: {
+      title: 'Pools over time',
+      none: 'No poll in this range reported pools.',
+      accepted: 'Accepted shares by pool',
+      rejected: 'Rejected shares by pool',
+      alive: 'Polls that found the pool alive',
+    },
   },
 
   duration: {

@@ -52,7 +52,7 @@ export const zhCN: Messages = {
   },
 
   age: { ago: (d) => `${d}前`, ahead: (d) => `${d} 后`, passed: (d) => `${d} 前`, never: '从未', stale: '过期', staleSince: (d) => `过期，已 ${d}` },
-  unit: { ths: 'TH/s', phs: 'PH/s', ehs: 'EH/s', w: 'W', kw: 'kW', mw: 'MW', c: '°C', rpm: 'rpm', jth: 'J/TH', percent: '%', mhz: 'MHz' },
+  unit: { ths: 'TH/s', phs: 'PH/s', ehs: 'EH/s', w: 'W', kw: 'kW', mw: 'MW', c: '°C', rpm: 'rpm', jth: 'J/TH', percent: '%', mhz: 'MHz', perMin: '/分' },
 
   state: {
     hashing: '运行中',
@@ -134,6 +134,12 @@ export const zhCN: Messages = {
     backlog: (n) => `较早的数据仍在送达（尚有 ${n0(n)} 处缺口）`,
     loadError: '无法加载站点。',
     interval: '轮询间隔',
+    showHistory: '显示 24 小时',
+    hideHistory: '隐藏 24 小时',
+    historyOf: (site) => `${site} 的 24 小时`,
+    noHistory: '该站点尚无汇总：首次轮询约十分钟后出现。',
+    polled: '已轮询',
+    answered: '有应答',
   },
 
   fleet: {
@@ -277,6 +283,21 @@ export const zhCN: Messages = {
     summaryNone: (name) => `${name}：没有数值。`,
     gaps: (notPolled, notAnswered) => `无轮询：${notPolled}。已轮询无应答：${notAnswered}。`,
     noGaps: '没有缺口。',
+    boards: {
+      title: '算力板历史',
+      none: '此范围内没有轮询报告算力板。',
+      board: (index) => `板 ${index}`,
+      hashrate: '各板算力',
+      temp: '各板最高温度',
+      chips: '各板工作芯片',
+    },
+    pools: {
+      title: '矿池历史',
+      none: '此范围内没有轮询报告矿池。',
+      accepted: '各矿池接受的份额',
+      rejected: '各矿池拒绝的份额',
+      alive: '显示矿池可用的轮询',
+    },
   },
 
   duration: {

@@ -1,22 +1,24 @@
 // One chart: uPlot on a canvas, with the stretches without readings shaded, a summary in words, and the
 // same numbers as a table for those who cannot or do not want to read a picture.
-import { useEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
+import { useEffect, useRef, useState, useSyncExternalStore } from 'react';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { duration, moment } from '../format';
 import { useText } from '../text/text';
-import { gaps, summarise, type History, type Stretch } from './series';
+import { summarise, type Grid, type Stretch, type Values } from './grid';
+import './chart.css';
 
 export interface Line {
   name: string;
-  values: readonly (number | null)[];
-  colour: string; // name of a custom property of the style sheet
+  values: Values;
 }
 
 interface Props {
   title: string;
   unit: string;
-  history: History;
+  grid: Grid;
+  /** Where there is nothing to read, in time; shaded. */
+  stretches: readonly Stretch[];
   lines: readonly Line[];
   format: (value: number) => string; // with its unit
   /** The least and greatest value of the axis, where they are fixed. */
@@ -24,6 +26,12 @@ interface Props {
 }
 
 const height = 168; // px
+
+// Lines differ by colour and by dashes; more than these begin again.
+const colours = ['--chart-1', '--chart-2', '--chart-3', '--chart-4', '--chart-5'] as const;
+const dashes: readonly number[][] = [[], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4]];
+const styleOf = (i: number) => i % colours.length;
+
 const dark = '(prefers-color-scheme: dark)';
 const subscribeDark = (listener: () => void) => {
   const query = window.matchMedia(dark);
@@ -31,10 +39,9 @@ const subscribeDark = (listener: () => void) => {
   return () => query.removeEventListener('change', listener);
 };
 
-export function Chart({ title, unit, history, lines, format, bounds }: Props) {
+export function Chart({ title, unit, grid, stretches, lines, format, bounds }: Props) {
   const t = useText();
   const [asTable, setAsTable] = useState(false);
-  const stretches = useMemo(() => gaps(history), [history]);
   const words = lines.map((l) => {
     const s = summarise(l.values);
     return s === null
@@ -51,7 +58,10 @@ export function Chart({ title, unit, history, lines, format, bounds }: Props) {
           <ul className="legend">
             {lines.map((l, i) => (
               <li key={l.name}>
-                <span className={`legend-line legend-line-${i}`} aria-hidden="true" /> {l.name}
+                <svg className={`legend-line legend-line-${styleOf(i)}`} viewBox="0 0 24 4" width="24" height="4" aria-hidden="true">
+                  <path d="M0 2h24" strokeDasharray={dashes[styleOf(i)]?.join(' ')} />
+                </svg>{' '}
+                <span className="legend-name">{l.name}</span>
               </li>
             ))}
           </ul>
@@ -61,18 +71,18 @@ export function Chart({ title, unit, history, lines, format, bounds }: Props) {
         </button>
       </figcaption>
       {asTable ? (
-        <SeriesTable title={title} history={history} lines={lines} format={format} />
+        <SeriesTable title={title} grid={grid} lines={lines} format={format} />
       ) : (
-        <Plot history={history} lines={lines} unit={unit} stretches={stretches} bounds={bounds} label={`${title}. ${words.join(' ')}`} />
+        <Plot grid={grid} lines={lines} unit={unit} stretches={stretches} bounds={bounds} label={`${title}. ${words.join(' ')}`} />
       )}
       <p className="chart-summary">{words.join(' ')}</p>
     </figure>
   );
 }
 
-function SeriesTable({ title, history, lines, format }: Pick<Props, 'title' | 'history' | 'lines' | 'format'>) {
+function SeriesTable({ title, grid, lines, format }: Pick<Props, 'title' | 'grid' | 'lines' | 'format'>) {
   const t = useText();
-  const newest = history.times.at(-1) ?? 0;
+  const newest = grid.times.at(-1) ?? 0;
   return (
     // A region that scrolls must be reachable by keyboard.
     // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
@@ -89,7 +99,7 @@ function SeriesTable({ title, history, lines, format }: Pick<Props, 'title' | 'h
           </tr>
         </thead>
         <tbody>
-          {history.times
+          {grid.times
             .map((time, i) => (
               <tr key={time}>
                 <th scope="row">{moment(time * 1000, newest * 1000, t)}</th>
@@ -111,7 +121,7 @@ function SeriesTable({ title, history, lines, format }: Pick<Props, 'title' | 'h
 }
 
 interface PlotProps {
-  history: History;
+  grid: Grid;
   lines: readonly Line[];
   unit: string;
   stretches: readonly Stretch[];
@@ -119,21 +129,21 @@ interface PlotProps {
   label: string;
 }
 
-const dataOf = (history: History, lines: readonly Line[]): uPlot.AlignedData => [
-  history.times,
+const dataOf = (grid: Grid, lines: readonly Line[]): uPlot.AlignedData => [
+  grid.times,
   ...lines.map((l) => l.values as (number | null)[]),
 ];
 
-function Plot({ history, lines, unit, stretches, bounds, label }: PlotProps) {
+function Plot({ grid, lines, unit, stretches, bounds, label }: PlotProps) {
   const host = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const isDark = useSyncExternalStore(subscribeDark, () => window.matchMedia(dark).matches);
   // What the plot draws at its next turn; it is made once and fed from then on.
-  const latest = useRef({ history, lines, stretches });
+  const latest = useRef({ grid, lines, stretches });
   useEffect(() => {
-    latest.current = { history, lines, stretches };
-    plot.current?.setData(dataOf(history, lines));
-  }, [history, lines, stretches]);
+    latest.current = { grid, lines, stretches };
+    plot.current?.setData(dataOf(grid, lines));
+  }, [grid, lines, stretches]);
 
   const names = lines.map((l) => l.name).join('\n');
   const low = bounds?.[0];
@@ -141,7 +151,7 @@ function Plot({ history, lines, unit, stretches, bounds, label }: PlotProps) {
   useEffect(() => {
     const element = host.current;
     if (!element) return;
-    const { history: h, lines: ls } = latest.current;
+    const { grid: g, lines: ls } = latest.current;
     const style = getComputedStyle(element);
     const colour = (name: string) => style.getPropertyValue(name).trim();
     const axis: uPlot.Axis = {
@@ -167,9 +177,10 @@ function Plot({ history, lines, unit, stretches, bounds, label }: PlotProps) {
         ],
         series: [
           {},
-          ...ls.map((l) => ({
+          ...ls.map((l, i) => ({
             label: l.name,
-            stroke: colour(l.colour),
+            stroke: colour(colours[styleOf(i)] ?? colours[0]),
+            dash: dashes[styleOf(i)]?.map((px) => px * devicePixelRatio),
             width: 1.6,
             spanGaps: false, // a gap is a gap
             points: { size: 4 },
@@ -182,7 +193,7 @@ function Plot({ history, lines, unit, stretches, bounds, label }: PlotProps) {
           setCursor: [(u) => readout(u, element, latest.current.lines, unit)],
         },
       },
-      dataOf(h, ls),
+      dataOf(g, ls),
       element,
     );
     plot.current = made;
@@ -283,12 +294,11 @@ function readout(u: uPlot, element: HTMLElement, lines: readonly Line[], unit: s
 }
 
 /** What the shading means, and how much of it there is. */
-export function GapNote({ history }: { history: History }) {
+export function GapNote({ stretches }: { stretches: readonly Stretch[] }) {
   const t = useText();
-  const found = gaps(history);
   const length = (kind: Stretch['kind']) =>
-    found.filter((s) => s.kind === kind).reduce((n, s) => n + s.to - s.from, 0);
-  if (found.length === 0) return <p className="chart-gaps">{t.chart.noGaps}</p>;
+    stretches.filter((s) => s.kind === kind).reduce((n, s) => n + s.to - s.from, 0);
+  if (stretches.length === 0) return <p className="chart-gaps">{t.chart.noGaps}</p>;
   return (
     <p className="chart-gaps">
       {t.chart.gaps(duration(length('not-polled'), t), duration(length('not-answered'), t))}{' '}
