@@ -21,7 +21,7 @@ import (
 const detailVersion = 1
 
 // MaxDetail is the most bytes a detail may have.
-const MaxDetail = 2 + 64*12 + // readings
+const MaxDetail = 2 + 80*12 + // readings
 	telemetry.MaxBoards*maxSubfield*10 + telemetry.MaxPools*(2*(telemetry.MaxText+2)+maxSubfield*10) + telemetry.MaxErrors*(telemetry.MaxText+2) +
 	3*(3+maxSubfield*6)
 
@@ -129,7 +129,7 @@ func (t *detailTable) append(b []byte, from, to int, texts []string, last *int64
 
 // Assembler puts observations together from columns and details. It is for one goroutine.
 type Assembler struct {
-	samples map[Field]*column[obs]
+	samples [FieldDuty0 + telemetry.MaxFans]*column[obs] // by field: every row passes here
 	boards  map[Field]*column[telemetry.Board]
 	pools   map[Field]*column[telemetry.Pool]
 	errors  map[Field]*column[string]
@@ -138,7 +138,11 @@ type Assembler struct {
 
 // NewAssembler returns an Assembler.
 func NewAssembler() *Assembler {
-	return &Assembler{byField(sampleColumns()), byField(boardColumns()), byField(poolColumns()), byField(errorColumns()), []string{""}}
+	a := &Assembler{boards: byField(boardColumns()), pools: byField(poolColumns()), errors: byField(errorColumns()), text: []string{""}}
+	for f, c := range byField(sampleColumns()) {
+		a.samples[f] = c
+	}
+	return a
 }
 
 func byField[T any](columns []column[T]) map[Field]*column[T] {
@@ -151,8 +155,8 @@ func byField[T any](columns []column[T]) map[Field]*column[T] {
 
 // Set sets one reading of o to the integer that a column holds of it. A field that it does not know changes nothing.
 func (a *Assembler) Set(o *telemetry.Observation, f Field, v int64) {
-	if c := a.samples[f]; c != nil {
-		c.set(o, v, nil)
+	if int(f) < len(a.samples) && a.samples[f] != nil {
+		a.samples[f].set(o, v, nil)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -141,7 +142,7 @@ func wantSameAsHot(t *testing.T, pool *pgxpool.Pool, s *Store, q Query) {
 // Data comes in any order, hubs write blocks at any time and together, hot rows are dropped between: blocks and sums are those of writing all at once.
 func TestBlocksAndSumsDoNotDependOnHowDataCame(t *testing.T) {
 	for seed := range uint64(3) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			sites := []ident.SiteID{ident.NewSiteID(), ident.NewSiteID()}
 			from := noon.Add(-26 * time.Hour)

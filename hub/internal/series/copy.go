@@ -164,7 +164,7 @@ func (r *CopyReader) Read(p []byte) (int, error) {
 	if r.ended {
 		return 0, io.EOF
 	}
-	if len(p) >= 2*maxRow {
+	if len(p) >= maxRow+64 { // the stream's head is part of the first
 		b := r.fill(p[:0:len(p)])
 		return len(b), nil
 	}

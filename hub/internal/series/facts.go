@@ -131,7 +131,7 @@ func (f *facts) spreadHashes(rows []telemetry.Observation, beginMS int64) {
 			was, _ := before.Hashes.Get()
 			up, has := o.Uptime.Get()
 			upBefore, had := before.Uptime.Get()
-			if now >= was && !(has && had && up < upBefore) {
+			if now >= was && (!has || !had || up >= upBefore) {
 				f.spread(before.At.UnixMilli()-beginMS, o.At.UnixMilli()-beginMS, min(now-was, 1<<48))
 			}
 		}

@@ -147,7 +147,7 @@ func mergeGroups(ctx context.Context, old *oldBlocks, hot *groups, f func(contex
 		return err
 	}
 	for len(a) > 0 || len(b) > 0 {
-		order := 0
+		var order int
 		switch {
 		case len(b) == 0:
 			order = -1

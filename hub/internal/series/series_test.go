@@ -26,6 +26,13 @@ var noon = time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)
 
 func samplesOf(t *testing.T, obs []telemetry.Observation) *wire.Samples {
 	t.Helper()
+	s, _ := packed(t, obs)
+	return s
+}
+
+// packed is obs as a batch has them, and the bytes of its payload.
+func packed(t *testing.T, obs []telemetry.Observation) (*wire.Samples, int) {
+	t.Helper()
 	enc, err := wire.NewEncoder()
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +50,7 @@ func samplesOf(t *testing.T, obs []telemetry.Observation) *wire.Samples {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return s, len(payload)
 }
 
 func newStore(t *testing.T, pool *pgxpool.Pool, now func() time.Time) *Store {
