@@ -169,7 +169,7 @@ func (p *Poller) Run(ctx context.Context) error {
 	go func() { storing <- p.store.run(base) }()
 
 	polls := sync.WaitGroup{}
-	work := make(chan *target)
+	work, workers := make(chan *target), 0
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for ctx.Err() == nil {
@@ -181,12 +181,22 @@ func (p *Poller) Run(ctx context.Context) error {
 		}
 		now := time.Now()
 		p.schedule.release(now)
-		for t := p.schedule.take(); t != nil && ctx.Err() == nil; t = p.schedule.take() {
+		for ctx.Err() == nil {
+			t := p.schedule.take() // once taken it is in flight, and its end is waited for
+			if t == nil {
+				break
+			}
 			p.metrics.started(t, now)
 			select {
 			case work <- t:
-			default: // all are busy: at most as many as may be in flight
+				continue
+			default:
+			}
+			if workers < p.cfg.MaxInFlight {
+				workers++
 				polls.Go(func() { p.work(base, t, work) })
+			} else {
+				work <- t // fewer than that are in flight besides t: one is about to be free
 			}
 		}
 		if p.batch.due(now, p.cfg.BatchInterval) {

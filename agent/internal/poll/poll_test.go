@@ -40,6 +40,7 @@ type farm struct {
 
 	poller *Poller
 	stop   func() error
+	looks  int // Run ends when it has looked so often whether it shall; 0 means stop
 }
 
 // device is what stands at an address. A nil device is silent: reads end with their deadline.
@@ -152,6 +153,9 @@ func (f *farm) start() {
 		f.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	if f.looks > 0 {
+		ctx = &ending{ctx, cancel, f.looks}
+	}
 	done := make(chan error, 1)
 	go func() { done <- f.poller.Run(ctx) }()
 	f.stop = func() error { cancel(); defer dec.Close(); return <-done }
@@ -555,6 +559,41 @@ func TestTheEndWaitsForPollsInFlightAndStoresThem(t *testing.T) {
 			t.Errorf("%d samples stored of %d polls", n, f.attempts())
 		}
 	})
+}
+
+// TestTheEndMayComeAtAnyMoment ends a poller at each of the moments at which it looks whether it shall end, while many polls are
+// due: none of them may be counted as in flight without being one, or the end waits for ever.
+func TestTheEndMayComeAtAnyMoment(t *testing.T) {
+	for looks := range 40 {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFarm(t)
+			f.add("1", 10, false, healthy)
+			for k := range f.targets {
+				f.targets[k].Interval = time.Millisecond // always due
+			}
+			f.looks = looks + 1
+			f.start()
+			time.Sleep(time.Second)
+			if err := f.stop(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// ending is a context that is cancelled by being asked so often whether it was.
+type ending struct {
+	context.Context
+	cancel func()
+	looks  int
+}
+
+// Err implements context.Context.
+func (e *ending) Err() error {
+	if e.looks--; e.looks == 0 {
+		e.cancel()
+	}
+	return e.Context.Err()
 }
 
 func TestTheEndSaysWhatCouldNotBeStored(t *testing.T) {
