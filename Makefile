@@ -21,6 +21,8 @@ BUF           := 1.75.0
 FLEET    ?= 200
 DURATION ?=
 KILLS    ?= 0
+# make soak: how long heaps and tables are watched.
+SOAK     ?= 20m
 
 .PHONY: help run build web test test-go test-web test-page test-kills smoke lint gen gen-check bench soak fuzz-short verify scan clean install-run install-test
 
@@ -46,8 +48,8 @@ hub/web/node_modules/.installed: hub/web/package-lock.json
 
 test: install-test build test-web test-go test-kills test-page ## install what tests need, build, and run every test
 
-test-go: ## Go tests of every module with the race detector
-	@failed=; for m in $(MODULES); do (cd $$m && CGO_ENABLED=1 go test -race -timeout 20m ./...) || failed="$$failed $$m"; done; \
+test-go: build ## Go tests of every module with the race detector
+	@failed=; for m in $(MODULES); do (cd $$m && CGO_ENABLED=1 HSI_TEST_BIN=$(CURDIR)/bin go test -race -timeout 20m ./...) || failed="$$failed $$m"; done; \
 	if [ -n "$$failed" ]; then echo "test-go: failed in$$failed"; exit 1; fi
 
 test-web: hub/web/node_modules/.installed ## type check and unit tests of the page
@@ -84,8 +86,9 @@ bench: build ## measure the targets of limits.md into .run/bench.json and print 
 	cd hub && HSI_BENCH=$(CURDIR)/.run/bench.json go test -count=1 -timeout 30m -run '^TestBench' ./...
 	HSI_BENCH=$(CURDIR)/.run/bench.json bin/hashinsight-run --fleet 200 --name bench --fresh --run-dir .run/bench -- npm --prefix hub/web run --silent staleness
 
-soak: build ## a 20-minute run with 10 kills of agent and hub each
-	bin/hashinsight-run --fleet 1000 --duration 20m --kills 10 --name soak --fresh --run-dir .run/soak
+soak: build ## 100 kills of agent and hub each, 20 of PostgreSQL; then 20 minutes in which heaps and tables stay within bounds
+	$(KILLRUN) --kill-agent 100 --kill-hub 100 --kill-postgres 20 --name soak-kills --run-dir .run/soak-kills
+	bin/hashinsight-run --fleet 1000 --duration $(SOAK) --soak --name soak --fresh --run-dir .run/soak
 
 fuzz-short: ## fuzz each decoder for 20 s
 	cd agent && go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 20s ./internal/cgminer

@@ -24,6 +24,7 @@ if [ "$purpose" = test ]; then
 	need chromium command -v chromium
 	need fonts-noto-cjk has_cjk
 	need openssl command -v openssl
+	need iproute2 command -v tc # network namespaces and narrow links
 	need procps command -v ps
 fi
 

@@ -1,10 +1,15 @@
 package e2e
 
 import (
+	"context"
+	"net/url"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/hashinsight/hashinsight/agent/agentd"
 	"github.com/hashinsight/hashinsight/hub/pgtest"
@@ -62,7 +67,7 @@ func (w *world) wantEveryAnswerInEvidenceOnce() {
 func TestWeekLongCutLosesNothing(t *testing.T) {
 	url := pgtest.URL(t)
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, url, sim.Config{Miners: 3, Seed: 11})
+		w := newWorld(t, url, sim.Config{Miners: 2, Seed: 11})
 		time.Sleep(2 * time.Hour)
 		w.link.set(true)
 		time.Sleep(7 * 24 * time.Hour)
@@ -123,4 +128,72 @@ func TestClockSteps(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A hub restored from yesterday's backup asks its sites for what it had acknowledged since, and gets it once.
+func TestRestoredHubGetsEverythingBack(t *testing.T) {
+	original := pgtest.URL(t)
+	backup := copyOf(t, original)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, original, sim.Config{Miners: 7, Seed: 13})
+		begin := time.Now()
+		time.Sleep(3 * time.Hour)
+		w.stopHub()
+		backup.make(t)
+		w.startHub()
+		time.Sleep(15 * time.Hour)
+		w.stopHub()
+		before := w.count(`SELECT count(*) FROM batch`)
+		w.url = backup.url
+		lost := before - w.count(`SELECT count(*) FROM batch`)
+		w.startHub()
+		time.Sleep(3 * time.Hour)
+		end := time.Now()
+		w.stop()
+		if lost < 500 {
+			t.Errorf("the backup lacked %d batches: too few to show anything", lost)
+		}
+		w.wantEverySlotOnce(begin, end)
+		w.wantEveryAnswerInEvidenceOnce()
+		w.wantNoTrouble()
+		t.Logf("%d batches came back", lost)
+	})
+}
+
+// backupCopy is a database that is made as a copy of another.
+type backupCopy struct{ from, name, admin, url string }
+
+func copyOf(t *testing.T, from string) backupCopy {
+	t.Helper()
+	u, err := url.Parse(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := backupCopy{from: strings.TrimPrefix(u.Path, "/")}
+	b.name = b.from + "_backup"
+	u.Path = "/postgres"
+	b.admin = u.String()
+	u.Path = "/" + b.name
+	b.url = u.String()
+	t.Cleanup(func() { b.exec(t, "DROP DATABASE IF EXISTS "+b.name+" WITH (FORCE)") })
+	return b
+}
+
+// make copies; nobody may be connected to the original.
+func (b backupCopy) make(t *testing.T) {
+	t.Helper()
+	b.exec(t, "CREATE DATABASE "+b.name+" TEMPLATE "+b.from)
+}
+
+func (b backupCopy) exec(t *testing.T, sql string) {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, b.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }() // nothing is under way
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -111,7 +111,7 @@ func newWorld(t *testing.T, url string, c sim.Config, change ...func(*agentd.Con
 	if w.fleet, err = sim.New(c); err != nil {
 		t.Fatal(err)
 	}
-	w.db = hubd.Database{DatabaseURL: url, EncryptionPassword: secret, PoolSize: 1, PoolOverflow: 4}
+	w.db = hubd.Database{DatabaseURL: url, EncryptionPassword: secret, PoolSize: 1, PoolOverflow: 4, Now: time.Now} // by virtual time alone
 	agent := w.site(w.db)
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	w.db.Log, agent.Log = log.With("side", "hub"), log.With("side", "agent")

@@ -13,10 +13,11 @@ import (
 
 // freshness is one look at the API beside the simulator's own state.
 type freshness struct {
-	Miners  int    // simulated ones
-	Healthy int    // served without fault now
-	Fresh   int    // of the healthy: latest value young enough and within 1 % of the model
-	Example string // what is wrong with one that is not fresh
+	Miners  int           // simulated ones
+	Healthy int           // served without fault now
+	Fresh   int           // of the healthy: latest value young enough and within 1 % of the model
+	Oldest  time.Duration // age of the oldest latest value of a healthy miner
+	Example string        // what is wrong with one that is not fresh
 }
 
 const rateTolerance = 0.01
@@ -94,6 +95,9 @@ func (s *stack) look(ctx context.Context) (freshness, error) {
 		f.Healthy++
 		got, ok := byAddress[want.Address]
 		age := now.Sub(got.At)
+		if ok {
+			f.Oldest = max(f.Oldest, age)
+		}
 		switch {
 		case !ok:
 			f.Example = want.Address + " is not in the API"
@@ -145,7 +149,7 @@ func (s *stack) fleet(ctx context.Context, at time.Time) ([]simMiner, error) {
 	var out struct {
 		Miners []simMiner `json:"miners"`
 	}
-	err := getJSON(ctx, address, "", &out)
+	err := getJSON(ctx, s.inside, address, "", &out)
 	return out.Miners, err
 }
 
@@ -170,10 +174,10 @@ func (s *stack) miners(ctx context.Context) ([]apiMiner, error) {
 
 // get asks the hub with the owner's key.
 func (s *stack) get(ctx context.Context, path string, into any) error {
-	return getJSON(ctx, "http://"+s.ports.Web+path, s.key, into)
+	return getJSON(ctx, http.DefaultClient, "http://"+s.ports.Web+path, s.key, into)
 }
 
-func getJSON(ctx context.Context, address, key string, into any) error {
+func getJSON(ctx context.Context, client *http.Client, address, key string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -183,7 +187,7 @@ func getJSON(ctx context.Context, address, key string, into any) error {
 	if key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("ask: %w", err)
 	}

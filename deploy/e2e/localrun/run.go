@@ -27,6 +27,7 @@ type Config struct {
 	Kills    int           // SIGKILLs of the agent and of the hub each, within Duration
 	Seed     uint64
 	Loop     Kills         // SIGKILLs one after the other, as fast as the system recovers; Duration is not used then
+	Soak     bool          // judge heaps and tables at the end as well
 	Interval time.Duration // poll interval; 0 means DefaultInterval
 	// BatchInterval and Timeout (of one poll) are the agent's; together they bound what a kill of it may take.
 	BatchInterval, Timeout time.Duration // 0 means 2 s and 10 s
@@ -38,6 +39,14 @@ type Config struct {
 	Web                    string        // wanted address of the page
 	Command                []string      // run this against the running system, then end
 	Out                    io.Writer
+
+	site *site // nil: everything is on loopback
+}
+
+// site is a network namespace in which agent and simulator run; the hub stays outside.
+type site struct {
+	namespace string
+	hub       string // the hub's address on the link between the two
 }
 
 // ErrVerdict means that the run ended in order, but its verdict line does not say that all is well.
@@ -52,12 +61,17 @@ const (
 	maxCommand   = 20 * time.Minute // for Config.Command
 )
 
+func (c Config) withDefaults() Config {
+	c.Interval, c.BatchInterval, c.Timeout = cmp.Or(c.Interval, DefaultInterval), cmp.Or(c.BatchInterval, 2*time.Second), cmp.Or(c.Timeout, 10*time.Second)
+	return c
+}
+
 // Run runs the system until c.Duration is over, c.Command has ended or ctx ends, and prints the verdict.
 func Run(ctx context.Context, c Config) (err error) {
+	c = c.withDefaults()
 	if c.Fleet < 1 || c.Fleet > 60000 {
 		return fmt.Errorf("a fleet of %d miners: choose 1 to 60000", c.Fleet)
 	}
-	c.Interval, c.BatchInterval, c.Timeout = cmp.Or(c.Interval, DefaultInterval), cmp.Or(c.BatchInterval, 2*time.Second), cmp.Or(c.Timeout, 10*time.Second)
 	if need := killLead + killMargin + 5*time.Second; c.Kills > 0 && c.Duration < need {
 		return fmt.Errorf("kills need a duration of at least %s", need)
 	}
@@ -103,6 +117,11 @@ func (s *stack) play(ctx context.Context) error {
 		end := began.Add(s.c.Duration)
 		if err := s.killAtSeededMoments(ctx, end); err != nil {
 			return err
+		}
+		if s.c.Soak {
+			if err := s.soak(ctx, end); err != nil {
+				return err
+			}
 		}
 		s.waitUntil(ctx, end)
 	default:
@@ -194,6 +213,15 @@ func (s *stack) judge() error {
 	}
 	if err := s.hub.stop(); err != nil {
 		return err
+	}
+	if s.c.Soak {
+		lines, err := bounds(s.readings)
+		for _, line := range lines {
+			fmt.Fprintln(s.c.Out, "run: "+line)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	fmt.Fprintf(s.c.Out, "run: miners=%d healthy=%d fresh=%d committed=%d missing=%d duplicate=%d\n",
 		f.Miners, f.Healthy, f.Fresh, v.Committed, v.Missing, v.Duplicate)

@@ -23,20 +23,22 @@ type stack struct {
 	lock    *os.File
 	ports   ports
 	secrets []string
-	key     string // of the owner
+	key     string       // of the owner
+	inside  *http.Client // for what runs at the site
 
 	sim, hub, agent *child
 
-	mu     sync.Mutex
-	pids   map[string]int
-	kills  []time.Time   // of the agent, by whomever
-	hits   []*hit        // of the kill loop; used by one goroutine
-	err    error         // why a program cannot be kept running
-	broken chan struct{} // closed when err is set
+	mu       sync.Mutex
+	pids     map[string]int
+	kills    []time.Time   // of the agent, by whomever
+	hits     []*hit        // of the kill loop; used by one goroutine
+	readings []reading     // of a soak run; as hits
+	err      error         // why a program cannot be kept running
+	broken   chan struct{} // closed when err is set
 }
 
 func openStack(ctx context.Context, c Config) (*stack, error) {
-	s := &stack{c: c, dir: c.StateDir, pids: map[string]int{"run": os.Getpid()}, broken: make(chan struct{})}
+	s := &stack{c: c, dir: c.StateDir, pids: map[string]int{"run": os.Getpid()}, broken: make(chan struct{}), inside: http.DefaultClient}
 	var err error
 	if s.dir == "" {
 		if s.dir, err = defaultStateDir(c.Name); err != nil {
@@ -54,6 +56,10 @@ func openStack(ctx context.Context, c Config) (*stack, error) {
 	}
 	if s.ports, err = choosePorts(ctx, s.dir, c.Web); err != nil {
 		return nil, err
+	}
+	if c.site != nil {
+		s.ports.GRPC = c.site.hub + ":5443"
+		s.inside = &http.Client{Transport: &http.Transport{DialContext: c.site.dial}}
 	}
 	if err := os.MkdirAll(c.RunDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make %s: %w", c.RunDir, err)
@@ -94,13 +100,13 @@ func (s *stack) start(ctx context.Context) error {
 	if err := s.hub.run(); err != nil {
 		return err
 	}
-	if err := s.await(ctx, "http://"+s.ports.Web+"/health/detailed"); err != nil {
+	if err := s.await(ctx, http.DefaultClient, "http://"+s.ports.Web+"/health/detailed"); err != nil {
 		return fmt.Errorf("the hub: %w", err)
 	}
 	if err := s.ensureKey(ctx); err != nil {
 		return err
 	}
-	if err := s.await(ctx, "http://"+s.ports.Control+"/health"); err != nil {
+	if err := s.await(ctx, s.inside, "http://"+s.ports.Control+"/health"); err != nil {
 		return fmt.Errorf("the simulator: %w", err)
 	}
 	if err := s.registerSite(ctx); err != nil {
@@ -129,6 +135,9 @@ func (s *stack) close() error {
 }
 
 func (s *stack) newChild(name string, env []string, argv ...string) *child {
+	if s.c.site != nil && name != "hub" {
+		argv = append([]string{"ip", "netns", "exec", s.c.site.namespace}, argv...) // becomes the program: no process in between
+	}
 	return &child{
 		name: name, argv: argv, env: env, logPath: filepath.Join(s.c.RunDir, name+".log"),
 		started: func(pid int) { s.note(name, pid) },
@@ -171,7 +180,7 @@ func (s *stack) note(name string, pid int) {
 }
 
 // await waits until an address answers 200.
-func (s *stack) await(ctx context.Context, url string) error {
+func (s *stack) await(ctx context.Context, client *http.Client, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -181,7 +190,7 @@ func (s *stack) await(ctx context.Context, url string) error {
 		if err != nil {
 			return fmt.Errorf("ask %s: %w", url, err)
 		}
-		res, err := http.DefaultClient.Do(req)
+		res, err := client.Do(req)
 		if err == nil {
 			_ = res.Body.Close() // nothing is read from it
 			if res.StatusCode == http.StatusOK {

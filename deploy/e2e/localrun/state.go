@@ -141,7 +141,7 @@ func choosePorts(ctx context.Context, dir, web string) (ports, error) {
 func freeAddress(ctx context.Context, want string) (string, error) {
 	var config net.ListenConfig
 	listen := func(address string) (net.Listener, error) { return config.Listen(ctx, "tcp", address) }
-	if want != "" {
+	if want != "" && !strings.HasSuffix(want, ":0") {
 		if l, err := listen(want); err == nil {
 			return want, l.Close()
 		}

@@ -74,7 +74,11 @@ func (s *stack) metric(ctx context.Context, address, name string) (float64, erro
 	if err != nil {
 		return 0, fmt.Errorf("ask for metrics: %w", err)
 	}
-	res, err := http.DefaultClient.Do(req)
+	client := http.DefaultClient
+	if address == s.ports.Agent {
+		client = s.inside
+	}
+	res, err := client.Do(req)
 	if err != nil {
 		return 0, nil // documented: killed, or not up yet
 	}

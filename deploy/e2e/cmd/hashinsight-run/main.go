@@ -52,6 +52,7 @@ With a COMMAND it runs that once every healthy miner is fresh, with HSI_PAGE_URL
 	f.IntVar(&c.Loop.Agent, "kill-agent", 0, "kill the agent so often, the next kill as soon as data is stored again; instead of --duration")
 	f.IntVar(&c.Loop.Hub, "kill-hub", 0, "the same with the hub")
 	f.IntVar(&c.Loop.PostgreSQL, "kill-postgres", 0, "the same with the hub's PostgreSQL; every third kill takes one session")
+	f.BoolVar(&c.Soak, "soak", false, "check that heaps and tables stay within bounds over the duration")
 	f.Uint64Var(&c.Seed, "seed", 1, "seed of the fleet and of the moments of kills")
 	f.DurationVar(&c.Interval, "interval", localrun.DefaultInterval, "how often the agent polls each miner")
 	f.DurationVar(&c.BatchInterval, "batch", 2*time.Second, "how long the agent gathers observations before it stores them")
