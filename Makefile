@@ -83,8 +83,10 @@ gen-check: gen ## fail when generating again changes a committed file
 bench: build ## measure the targets of limits.md into .run/bench.json and print them
 	@mkdir -p .run && rm -f .run/bench.json
 	cd agent && HSI_BENCH=$(CURDIR)/.run/bench.json HSI_TEST_BIN=$(CURDIR)/bin go test -count=1 -timeout 30m -run '^TestBench' ./...
+	cd pkg && HSI_BENCH=$(CURDIR)/.run/bench.json go test -count=1 -timeout 30m -run '^TestBench' ./...
 	cd hub && HSI_BENCH=$(CURDIR)/.run/bench.json go test -count=1 -timeout 30m -run '^TestBench' ./...
 	HSI_BENCH=$(CURDIR)/.run/bench.json bin/hashinsight-run --fleet 200 --name bench --fresh --run-dir .run/bench -- npm --prefix hub/web run --silent staleness
+	cd deploy/e2e && go run ./cmd/hashinsight-bench $(CURDIR)/.run/bench.json | tee $(CURDIR)/deploy/BENCHMARKS.md
 
 soak: build ## 100 kills of agent and hub each, 20 of PostgreSQL; then 20 minutes in which heaps and tables stay within bounds
 	$(KILLRUN) --kill-agent 100 --kill-hub 100 --kill-postgres 20 --name soak-kills --run-dir .run/soak-kills
