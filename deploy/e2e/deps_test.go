@@ -46,7 +46,7 @@ var arrows = map[string]map[string]string{
 	},
 	"hub": {
 		"internal/apperr": "", "internal/config": "", "internal/pg": "", "internal/webui": "",
-		"internal/access": "apperr pg", "internal/jobs": "pg", "internal/fleet": "apperr pg", "internal/series": "apperr pg",
+		"internal/access": "apperr pg", "internal/jobs": "pg", "internal/archive": "pg", "internal/fleet": "apperr pg", "internal/series": "apperr pg",
 		"internal/pki": "apperr pg fleet", "internal/ingest": "apperr pg fleet series",
 		"internal/api": "apperr pg access fleet series webui",
 	},

@@ -38,6 +38,7 @@ type Config struct {
 
 	Modules       []string // that this process runs: ingest, api, page, jobs; empty means all
 	Env           string   // prod or dev
+	EvidenceURL   string   // where the module jobs moves evidence, file:///directory; empty leaves it in the database
 	SessionSecret string   // one value, or new and old separated by a comma; for the module api
 
 	BindAddr       string         // page and API
@@ -310,7 +311,7 @@ func (h *Hub) webSide(s subjects) (*api.Server, error) {
 // startBackground starts what needs the migrated database.
 func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s subjects) error {
 	if h.runs(config.ModuleJobs) {
-		if err := h.startJobs(stack, s); err != nil {
+		if err := h.startJobs(ctx, stack, s); err != nil {
 			return err
 		}
 	}

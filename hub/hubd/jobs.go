@@ -2,10 +2,12 @@ package hubd
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/hashinsight/hashinsight/hub/internal/archive"
 	"github.com/hashinsight/hashinsight/hub/internal/ingest"
 	"github.com/hashinsight/hashinsight/hub/internal/jobs"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
@@ -31,8 +33,17 @@ func (h *Hub) tasks(s subjects) []jobs.Task {
 }
 
 // startJobs starts the background work.
-func (h *Hub) startJobs(stack *lifecycle.Stack, s subjects) error {
-	runner, err := jobs.New(jobs.Config{Pool: s.pools.Jobs, Tasks: h.tasks(s), Alone: h.alone, Log: h.c.Log, Registerer: h.c.Registry})
+func (h *Hub) startJobs(ctx context.Context, stack *lifecycle.Stack, s subjects) error {
+	tasks := h.tasks(s)
+	if h.c.EvidenceURL != "" {
+		a, err := archive.Open(ctx, archive.Config{Pool: s.pools.Jobs, URL: h.c.EvidenceURL, Log: h.c.Log, Registerer: h.c.Registry})
+		if err != nil {
+			return fmt.Errorf("EVIDENCE_URL: %w", err)
+		}
+		stack.OnStop("archive", 0, func(context.Context) error { return a.Close() })
+		tasks = append(tasks, jobs.Task{Kind: "archive", Every: 10 * time.Minute, Run: func(ctx context.Context) error { return a.Move(ctx, h.c.Now()) }})
+	}
+	runner, err := jobs.New(jobs.Config{Pool: s.pools.Jobs, Tasks: tasks, Alone: h.alone, Log: h.c.Log, Registerer: h.c.Registry})
 	if err != nil {
 		return err
 	}

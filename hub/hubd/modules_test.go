@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -32,8 +34,13 @@ func TestEachModuleRunsByItself(t *testing.T) {
 			if !has("api") {
 				c.SessionSecret = ""
 			}
+			evidence := filepath.Join(t.TempDir(), "evidence")
+			c.EvidenceURL = "file://" + filepath.ToSlash(evidence)
 			h := start(t, c)
 			awaitReady(t, h)
+			if _, err := os.Stat(evidence); (err == nil) != has("jobs") {
+				t.Errorf("the directory for evidence: %v", err)
+			}
 			for what, l := range map[string]struct {
 				addr net.Addr
 				want bool
@@ -91,6 +98,14 @@ func wantPart(t *testing.T, url string, runs bool, status int, modules []string)
 	err := json.Unmarshal([]byte(body), &p)
 	if err != nil || code != 503 || header.Get("Content-Type") != "application/problem+json" || p.Code != "API_004" || p.Help == "" || !strings.Contains(p.Detail, modules[0]) {
 		t.Errorf("%s of a module that is off: %d %s", url, code, body)
+	}
+}
+
+func TestAPlaceForEvidenceThatCannotBeUsedEndsTheHub(t *testing.T) {
+	c := config(pgtest.URL(t))
+	c.EvidenceURL = "file:///dev/null/evidence"
+	if err := hubd.Run(t.Context(), c); err == nil || !strings.Contains(err.Error(), "EVIDENCE_URL") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -34,7 +34,7 @@ type Config struct {
 	DBMaxOverflow      int    `env:"DB_MAX_OVERFLOW" alias:"SQLALCHEMY_MAX_OVERFLOW" section:"Database" default:"20" min:"0" max:"1000" doc:"Connections opened on demand above DB_POOL_SIZE. Older name: SQLALCHEMY_MAX_OVERFLOW."`
 	DataDir            string `env:"DATA_DIR" section:"Database" doc:"Directory for the embedded PostgreSQL. Default: as root /var/lib/hashinsight, else hashinsight in the user's state directory."`
 	EmbeddedUser       string `env:"EMBEDDED_POSTGRES_USER" section:"Database" doc:"When the hub runs as root: the user that runs the embedded PostgreSQL. Default: postgres, else hashinsight, which is made if it does not exist."`
-	EvidenceURL        string `env:"EVIDENCE_URL" section:"Database" doc:"Where evidence goes once its hour is sealed: file:///directory, or s3://bucket?region=… (with &endpoint=https://… for a server other than AWS; credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY). Hubs on several machines need one that all reach. Default: the directory evidence in DATA_DIR."`
+	EvidenceURL        string `env:"EVIDENCE_URL" section:"Database" doc:"Where evidence goes once its hour is over: file:///directory. Hubs on several machines need one that all of them mount. Default: the directory evidence in DATA_DIR."`
 	FastStartup        bool   `env:"FAST_STARTUP" section:"Start" default:"1" doc:"Listen at once; until migrations are done everything but /health answers 503 with Retry-After. 0: listen when everything is ready."`
 	SkipDatabaseHealth bool   `env:"SKIP_DATABASE_HEALTH_CHECK" section:"Start" default:"1" doc:"0: check that the database answers, writes and has room for our connections before listening. First start in production: 0, and FAST_STARTUP=0."`
 

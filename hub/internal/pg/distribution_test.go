@@ -19,6 +19,7 @@ var undistributed = map[string]string{
 	"api_key":          "belongs to people, not to sites",
 	"api_session":      "belongs to people, not to sites",
 	"hot_dropped":      "one row a day, about a partition of all sites",
+	"archive_object":   "one row a site and hour, joined by its number: a copy on every node",
 	"goose_db_version": "the state of migrations",
 }
 
