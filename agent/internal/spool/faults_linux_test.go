@@ -24,7 +24,7 @@ import (
 // deleting files. The caller does what the agent does: it tries the same payload again. What had been promised is there
 // afterwards, every payload once, in one unbroken chain.
 func TestDiskErrorsLoseAndDoubleNothing(t *testing.T) {
-	const seed, steps = 20261123, 600
+	const seed, steps = 20261123, 400
 	r := rand.New(rand.NewPCG(seed, 9))
 	s := newSite(t, func(c *Config) { c.SegmentBytes, c.Grace, c.Log = 192<<10, -1, slog.New(slog.DiscardHandler) })
 	type fault struct {

@@ -38,7 +38,7 @@ func armToKill(where string) error {
 // The writer dies at each named point, several times, with and without a size cap that makes it drop data. What it had
 // promised is there or named by a gap record, and no sequence number is used twice.
 func TestKilledAtEveryNamedPoint(t *testing.T) {
-	const seed, rounds = 20261123, 4
+	const seed, rounds = 20261123, 2
 	r := rand.New(rand.NewPCG(seed, 3))
 	hits := map[string]int{}
 	for _, limit := range []int{0, 512 << 10} {

@@ -111,7 +111,7 @@ func TestVerifyNamesGapsAndQuarantine(t *testing.T) {
 
 // Every flipped bit, and every truncation, is either found by Verify or harmless: what is read is what was stored.
 func TestEveryFlippedBitIsFoundOrHarmless(t *testing.T) {
-	const seed, rounds = 20261123, 1500
+	const seed, rounds = 20261123, 600
 	r := rand.New(rand.NewPCG(seed, 5))
 	s := newSite(t, func(c *Config) { c.SegmentBytes = 256 << 10 })
 	for n := range uint64(40) {
