@@ -18,6 +18,10 @@ import (
 // three times as often.
 const Lease = 45 * time.Second
 
+// leaseHorizon is the latest end of a lease that hubs whose clocks differ a little give. One beyond it was given by a clock that has been set back
+// since, and holds nothing.
+const leaseHorizon = 10 * Lease
+
 // Stream is one connection of an agent.
 type Stream struct {
 	ID               [16]byte // random
@@ -41,7 +45,7 @@ ON CONFLICT (site_id) DO UPDATE SET stream_id = excluded.stream_id, connected = 
 	connected_at = excluded.connected_at, last_seen_at = excluded.last_seen_at, clock_skew_ms = excluded.clock_skew_ms,
 	poll_interval_ms = excluded.poll_interval_ms, oldest_pending_seq = excluded.oldest_pending_seq,
 	newest_seq = excluded.newest_seq, certificate_not_after = excluded.certificate_not_after
-WHERE a.spool_id = excluded.spool_id OR NOT a.connected OR a.lease_until <= $7`
+WHERE a.spool_id = excluded.spool_id OR NOT a.connected OR a.lease_until <= $7 OR a.lease_until > $13`
 
 // OpenStream makes st the site's one stream. An older stream of the same spool is replaced: its next renewal fails. While a stream of
 // another spool holds the lease it returns ErrCloned; of a site that is not registered, ErrNotFound.
@@ -52,7 +56,7 @@ func (s *Store) OpenStream(ctx context.Context, st Stream) error {
 		notAfter = &st.CertificateUntil
 	}
 	tag, err := s.pool.Exec(ctx, qOpenStream, uuidOf(st.Site), uuidOf(st.ID), now.Add(Lease), uuidOf(st.Spool), st.Version, st.Remote, now,
-		st.Skew.Milliseconds(), max(1, int32(min(st.PollInterval, 24*time.Hour)/time.Millisecond)), clampInt64(st.OldestPending), clampInt64(st.Newest), notAfter)
+		st.Skew.Milliseconds(), max(1, int32(min(st.PollInterval, 24*time.Hour)/time.Millisecond)), clampInt64(st.OldestPending), clampInt64(st.Newest), notAfter, now.Add(leaseHorizon))
 	if pe := (*pgconn.PgError)(nil); errors.As(err, &pe) && pe.Code == foreignKeyViolation {
 		return fmt.Errorf("site %s is not registered: %w", st.Site, ErrNotFound)
 	}
@@ -136,7 +140,7 @@ type Agent struct {
 }
 
 const qAgents = `
-SELECT s.id, s.name, coalesce(a.connected AND a.lease_until > $1, false), coalesce(a.remote_address, ''), coalesce(a.version, ''),
+SELECT s.id, s.name, coalesce(a.connected AND a.lease_until > $1 AND a.lease_until <= $3, false), coalesce(a.remote_address, ''), coalesce(a.version, ''),
 	a.connected_at, a.last_seen_at, a.spool_id, greatest(a.newest_seq, t.newest_seq), coalesce(t.batches, 0),
 	a.certificate_not_after, a.clock_skew_ms
 FROM site s
@@ -153,7 +157,8 @@ const maxSites = 5000
 
 // Agents lists the agents of all sites by the site's name.
 func (s *Store) Agents(ctx context.Context) ([]Agent, error) {
-	return collect(ctx, s.pool, "agents", qAgents, []any{s.now(), maxSites}, func(r pgx.Rows) (Agent, error) {
+	now := s.now()
+	return collect(ctx, s.pool, "agents", qAgents, []any{now, maxSites, now.Add(leaseHorizon)}, func(r pgx.Rows) (Agent, error) {
 		var a Agent
 		var connectedAt, lastSeen, notAfter *time.Time
 		var spool pgtype.UUID

@@ -155,11 +155,16 @@ type site struct {
 
 func (h *hub) newSite(t testing.TB, name string, miners int) *site {
 	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
+	enc, err := wire.NewEncoder()
 	if err != nil {
 		t.Fatal(err)
 	}
-	enc, err := wire.NewEncoder()
+	return h.newSiteWith(t, name, miners, enc)
+}
+
+func (h *hub) newSiteWith(t testing.TB, name string, miners int, enc *wire.Encoder) *site {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,8 +236,8 @@ type link struct {
 	cancel context.CancelFunc
 }
 
-// dial opens a stream; err is that of the Hello.
-func (h *hub) dial(t testing.TB, s *site) (*link, error) {
+// client is a connection with a site's certificate, closed with the test.
+func (h *hub) client(t testing.TB, s *site) *grpc.ClientConn {
 	t.Helper()
 	lis := h.lis
 	conn, err := grpc.NewClient("passthrough:///hub",
@@ -241,9 +246,18 @@ func (h *hub) dial(t testing.TB, s *site) (*link, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = conn.Close() }) // nothing is left to lose
+	return conn
+}
+
+// dial opens a stream; err is that of the Hello.
+func (h *hub) dial(t testing.TB, s *site) (*link, error) {
+	t.Helper()
+	conn := h.client(t, s)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	l := &link{t: t, hub: h, site: s, conn: conn, cancel: cancel}
 	t.Cleanup(l.close)
+	var err error
 	if l.stream, err = telemetryv1.NewTelemetryServiceClient(conn).Stream(ctx); err != nil {
 		return l, err
 	}

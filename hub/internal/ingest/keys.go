@@ -49,7 +49,7 @@ func (c *keyCache) public(ctx context.Context, site ident.SiteID, id ident.KeyID
 	c.mu.Lock()
 	k, ok := c.keys[name]
 	c.mu.Unlock()
-	if ok && now.Before(k.until) {
+	if ok && now.Before(k.until) && k.until.Sub(now) <= keyTTL { // else the clock was set back
 		return k.public, k.why
 	}
 	k = cachedKey{until: now.Add(keyTTL)}

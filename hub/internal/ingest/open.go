@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -33,7 +32,7 @@ func (s *Server) open(st stream) (*session, error) {
 	if !ok {
 		return nil, status.Error(codes.Unauthenticated, "no peer")
 	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	info, ok := p.AuthInfo.(peerInfo)
 	if !ok || len(info.State.PeerCertificates) == 0 || s.c.CheckPeer == nil && len(info.State.VerifiedChains) == 0 {
 		return nil, status.Error(codes.Unauthenticated, "a client certificate is required")
 	}
@@ -49,11 +48,16 @@ func (s *Server) open(st stream) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	done, err := s.turnToOpen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	now := s.c.Now()
 	ss := &session{
 		server: s, stream: st, id: uuid.New(), site: site, spool: ident.SpoolID(hello.GetSpoolId()), cert: cert, ended: make(chan struct{}),
 		slots: make(chan struct{}, s.c.WindowBatches), bytes: semaphore.NewWeighted(s.c.WindowBytes), answers: make(chan response, s.c.WindowBatches),
-		replays: make(chan *telemetryv1.Replay), oldestPending: hello.GetOldestPendingSeq(), newest: hello.GetNewestSeq(),
+		replays: make(chan *telemetryv1.Replay), stuck: make(chan struct{}), conn: info.conn, level: s.level(), oldestPending: hello.GetOldestPendingSeq(), newest: hello.GetNewestSeq(),
 	}
 	dbCtx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
@@ -129,6 +133,9 @@ func (s *Server) hello(st stream) (*telemetryv1.Hello, error) {
 	return hello, nil
 }
 
+// fullRetry is asked of an agent for which there is no room.
+const fullRetry = 30 * time.Second
+
 // register makes ss the site's stream in this process and ends the one before: an agent that reconnects is faster than the news that its old
 // connection is dead.
 func (s *Server) register(ss *session) error {
@@ -137,7 +144,7 @@ func (s *Server) register(ss *session) error {
 	old := s.sessions[ss.site]
 	if old == nil && len(s.sessions) >= s.c.MaxStreams {
 		s.metrics.bounds.WithLabelValues("streams").Inc()
-		return status.Error(codes.ResourceExhausted, "this hub process serves as many agents as it may: try another hub, or again later")
+		return errBusy("this hub process serves as many agents as it may: try another hub, or again later", fullRetry)
 	}
 	if old != nil {
 		old.end(status.Error(codes.Aborted, "a newer stream of this agent has taken over"))

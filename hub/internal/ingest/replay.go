@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
 )
@@ -18,7 +20,7 @@ const (
 	holesRanges     = 64     // holes taken from it
 	replayBatches   = 2_000  // asked for in one step; the agent's window bounds what is then on its way
 	replayGrowth    = 16     // times as many after a step of which nothing came: what an agent deleted lies together
-	maxReplaySteps  = 1_000  // of one stream; the next stream goes on
+	maxReplays      = 250    // requests on one stream, beyond which agents no longer listen; the next stream goes on
 	replayEvery     = 2 * time.Second
 	replayPatience  = 30 * time.Second // without one more batch of a step, before the rest of it is given up
 	backlogPatience = time.Minute      // without a change, before a hole that a backlog may fill is asked for
@@ -84,7 +86,7 @@ func (ss *session) replay(ctx context.Context, oldestPending, newest uint64) {
 	}
 	var before []seqRange
 	room := int64(replayBatches)
-	for end, steps := acked, 0; from < int64(newest+1) && steps < maxReplaySteps && ctx.Err() == nil; {
+	for end, asked := acked, 0; from < int64(newest+1) && ctx.Err() == nil; {
 		holes, reached, err := ss.holes(ctx, from, end, room)
 		switch {
 		case err != nil:
@@ -110,11 +112,16 @@ func (ss *session) replay(ctx context.Context, oldestPending, newest uint64) {
 			continue
 		}
 		before = nil
+		if asked == maxReplays {
+			ss.end(status.Error(codes.Unavailable, "this hub has more to ask for than one stream may: connect again"))
+			return
+		}
+		holes = holes[:min(len(holes), maxReplays-asked)]
+		asked += len(holes)
 		missing, ok := ss.ask(ctx, holes)
 		if !ok {
 			return
 		}
-		steps++
 		if room = replayBatches; missing == size(holes) {
 			room = min(size(holes), math.MaxInt64/replayGrowth) * replayGrowth
 		}

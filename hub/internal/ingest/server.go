@@ -52,8 +52,15 @@ type Config struct {
 	WindowBytes   int64         // payload bytes of one stream that may be under way; 0 means 16 MiB
 	MaxBytes      int64         // memory for batches of all streams; 0 means 256 MiB
 	MaxStreams    int           // 0 means 10,000
-	MaxDeadBytes  int64         // bytes of one site in quarantine; 0 means 256 MiB
-	RetryAfter    time.Duration // asked of agents when the database is away; 0 means 2 s
+
+	MaxConns           int // connections; 0 means MaxStreams and 1,000
+	MaxConnsPerAddress int // of one address, behind which there may be many sites; 0 means half of MaxConns
+	Handshakes         int // TLS handshakes at a time, a quarter of them of one address; 0 means 64
+	Openings           int // streams being opened at a time, which costs the database; 0 means 16
+	MaxWaiting         int // streams waiting to be opened, beyond which agents are sent away for a moment; 0 means 2,000
+
+	MaxDeadBytes int64         // bytes of one site in quarantine; 0 means 256 MiB
+	RetryAfter   time.Duration // asked of agents when the database is away; 0 means 2 s
 
 	Now        func() time.Time      // nil means time.Now
 	Log        *slog.Logger          // nil discards
@@ -71,7 +78,13 @@ type Server struct {
 	memory   *semaphore.Weighted
 	queue    chan *item
 	downTill atomic.Int64 // ms since 1970 until which the database is taken to be away
-	metrics  *metrics
+	door     *door
+
+	held       atomic.Int64  // bytes of memory taken
+	commitTime atomic.Int64  // of late, ns
+	opening    chan struct{} // a token for each stream being opened
+	openings   atomic.Int64  // those, and those that wait
+	metrics    *metrics
 
 	replaying chan struct{} // a token for each look at the ledger for lost batches
 
@@ -98,6 +111,11 @@ func NewServer(c Config) (*Server, error) {
 	setDefault(&c.WindowBytes, 16<<20)
 	setDefault(&c.MaxBytes, 256<<20)
 	setDefault(&c.MaxStreams, 10_000)
+	setDefault(&c.MaxConns, c.MaxStreams+1000)
+	setDefault(&c.MaxConnsPerAddress, max(1, c.MaxConns/2))
+	setDefault(&c.Handshakes, 64)
+	setDefault(&c.Openings, 16)
+	setDefault(&c.MaxWaiting, 2000)
 	setDefault(&c.MaxDeadBytes, 256<<20)
 	setDefault(&c.RetryAfter, 2*time.Second)
 	if c.WindowBytes < wire.MaxPayload {
@@ -123,8 +141,12 @@ func NewServer(c Config) (*Server, error) {
 		s.decoders <- d
 	}
 	var err error
-	s.metrics, err = newMetrics(c.Registerer, s)
-	return s, err
+	if s.metrics, err = newMetrics(c.Registerer, s); err != nil {
+		return nil, err
+	}
+	s.opening = make(chan struct{}, c.Openings)
+	s.door = newDoor(c, func(bound string) { s.metrics.bounds.WithLabelValues(bound).Inc() })
+	return s, nil
 }
 
 func setDefault[T comparable](v *T, d T) {
@@ -143,11 +165,11 @@ const maxIdle = time.Minute
 // Serve takes streams from lis until ctx ends. Batches that were taken by then are still committed and acknowledged before it returns.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	g := grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(s.c.TLS)),
+		grpc.Creds(queuedCreds{credentials.NewTLS(s.c.TLS), s.door}),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(4), // of one connection
 		grpc.MaxHeaderListSize(16<<10),
-		grpc.ConnectionTimeout(20*time.Second),
+		grpc.ConnectionTimeout(connectTimeout),
 		grpc.WaitForHandlers(true), // a handler that outlived Serve would find its queue closed
 		// A dead peer is found within 30 s; an agent may ask as often itself. The handshake lets in who names a site, proven or not: a
 		// connection without a stream has nothing to wait for.
@@ -175,7 +197,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		close(s.stopping)
 		stopGracefully(g)
 	})
-	err := g.Serve(lis)
+	err := g.Serve(countedListener{lis, s.door})
 	close(served)
 	stopper.Wait()
 	s.reading.Wait()
@@ -227,7 +249,11 @@ func (s *Server) Disconnect(site ident.SiteID, why string) {
 // ForgetKeys makes this hub process read a site's evidence keys again.
 func (s *Server) ForgetKeys(site ident.SiteID) { s.keys.forget(site) }
 
-// unavailable returns how long the database is still taken to be away.
+// unavailable returns how long the database is still taken to be away. A longer time than was ever set comes from a clock that was set back.
 func (s *Server) unavailable() time.Duration {
-	return max(0, time.Duration(s.downTill.Load()-s.c.Now().UnixMilli())*time.Millisecond)
+	left := time.Duration(s.downTill.Load()-s.c.Now().UnixMilli()) * time.Millisecond
+	if left > s.c.RetryAfter {
+		return 0
+	}
+	return max(0, left)
 }

@@ -44,6 +44,11 @@ type session struct {
 	bytes   *semaphore.Weighted // payload bytes under way
 	answers chan response       // has room for every slot, so an answer never waits
 	replays chan *telemetryv1.Replay
+
+	level int         // of credit, as told to the agent
+	stall *time.Timer // ends the stream when a message stays unsent
+	stuck chan struct{}
+	conn  io.Closer // below the stream
 }
 
 // response is the answer to one batch and what it gives back.
@@ -67,11 +72,22 @@ func (s *Server) Stream(st stream) error {
 	}
 	s.metrics.streams.WithLabelValues("opened").Inc()
 	defer s.close(ss)
-	// The reader ends when this function has returned: only that ends a Recv. Serve waits for it.
-	read := make(chan error, 1)
+	ss.stall = time.AfterFunc(sendTimeout, func() { close(ss.stuck) })
+	ss.stall.Stop()
+	// Reader, sender and replay end when this function has returned: only that ends a Recv or a Send. Serve waits for them.
+	read, sent := make(chan error, 1), make(chan error, 1)
 	s.reading.Go(func() { read <- ss.take() })
 	s.reading.Go(func() { ss.replay(st.Context(), ss.oldestPending, ss.newest) })
-	return ss.send(read)
+	s.reading.Go(func() { sent <- ss.send(read) })
+	select {
+	case err := <-sent:
+		return err
+	case <-ss.stuck:
+		s.metrics.bounds.WithLabelValues("unread_answers").Inc()
+		// The end of a stream waits behind its unread messages: only the end of the connection is certain.
+		_ = ss.conn.Close() // closed already, or nobody to tell
+		return status.Errorf(codes.DeadlineExceeded, "the hub's answers were not read for %s: connect again", sendTimeout)
+	}
 }
 
 // end makes the stream end with err as its status.
@@ -93,7 +109,7 @@ func errRevoked(why string) error { return status.Error(codes.PermissionDenied, 
 func (ss *session) send(read <-chan error) error {
 	s := ss.server
 	welcome := &telemetryv1.Welcome{Protocol: protocol, HubKeyId: s.hubKey[:], HubTimeMs: s.c.Now().UnixMilli(), Credit: ss.credit(0)}
-	if err := ss.stream.Send(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Welcome{Welcome: welcome}}); err != nil {
+	if err := ss.sendMsg(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Welcome{Welcome: welcome}}); err != nil {
 		return err
 	}
 	for {
@@ -103,7 +119,7 @@ func (ss *session) send(read <-chan error) error {
 				return err
 			}
 		case r := <-ss.replays:
-			if err := ss.stream.Send(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Replay{Replay: r}}); err != nil {
+			if err := ss.sendMsg(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Replay{Replay: r}}); err != nil {
 				return err
 			}
 		case err := <-read:
@@ -146,11 +162,6 @@ func (ss *session) drain() error {
 	return nil
 }
 
-func (ss *session) credit(retryAfter time.Duration) *telemetryv1.Credit {
-	c := &ss.server.c
-	return &telemetryv1.Credit{Batches: uint32(c.WindowBatches), Bytes: uint64(c.WindowBytes), RetryAfterMs: uint32(retryAfter.Milliseconds())}
-}
-
 // take reads batches until the agent or the stream ends.
 func (ss *session) take() error {
 	ctx := ss.stream.Context()
@@ -186,12 +197,12 @@ func (ss *session) takeBatch(ctx context.Context, b *telemetryv1.Batch) error {
 		return nil
 	}
 	memory := s.footprint(b)
-	if err := s.acquire(ctx, s.memory, memory, "memory"); err != nil {
-		return status.FromContextError(err).Err()
+	if err := s.hold(ctx, memory); err != nil {
+		return err
 	}
 	i, err := s.admit(ctx, ss.site, ss.spool, b)
 	if err != nil {
-		s.memory.Release(memory)
+		s.release(memory)
 	}
 	if na := (notAuthenticError{}); errors.As(err, &na) {
 		s.c.Log.WarnContext(ctx, "batch refused: not authentic", "site", ss.site, "err", na.error)
@@ -208,7 +219,7 @@ func (ss *session) takeBatch(ctx context.Context, b *telemetryv1.Batch) error {
 	}
 	r.item = i
 	i.answer = func(a answer) {
-		s.memory.Release(memory) // even if the stream is gone
+		s.release(memory) // even if the stream is gone
 		i.payload, i.samples = nil, nil
 		r.answer = a
 		ss.answers <- r // has room: one answer for each slot
@@ -217,7 +228,7 @@ func (ss *session) takeBatch(ctx context.Context, b *telemetryv1.Batch) error {
 	case s.queue <- i:
 		return nil
 	case <-ctx.Done():
-		s.memory.Release(memory)
+		s.release(memory)
 		return status.FromContextError(ctx.Err()).Err()
 	}
 }
@@ -276,12 +287,15 @@ func (ss *session) reply(r response) error {
 		r = ss.answered(r)
 	}
 	s.metrics.batches.WithLabelValues(r.counted).Inc()
-	if err := ss.stream.Send(r.msg); err != nil {
+	if err := ss.sendMsg(r.msg); err != nil {
+		return err
+	}
+	if err := ss.adjust(); err != nil {
 		return err
 	}
 	if refusal := r.msg.GetRefusal(); refusal.GetReason() == telemetryv1.RefusalReason_REFUSAL_REASON_UNAVAILABLE {
 		credit := ss.credit(time.Duration(refusal.GetRetryAfterMs()) * time.Millisecond)
-		return ss.stream.Send(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Credit{Credit: credit}})
+		return ss.sendMsg(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Credit{Credit: credit}})
 	}
 	return nil
 }

@@ -144,7 +144,8 @@ func unique(group []*item) (first, again []*item) {
 func (s *Server) store(ctx context.Context, group []*item) error {
 	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
-	at := s.c.Now().UTC().Truncate(time.Millisecond)
+	// Durations are the program's own: the hub's clock may be set while they pass.
+	at, begin := s.c.Now().UTC().Truncate(time.Millisecond), time.Now()
 	if len(group) == 0 {
 		return nil
 	}
@@ -172,7 +173,9 @@ func (s *Server) store(ctx context.Context, group []*item) error {
 	if err != nil {
 		return err
 	}
-	s.metrics.commit.Observe(s.c.Now().Sub(at).Seconds())
+	took := time.Since(begin)
+	s.metrics.commit.Observe(took.Seconds())
+	s.committed(took)
 	s.metrics.samples.Add(float64(rows))
 	s.c.Latest.Committed(update)
 	s.c.Series.Outside(hotBatches(w.fresh), span)
