@@ -83,9 +83,6 @@ ON CONFLICT (site_id, day, miner_id) DO UPDATE SET samples = d.samples + exclude
 	power_sum = d.power_sum + excluded.power_sum, hashes_mh = d.hashes_mh + excluded.hashes_mh,
 	temp_chip_dc = greatest(d.temp_chip_dc, excluded.temp_chip_dc), temp_board_dc = greatest(d.temp_board_dc, excluded.temp_board_dc)`
 
-// WriteBlocks is Seal by the Store's clock.
-func (s *Store) WriteBlocks(ctx context.Context) error { return s.Seal(ctx, s.c.Now()) }
-
 // Seal writes the blocks, and with them the roll-ups, of hours that have changed: of an open hour every 5 minutes, of an hour that is over once more a
 // moment after its end, and again whenever late data has come. It is safe to call at any time by any number of hubs, and what it has
 // done or not done when it is stopped makes no difference to any result. An error tells of the hours that failed; the others are done.

@@ -34,9 +34,6 @@ SELECT site_id, hour, 0 FROM hours LEFT JOIN telemetry_hour t USING (site_id, ho
 // quietBeforeDrop is how long no late data of a day may have come before its hot rows are dropped.
 const quietBeforeDrop = time.Hour
 
-// DropPartitions is Retain by the Store's clock.
-func (s *Store) DropPartitions(ctx context.Context) error { return s.Retain(ctx, s.c.Now()) }
-
 // Retain drops what is older than it is to be kept: hot partitions whose hours all stand in blocks, and months of blocks with their sums. It gives up at
 // once on what a long query holds, so that nobody queues behind it; a later call tries again. Any number of hub processes may call it at once.
 func (s *Store) Retain(ctx context.Context, now time.Time) error {

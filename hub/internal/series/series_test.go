@@ -238,7 +238,7 @@ func TestPartitionsAreMadeAndDroppedByManyProcessesAtOnce(t *testing.T) {
 
 func maintain(t *testing.T, s *Store) {
 	t.Helper()
-	if err := errors.Join(s.MakePartitions(t.Context()), s.DropPartitions(t.Context())); err != nil {
+	if err := errors.Join(s.MakePartitions(t.Context()), s.Retain(t.Context(), s.c.Now())); err != nil {
 		t.Error(err)
 	}
 }
