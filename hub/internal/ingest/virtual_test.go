@@ -29,7 +29,7 @@ func TestVirtualDays(t *testing.T) {
 		var maintenance sync.WaitGroup
 		maintenance.Go(func() {
 			for ctx.Err() == nil {
-				if err := errors.Join(h.series.MakePartitions(t.Context()), h.series.Retain(t.Context(), time.Now())); err != nil {
+				if err := errors.Join(h.series.MakePartitions(t.Context()), h.series.Seal(t.Context(), time.Now()), h.series.Retain(t.Context(), time.Now())); err != nil {
 					t.Error(err)
 				}
 				select {
