@@ -26,6 +26,7 @@ const snapshotPath = "/api/snapshot"
 var columns = [...]string{
 	"id", "site", "address", "model", "firmware", "worker", "state", "outcome", "at_ms", "answered_ms", "hashrate_hs", "hashrate_avg_hs",
 	"ideal_hs", "temp_board_c", "temp_chip_c", "power_w", "fan_rpm_max", "uptime_s", "accepted", "rejected", "hw_errors", "poll_interval_s",
+	"maker", // new ones come last: readers of today count on the places of those before
 }
 
 // Snapshot is the whole fleet in a compact form. It describes the answer; the handler appends it row by row.
@@ -150,6 +151,7 @@ func appendCompact(b []byte, m *fleet.Miner, site int) []byte {
 	b = appendNumber(b, m.Rejected)
 	b = appendNumber(b, m.HardwareErrors)
 	b = appendFloat(append(b, ','), m.PollInterval.Seconds())
+	b = appendString(append(b, ','), m.Info.Maker)
 	return append(b, ']')
 }
 

@@ -9,6 +9,8 @@ export interface MinerRow {
   readonly address: string;
   readonly model: string | null;
   readonly firmware: string | null;
+  /** The firmware with whose it is: several makers call theirs the same. */
+  readonly firmwareOf: string | null;
   readonly worker: string | null;
   readonly state: MinerState;
   readonly outcome: string;
@@ -39,6 +41,11 @@ export function addressKey(address: string): string {
   return address.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(5, '0'));
 }
 
+/** Names a firmware apart from another maker's of the same name: each maker's own is called stock. */
+export function firmwareOf(maker: string | null, firmware: string | null): string | null {
+  return firmware === 'stock' && maker !== null ? `${maker} ${firmware}` : firmware;
+}
+
 /** Makes the reader of rows for a snapshot's columns, or says which column is missing. */
 export function rowReader(columns: readonly string[]): (row: readonly unknown[]) => MinerRow {
   const at = (name: string) => columns.indexOf(name);
@@ -51,6 +58,7 @@ export function rowReader(columns: readonly string[]): (row: readonly unknown[])
     rate: at('hashrate_hs'), avg: at('hashrate_avg_hs'), ideal: at('ideal_hs'), board: at('temp_board_c'),
     chip: at('temp_chip_c'), power: at('power_w'), fan: at('fan_rpm_max'), uptime: at('uptime_s'),
     accepted: at('accepted'), rejected: at('rejected'), hw: at('hw_errors'), interval: at('poll_interval_s'),
+    maker: at('maker'),
   };
   return (r) => {
     const id = String(r[i.id]);
@@ -59,7 +67,7 @@ export function rowReader(columns: readonly string[]): (row: readonly unknown[])
     const firmware = str(r[i.firmware]);
     const worker = str(r[i.worker]);
     return {
-      id, site: num(r[i.site]) ?? -1, address, model, firmware, worker,
+      id, site: num(r[i.site]) ?? -1, address, model, firmware, firmwareOf: firmwareOf(str(r[i.maker]), firmware), worker,
       state: parseState(r[i.state]),
       outcome: str(r[i.outcome]) ?? '',
       atMs: num(r[i.at]), answeredMs: num(r[i.answered]),
@@ -79,6 +87,15 @@ export const defaultPollInterval = 30;
 /** How old a sample may be before it is stale, in ms: two poll intervals. */
 export function staleAfterMs(pollIntervalS: number | null | undefined): number {
   return 2_000 * (pollIntervalS != null && pollIntervalS > 0 ? pollIntervalS : defaultPollInterval);
+}
+
+/** The longest that an agent waits between two polls of a miner that does not answer, in ms. */
+const maxSilenceMs = 60_000;
+
+/** Whether a poll without an answer is old only because its miner, being silent, is polled rarely. */
+export function isPolledRarely(outcome: string, atMs: number | null, pollIntervalS: number | null | undefined, nowMs: number): boolean {
+  if (outcome === 'ok' || outcome === 'partial' || outcome === '' || atMs === null) return false;
+  return isStale(atMs, pollIntervalS, nowMs) && nowMs - atMs <= maxSilenceMs + staleAfterMs(pollIntervalS) && nowMs >= atMs;
 }
 
 /** How far a site's clock may be ahead of the hub's, in ms: beyond it nobody knows how old a sample is. */

@@ -36,6 +36,8 @@ describe('a fleet store', () => {
     expect(store.apply(patch(101, [raw('m9', { firmware: 'Braiins OS' })]))).toBe(true);
     expect(store.membership()).toBeGreaterThan(members);
     expect(store.firmwares).toEqual(['Braiins OS', 'stock']);
+    store.apply(patch(101, [raw('m1', { maker: 'Bitmain' }), raw('m9', { maker: 'MicroBT' })]));
+    expect(store.firmwares).toEqual(['Bitmain stock', 'MicroBT stock']);
     expect(store.apply(patch(102, [raw('m10', { site: 7 })]))).toBe(false);
     expect(store.get('m10')).toBeUndefined();
     expect(store.version).toBe(101);

@@ -92,7 +92,7 @@ export class FleetStore {
     for (const row of rows) {
       const before = this.#rows.get(row.id);
       came ||= before === undefined;
-      firmware ||= before?.firmware !== row.firmware;
+      firmware ||= before?.firmwareOf !== row.firmwareOf;
       this.#rows.set(row.id, row);
     }
     this.#version = p.version;
@@ -105,7 +105,7 @@ export class FleetStore {
 
   #collectFirmwares(): void {
     const seen = new Set<string>();
-    for (const r of this.#rows.values()) if (r.firmware !== null) seen.add(r.firmware);
+    for (const r of this.#rows.values()) if (r.firmwareOf !== null) seen.add(r.firmwareOf);
     this.#firmwares = [...seen].sort();
   }
 

@@ -4,7 +4,7 @@ import type { Snapshot } from '../api/types';
 export const columns = [
   'id', 'site', 'address', 'model', 'firmware', 'worker', 'state', 'outcome', 'at_ms', 'answered_ms', 'hashrate_hs',
   'hashrate_avg_hs', 'ideal_hs', 'temp_board_c', 'temp_chip_c', 'power_w', 'fan_rpm_max', 'uptime_s', 'accepted',
-  'rejected', 'hw_errors', 'poll_interval_s',
+  'rejected', 'hw_errors', 'poll_interval_s', 'maker',
 ];
 
 export const now = Date.parse('2026-11-23T12:00:00.000Z');

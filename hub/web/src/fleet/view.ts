@@ -148,7 +148,8 @@ export function select(
 
   for (const row of all) {
     if (view.site !== '' && row.site !== site) continue;
-    if (view.firmware !== '' && (row.firmware ?? '') !== view.firmware) continue;
+    // A name without a maker means that of any: links made before makers were named say so.
+    if (view.firmware !== '' && row.firmwareOf !== view.firmware && row.firmware !== view.firmware) continue;
     const stale = isStale(row.atMs, row.pollInterval, nowMs);
     if (view.age !== '' && (view.age === 'stale') !== stale) continue;
     if (words.length > 0) {

@@ -88,7 +88,7 @@ function Head({ miner, interval }: { miner: MinerDetail; interval: number | null
           <StateLabel state={state} />
         </span>
         <span className="quiet">
-          {t.miner.lastPoll} <Age atMs={ms(miner.at)} pollIntervalS={interval} />
+          {t.miner.lastPoll} <Age atMs={ms(miner.at)} pollIntervalS={interval} outcome={miner.outcome} />
         </span>
       </div>
       <p className="miner-why">

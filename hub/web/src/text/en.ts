@@ -51,7 +51,7 @@ export const en = {
     miners: (n: number) => plural(n, 'miner', 'miners'),
   },
 
-  age: { ago: (d: string) => `${d} ago`, ahead: (d: string) => `in ${d}`, passed: (d: string) => `${d} ago`, never: 'never', stale: 'stale', staleSince: (d: string) => `stale, ${d} old` },
+  age: { ago: (d: string) => `${d} ago`, ahead: (d: string) => `in ${d}`, passed: (d: string) => `${d} ago`, never: 'never', stale: 'stale', rarely: 'polled rarely while silent', rarelyHelp: 'A miner that does not answer is asked up to once a minute until it does.', staleSince: (d: string) => `stale, ${d} old` },
   unit: { ths: 'TH/s', phs: 'PH/s', ehs: 'EH/s', w: 'W', kw: 'kW', mw: 'MW', c: '°C', rpm: 'rpm', jth: 'J/TH', percent: '%', mhz: 'MHz', perMin: '/min' },
 
   state: {

@@ -51,7 +51,7 @@ export const zhCN: Messages = {
     miners: (n) => `${n0(n)} 台矿机`,
   },
 
-  age: { ago: (d) => `${d}前`, ahead: (d) => `${d} 后`, passed: (d) => `${d} 前`, never: '从未', stale: '过期', staleSince: (d) => `过期，已 ${d}` },
+  age: { ago: (d) => `${d}前`, ahead: (d) => `${d} 后`, passed: (d) => `${d} 前`, never: '从未', stale: '过期', rarely: '无应答，降低轮询频率', rarelyHelp: '不应答的矿机最多每分钟轮询一次，直到应答。', staleSince: (d) => `过期，已 ${d}` },
   unit: { ths: 'TH/s', phs: 'PH/s', ehs: 'EH/s', w: 'W', kw: 'kW', mw: 'MW', c: '°C', rpm: 'rpm', jth: 'J/TH', percent: '%', mhz: 'MHz', perMin: '/分' },
 
   state: {

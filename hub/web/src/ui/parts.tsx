@@ -2,7 +2,8 @@
 import { Component, type ErrorInfo, type ReactNode } from 'react';
 import { ApiError } from '../api/client';
 import type { MinerState } from '../api/types';
-import { useAge, useStale } from '../app/live';
+import { useAge, useClock, useStale } from '../app/live';
+import { isPolledRarely } from '../fleet/row';
 import type { Quantity } from '../format';
 import { useText } from '../text/text';
 
@@ -37,16 +38,18 @@ export function TextOr({ value }: { value: string | null | undefined }) {
   );
 }
 
-/** How old a value is. Past two poll intervals it says so in words, beside the mark. */
-export function Age({ atMs, pollIntervalS }: { atMs: number | null; pollIntervalS?: number | null }) {
+/** How old a value is. Past two poll intervals it says so in words, beside the mark; of a poll that failed with
+ * this outcome, whether that is as it should be. */
+export function Age({ atMs, pollIntervalS, outcome = '' }: { atMs: number | null; pollIntervalS?: number | null; outcome?: string }) {
   const t = useText();
   const age = useAge(atMs);
   const stale = useStale(atMs, pollIntervalS);
+  const rarely = useClock((now) => isPolledRarely(outcome, atMs, pollIntervalS, now));
   if (age === null) return <span className="none">{t.age.never}</span>;
   if (!stale) return <span className="age">{age}</span>;
   return (
     <span className="age age-stale">
-      <Mark shape="stale" /> {age} <span className="tag">{t.age.stale}</span>
+      <Mark shape="stale" /> {age} <span className="tag" title={rarely ? t.age.rarelyHelp : undefined}>{rarely ? t.age.rarely : t.age.stale}</span>
     </span>
   );
 }
