@@ -29,8 +29,8 @@ test('one miner', { skip }, async (t) => {
     const readings = await page.locator('.reading:has(.value)').count();
     assert.ok(readings > 3, `only ${readings} readings`);
     assert.equal(await page.locator('.reading:has(.value) .reading-age').count(), readings, 'a reading without an age');
-    await page.getByRole('heading', { name: 'Boards' }).waitFor();
-    await page.getByRole('heading', { name: 'Pools' }).waitFor();
+    await page.getByRole('heading', { name: 'Boards', exact: true }).waitFor();
+    await page.getByRole('heading', { name: 'Pools', exact: true }).waitFor();
     await page.getByRole('button', { name: '1 hour' }).click();
     assert.equal(new URL(page.url()).searchParams.get('range'), '1h');
     // Ink of the first line's colour on the canvas: the chart is not only there, it is drawn.
@@ -65,6 +65,23 @@ test('one miner', { skip }, async (t) => {
     await context.close();
   });
 
+  await t.test('draws a line for each board and each pool', async () => {
+    const { page, context, wrong } = await openFirst('?state=hashing&age=fresh&q=S19');
+    const id = new URL(page.url()).pathname.split('/').at(-1);
+    const { boards } = await (await context.request.get(`${base}/api/miners/${id}`)).json();
+    assert.ok(boards.length > 1, 'the miner reports no boards');
+    await page.getByRole('button', { name: '1 hour' }).click();
+    const chart = page.locator('figure').filter({ has: page.getByRole('heading', { name: 'Hashrate by board' }) });
+    await chart.locator('canvas').waitFor({ timeout: 60_000 });
+    assert.deepEqual(await chart.locator('.legend-name').allInnerTexts(), boards.map((b) => `Board ${b.index}`));
+    await chart.getByRole('button', { name: 'Show as table' }).click();
+    assert.ok((await chart.getByRole('cell').allInnerTexts()).some((c) => /TH\/s$/.test(c)), 'the table holds no rate of a board');
+    const alive = page.locator('figure').filter({ has: page.getByRole('heading', { name: 'Polls that found the pool alive' }) });
+    await alive.locator('.chart-summary').filter({ hasText: /newest 100\.0 %/ }).waitFor();
+    assert.deepEqual(wrong, []);
+    await context.close();
+  });
+
   await t.test('says why there is no answer, and shows no old readings', async () => {
     const { page, context } = await open(browser, { storageState });
     await openFleet(page, '?state=unknown');
@@ -85,7 +102,7 @@ test('one miner', { skip }, async (t) => {
     const cell = page.locator('tbody tr[role=row]').first();
     assert.ok((await cell.innerText()).includes(markup));
     await cell.locator('a').first().click();
-    await page.getByRole('heading', { name: 'Pools' }).waitFor();
+    await page.getByRole('heading', { name: 'Pools', exact: true }).waitFor();
     await page.locator('.text-cell', { hasText: markup }).first().waitFor();
     const inline = await page.evaluate(() => [...document.scripts].filter((s) => !s.src).length);
     assert.equal(inline, 0, 'the page holds a script element without a source');
@@ -107,7 +124,7 @@ test('one miner', { skip }, async (t) => {
   ]) {
     await t.test(`axe finds nothing serious (${name})`, async () => {
       const { page, context } = await openFirst('?state=hashing', options);
-      await page.locator('.plot canvas').first().waitFor({ timeout: 60_000 });
+      await page.locator('.history-parts canvas').first().waitFor({ timeout: 60_000 });
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
       assert.ok(wide <= 0, `the page is ${wide} px too wide`);
       await assertAccessible(page, `miner, ${name}`);

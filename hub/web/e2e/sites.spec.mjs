@@ -29,6 +29,20 @@ test('sites and documentation', { skip }, async (t) => {
     await context.close();
   });
 
+  await t.test('a site shows its last day, or that there are no sums yet', async () => {
+    const { page, context, wrong } = await open(browser, { storageState });
+    await page.goto(`${base}/`);
+    const card = page.getByRole('article').first();
+    await card.waitFor();
+    const show = card.getByRole('button', { name: 'Show 24 hours' });
+    if ((await show.count()) > 0) await show.click();
+    await card.locator('.site-history canvas').or(card.getByText('No sums of this site yet')).first().waitFor();
+    await card.getByRole('button', { name: 'Hide 24 hours' }).click();
+    assert.equal(await card.locator('.site-history canvas').count(), 0);
+    assert.deepEqual(wrong, []);
+    await context.close();
+  });
+
   for (const [name, options] of [
     ['light', { colorScheme: 'light' }],
     ['dark', { colorScheme: 'dark' }],
