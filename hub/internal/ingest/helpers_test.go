@@ -48,6 +48,7 @@ type hub struct {
 	ca     *authority
 	lis    *bufconn.Listener
 	reg    *prometheus.Registry
+	now    func() time.Time // nil means time.Now
 	stop   func()
 }
 
@@ -58,7 +59,13 @@ func newHub(t testing.TB, change func(*Config)) *hub {
 
 func newHubOn(t testing.TB, pool *pgxpool.Pool, change func(*Config)) *hub {
 	t.Helper()
-	h := &hub{pool: pool, ca: newAuthority(t), reg: prometheus.NewRegistry()}
+	return newHubAt(t, pool, nil, change)
+}
+
+// newHubAt makes a hub with a clock of its own.
+func newHubAt(t testing.TB, pool *pgxpool.Pool, now func() time.Time, change func(*Config)) *hub {
+	t.Helper()
+	h := &hub{pool: pool, ca: newAuthority(t), reg: prometheus.NewRegistry(), now: now}
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("HSI_TEST_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -77,16 +84,16 @@ func (h *hub) open(t testing.TB, log *slog.Logger, change func(*Config)) {
 		}
 	}
 	var err error
-	h.fleet, err = fleet.New(fleet.Config{Pool: h.pool})
+	h.fleet, err = fleet.New(fleet.Config{Pool: h.pool, Now: h.now})
 	must(err)
-	latest, err := fleet.NewLatest(fleet.LatestConfig{})
+	latest, err := fleet.NewLatest(fleet.LatestConfig{Now: h.now})
 	must(err)
-	h.series, err = series.New(series.Config{Pool: h.pool, Log: log})
+	h.series, err = series.New(series.Config{Pool: h.pool, Now: h.now, Log: log})
 	must(err)
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	must(err)
 	h.public = public
-	c := Config{Pool: h.pool, Fleet: h.fleet, Latest: latest, Series: h.series, Key: private, TLS: h.ca.serverTLS(t), Log: log, Registerer: h.reg}
+	c := Config{Pool: h.pool, Fleet: h.fleet, Latest: latest, Series: h.series, Key: private, TLS: h.ca.serverTLS(t), Now: h.now, Log: log, Registerer: h.reg}
 	if change != nil {
 		change(&c)
 	}
@@ -173,13 +180,18 @@ func (h *hub) newSiteWith(t testing.TB, name string, miners int, enc *wire.Encod
 	for range miners {
 		s.miners = append(s.miners, ident.NewMinerID())
 	}
-	err = pg.InTx(t.Context(), h.pool, func(tx pgx.Tx) error {
+	h.register(t, s, name, public)
+	return s
+}
+
+func (h *hub) register(t testing.TB, s *site, name string, public ed25519.PublicKey) {
+	t.Helper()
+	err := pg.InTx(t.Context(), h.pool, func(tx pgx.Tx) error {
 		return fleet.RegisterSite(t.Context(), tx, fleet.Registration{Site: s.id, Name: name, Key: public, At: time.Now()})
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
 }
 
 // polls makes one observation of each miner at a time; best_share is a serial number over all of them.
@@ -228,12 +240,13 @@ func (s *site) batchOf(t testing.TB, obs []telemetry.Observation, infos []teleme
 
 // link is an open stream of a site.
 type link struct {
-	t      testing.TB
-	hub    *hub
-	site   *site
-	stream grpc.BidiStreamingClient[telemetryv1.StreamRequest, telemetryv1.StreamResponse]
-	conn   *grpc.ClientConn
-	cancel context.CancelFunc
+	t       testing.TB
+	hub     *hub
+	site    *site
+	welcome *telemetryv1.Welcome
+	stream  grpc.BidiStreamingClient[telemetryv1.StreamRequest, telemetryv1.StreamResponse]
+	conn    *grpc.ClientConn
+	cancel  context.CancelFunc
 }
 
 // client is a connection with a site's certificate, closed with the test.
@@ -253,6 +266,15 @@ func (h *hub) client(t testing.TB, s *site) *grpc.ClientConn {
 // dial opens a stream; err is that of the Hello.
 func (h *hub) dial(t testing.TB, s *site) (*link, error) {
 	t.Helper()
+	return h.dialWith(t, s, &telemetryv1.StreamRequest{Message: &telemetryv1.StreamRequest_Hello{Hello: &telemetryv1.Hello{
+		Protocol: 1, SpoolId: s.spool[:], AgentVersion: "test", AgentTimeMs: time.Now().UnixMilli(), PollIntervalMs: 10_000,
+		OldestPendingSeq: s.oldestPending, NewestSeq: s.newest,
+	}}})
+}
+
+// dialWith opens a stream with a Hello of any kind.
+func (h *hub) dialWith(t testing.TB, s *site, hello *telemetryv1.StreamRequest) (*link, error) {
+	t.Helper()
 	conn := h.client(t, s)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	l := &link{t: t, hub: h, site: s, conn: conn, cancel: cancel}
@@ -261,17 +283,14 @@ func (h *hub) dial(t testing.TB, s *site) (*link, error) {
 	if l.stream, err = telemetryv1.NewTelemetryServiceClient(conn).Stream(ctx); err != nil {
 		return l, err
 	}
-	err = l.stream.Send(&telemetryv1.StreamRequest{Message: &telemetryv1.StreamRequest_Hello{Hello: &telemetryv1.Hello{
-		Protocol: 1, SpoolId: s.spool[:], AgentVersion: "test", AgentTimeMs: time.Now().UnixMilli(), PollIntervalMs: 10_000,
-		OldestPendingSeq: s.oldestPending, NewestSeq: s.newest,
-	}}})
-	if err != nil {
+	if err = l.stream.Send(hello); err != nil {
 		return l, err
 	}
 	r, err := l.stream.Recv()
 	if err == nil && r.GetWelcome() == nil {
 		t.Fatalf("first message is %v, want a Welcome", r)
 	}
+	l.welcome = r.GetWelcome()
 	return l, err
 }
 

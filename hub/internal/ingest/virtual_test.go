@@ -34,7 +34,7 @@ func TestVirtualDays(t *testing.T) {
 				}
 				select {
 				case <-ctx.Done():
-				case <-time.After(time.Minute):
+				case <-time.After(10 * time.Minute):
 				}
 			}
 		})
