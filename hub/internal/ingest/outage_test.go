@@ -52,23 +52,28 @@ func (d *database) crash() {
 	_ = d.e.Stop(ctx) // says that it was cut short
 }
 
-func TestDatabaseThatCrashesUnderTheStreamLosesNothing(t *testing.T) {
-	d := newDatabase(t)
+// pool migrates the database and opens it.
+func (d *database) pool() *pgxpool.Pool {
+	d.t.Helper()
 	url := d.e.URL()
-	if _, err := pg.Migrate(t.Context(), url, nil); err != nil {
-		t.Fatal(err)
+	if _, err := pg.Migrate(d.t.Context(), url, nil); err != nil {
+		d.t.Fatal(err)
 	}
 	cfg, err := pg.PoolConfig(url)
 	if err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
 	}
-	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	pool, err := pgxpool.NewWithConfig(d.t.Context(), cfg)
 	if err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
 	}
-	t.Cleanup(pool.Close)
+	d.t.Cleanup(pool.Close)
+	return pool
+}
 
-	h := newHubOn(t, pool, func(c *Config) { c.RetryAfter = 50 * time.Millisecond; c.GroupRows = 100 })
+func TestDatabaseThatCrashesUnderTheStreamLosesNothing(t *testing.T) {
+	d := newDatabase(t)
+	h := newHubOn(t, d.pool(), func(c *Config) { c.RetryAfter = 50 * time.Millisecond; c.GroupRows = 100 })
 	s := h.newSite(t, "north", 50)
 	l := h.connect(t, s)
 	const total = 400
