@@ -360,7 +360,7 @@ func (h *Hub) serveMetrics(ctx context.Context, health http.Handler) error {
 	mux.Handle("GET /health", health)
 	mux.Handle("GET /health/detailed", health)
 	mux.Handle("GET /metrics", diag.MetricsHandler(h.c.Registry))
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(h.meter) }()
 	select {

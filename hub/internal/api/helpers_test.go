@@ -13,8 +13,14 @@ import (
 
 const testSecret = "a-secret-that-only-these-tests-use-0123456789"
 
-// documentOnly makes a server that never meets a database: its description needs none.
+// documentOnly is the description of the API, which needs no database.
 func documentOnly(t *testing.T) []byte {
+	t.Helper()
+	return withoutDatabase(t).Document()
+}
+
+// withoutDatabase makes a server that never meets a database.
+func withoutDatabase(t *testing.T) *Server {
 	t.Helper()
 	pool, err := pgxpool.New(context.Background(), "postgres://nobody@127.0.0.1:1/none")
 	if err != nil {
@@ -37,5 +43,5 @@ func documentOnly(t *testing.T) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.Document()
+	return s
 }

@@ -79,6 +79,12 @@ func (s *Server) outermost(next http.Handler) http.Handler {
 		}
 		r = r.WithContext(ctx)
 		info.request = r
+		if r.ContentLength != 0 {
+			// net/http reads the rest of a body that nobody wanted before it answers, however slowly that comes. Requests for streams have no body.
+			if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil {
+				s.log.WarnContext(ctx, "the time for a request's body is not bounded", "err", err)
+			}
+		}
 		rw := &response{ResponseWriter: w}
 		h := rw.Header()
 		h.Set("X-Request-Id", info.id)

@@ -31,6 +31,7 @@ import (
 const (
 	requestDeadline   = 120 * time.Second // streams have none
 	readHeaderTimeout = 10 * time.Second
+	bodyTimeout       = 15 * time.Second // for a request's body to arrive
 	idleTimeout       = 120 * time.Second
 	maxHeaderBytes    = 32 << 10
 	shutdownDeadline  = 30 * time.Second // for requests in flight
