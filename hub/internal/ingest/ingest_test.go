@@ -489,7 +489,7 @@ func TestFailedPollHidesReadingsButNotWhenTheMinerLastAnswered(t *testing.T) {
 // waitFor polls a condition that another goroutine of the hub brings about.
 func waitFor(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // only a failure takes so long
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -45,7 +45,7 @@ func batchOf(t *testing.T, in []*telemetryv1.Batch, seq uint64) *telemetryv1.Bat
 func TestDatabaseThatStaysAwayCostsNothingThatStays(t *testing.T) {
 	const (
 		batches = 32
-		rounds  = 200
+		rounds  = 100
 		more    = 8 << 20 // bytes of heap and
 		extra   = 20      // goroutines that come and go
 	)

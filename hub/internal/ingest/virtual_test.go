@@ -18,7 +18,7 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/identity"
 )
 
-// A day and a half passes in virtual time: leases are renewed, partitions are made and dropped, and nothing waits for a real clock.
+// A day and some hours pass in virtual time under a stream, and three more without: leases are renewed, partitions are made and dropped, and nothing waits for a real clock.
 func TestVirtualDays(t *testing.T) {
 	if err := pgtest.Start(); err != nil { // outside of the bubble
 		t.Fatalf("this test needs PostgreSQL: %v", err)
@@ -42,20 +42,21 @@ func TestVirtualDays(t *testing.T) {
 		s.cert = h.ca.issueLasting(t, identity.SiteURI(s.id), false, 100*time.Hour)
 		begin := time.Now()
 		l := h.connect(t, s)
-		for range 36 {
+		const hours = 26
+		for range hours {
 			b := s.batch(t, time.Now())
 			l.send(b)
 			l.wantAcks(stored, b)
 			time.Sleep(time.Hour)
 		}
-		h.want(t, "hot rows", rowsOf, 36*4, s.id[:])
+		h.want(t, "hot rows", rowsOf, hours*4, s.id[:])
 		h.want(t, "connected", `SELECT count(*) FROM agent WHERE connected AND lease_until > $1`, 1, time.Now())
 		h.want(t, "partitions", `SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_hot'::regclass`, 4)
 		l.close()
 		time.Sleep(80 * time.Hour)
 		h.want(t, "connected after the agent left", `SELECT count(*) FROM agent WHERE connected`, 0)
 		h.want(t, "hot rows of the first day, dropped", `SELECT count(*) FROM telemetry_hot WHERE ts < $1`, 0, begin.Truncate(24*time.Hour).Add(24*time.Hour))
-		h.want(t, "evidence", ledger, 36, s.id[:])
+		h.want(t, "evidence", ledger, hours, s.id[:])
 		cancel()
 		maintenance.Wait()
 		h.stop()
