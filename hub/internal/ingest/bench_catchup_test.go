@@ -18,13 +18,13 @@ const (
 	fleetMiners   = 10_000 // polled every fleetInterval
 	fleetInterval = 10 * time.Second
 	fleetBatch    = 1000 // their rows of a second, which are a batch
-	outage        = 5 * time.Minute
+	outage        = 10 * time.Minute
 	backlogRows   = fleetBatch * int(outage/time.Second)
 	backlogGroup  = 16 // batches in one message of backlog
 	backlogWindow = 48 // batches of backlog under way: an agent leaves a quarter of its window to live data
 )
 
-// TestBenchCatchUp measures P8: what 10,000 miners leave in an outage of five minutes goes through the hub while their live batches come every
+// TestBenchCatchUp measures P8: what 10,000 miners leave in an outage of ten minutes goes through the hub while their live batches come every
 // second on the same stream; bare binary COPY of the same backlog alternates with it.
 func TestBenchCatchUp(t *testing.T) {
 	if os.Getenv(bench.FileVariable) == "" {
