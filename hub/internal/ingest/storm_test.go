@@ -130,9 +130,18 @@ func TestThousandAgentsComeBackAtOnce(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		return int64(after.HeapAlloc)-int64(before.HeapAlloc) <= 16<<20
 	})
-	if h.server.door.conns != 0 || len(h.server.door.addrs) != 0 || h.server.openings.Load() != 0 || h.server.held.Load() != 0 {
-		t.Errorf("left over: %d connections, %d addresses, %d openings, %d bytes", h.server.door.conns, len(h.server.door.addrs), h.server.openings.Load(), h.server.held.Load())
-	}
+	waitFor(t, "every place to be given back", func() bool {
+		d := h.server.door
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.conns == 0 && d.shaking == 0 && len(d.addrs) == 0 && h.server.openings.Load() == 0 && h.server.held.Load() == 0
+	})
+}
+
+func connections(d *door) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.conns
 }
 
 func TestTooManyOpeningsAreSentAwayWithATime(t *testing.T) {
@@ -207,7 +216,7 @@ func TestPeersThatStallAreCutAndHoldNobodyUp(t *testing.T) {
 				}
 				time.Sleep(3 * time.Minute)
 				synctest.Wait()
-				if n := h.server.door.conns; n != 1 {
+				if n := connections(h.server.door); n != 1 {
 					t.Errorf("%d connections are left, want the agent's one", n)
 				}
 				b := good.batch(t, time.Now())
@@ -243,8 +252,8 @@ func TestAgentThatReadsNoAnswersIsCut(t *testing.T) {
 		l.close()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if h.server.held.Load() != 0 || h.server.door.conns != 0 || len(h.server.sessions) != 0 {
-			t.Errorf("left over: %d bytes, %d connections, %d sessions", h.server.held.Load(), h.server.door.conns, len(h.server.sessions))
+		if h.server.held.Load() != 0 || connections(h.server.door) != 0 || len(h.server.sessions) != 0 {
+			t.Errorf("left over: %d bytes, %d connections, %d sessions", h.server.held.Load(), connections(h.server.door), len(h.server.sessions))
 		}
 	})
 }
