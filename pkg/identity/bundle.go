@@ -1,3 +1,6 @@
+// Package identity is how site and hub know each other: the URI names in their certificates, the site's side of mutual
+// TLS, and the files with which a site asks for a certificate and gets it. It keeps no keys and issues nothing: the agent's
+// keys package and the hub's pki do.
 package identity
 
 import (

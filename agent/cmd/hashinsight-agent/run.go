@@ -52,8 +52,8 @@ Settings come from the file, then from HSI_… environment variables, then from 
 }
 
 // tradeTimeForMemory makes the collector begin when the heap has grown by a half instead of doubled, unless the operator chose by
-// GOGC: an agent shares a small computer at the site with others. With 10,000 miners every 10 s it saves a quarter of the resident
-// memory for a twentieth more processor time. There is no limit in bytes: what a fleet of any size needs is not known here, and a limit
+// GOGC: an agent shares a small computer at the site with others. It buys memory
+// with processor time; with it an agent of 10,000 miners every 10 s stayed at 127 MB (deploy/BENCHMARKS.md, P2). There is no limit in bytes: what a fleet of any size needs is not known here, and a limit
 // below it would keep the collector running all the time.
 func tradeTimeForMemory() {
 	if os.Getenv("GOGC") == "" {

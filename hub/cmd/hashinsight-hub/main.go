@@ -1,4 +1,4 @@
-// Program hashinsight-hub receives what agents measure, keeps it in PostgreSQL and serves API and page. main turns
+// Command hashinsight-hub receives what agents measure, keeps it in PostgreSQL and serves API and page. main turns
 // signals into a context and errors into an exit code; package hubd does the work.
 package main
 

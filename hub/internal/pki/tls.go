@@ -37,7 +37,7 @@ type serverCert struct {
 }
 
 // ServerTLS returns the settings of the hub's gRPC listener. A client must show a certificate that names a site, at every
-// handshake and on resumed sessions too. Whether it counts is decided on each call (Interceptors): a TLS 1.3 client learns
+// handshake and on resumed sessions too. Whether it counts is decided on each call, by Verify, which package ingest asks: a TLS 1.3 client learns
 // nothing from a refused handshake, while a refused call tells it why.
 func (a *Authority) ServerTLS() *tls.Config {
 	return &tls.Config{
