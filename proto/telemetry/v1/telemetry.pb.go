@@ -227,6 +227,7 @@ type StreamResponse struct {
 	//	*StreamResponse_Credit
 	//	*StreamResponse_Beacon
 	//	*StreamResponse_Replay
+	//	*StreamResponse_Notice
 	Message       isStreamResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -323,6 +324,15 @@ func (x *StreamResponse) GetReplay() *Replay {
 	return nil
 }
 
+func (x *StreamResponse) GetNotice() *Notice {
+	if x != nil {
+		if x, ok := x.Message.(*StreamResponse_Notice); ok {
+			return x.Notice
+		}
+	}
+	return nil
+}
+
 type isStreamResponse_Message interface {
 	isStreamResponse_Message()
 }
@@ -351,6 +361,10 @@ type StreamResponse_Replay struct {
 	Replay *Replay `protobuf:"bytes,6,opt,name=replay,proto3,oneof"`
 }
 
+type StreamResponse_Notice struct {
+	Notice *Notice `protobuf:"bytes,7,opt,name=notice,proto3,oneof"`
+}
+
 func (*StreamResponse_Welcome) isStreamResponse_Message() {}
 
 func (*StreamResponse_Ack) isStreamResponse_Message() {}
@@ -362,6 +376,8 @@ func (*StreamResponse_Credit) isStreamResponse_Message() {}
 func (*StreamResponse_Beacon) isStreamResponse_Message() {}
 
 func (*StreamResponse_Replay) isStreamResponse_Message() {}
+
+func (*StreamResponse_Notice) isStreamResponse_Message() {}
 
 // Hello introduces the agent's spool. It is the first message of a stream.
 type Hello struct {
@@ -964,6 +980,52 @@ func (x *Replay) GetLastSeq() uint64 {
 	return 0
 }
 
+// Notice says that something beside the telemetry waits at the hub. Agents that do not know it pass over it.
+type Notice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent shall call enrol.v1.EnrolService.Sync now.
+	Sync          bool `protobuf:"varint,1,opt,name=sync,proto3" json:"sync,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notice) Reset() {
+	*x = Notice{}
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notice) ProtoMessage() {}
+
+func (x *Notice) ProtoReflect() protoreflect.Message {
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notice.ProtoReflect.Descriptor instead.
+func (*Notice) Descriptor() ([]byte, []int) {
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Notice) GetSync() bool {
+	if x != nil {
+		return x.Sync
+	}
+	return false
+}
+
 // Beacon is the latest chain block the hub knows: agents put it into their headers ("not before").
 type Beacon struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -977,7 +1039,7 @@ type Beacon struct {
 
 func (x *Beacon) Reset() {
 	*x = Beacon{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[10]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1051,7 @@ func (x *Beacon) String() string {
 func (*Beacon) ProtoMessage() {}
 
 func (x *Beacon) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[10]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1064,7 @@ func (x *Beacon) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beacon.ProtoReflect.Descriptor instead.
 func (*Beacon) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{10}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Beacon) GetChainId() uint64 {
@@ -1034,14 +1096,15 @@ const file_telemetry_v1_telemetry_proto_rawDesc = "" +
 	"\rStreamRequest\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x13.telemetry.v1.HelloH\x00R\x05hello\x124\n" +
 	"\abatches\x18\x02 \x01(\v2\x18.telemetry.v1.BatchGroupH\x00R\abatchesB\t\n" +
-	"\amessage\"\xb8\x02\n" +
+	"\amessage\"\xe8\x02\n" +
 	"\x0eStreamResponse\x121\n" +
 	"\awelcome\x18\x01 \x01(\v2\x15.telemetry.v1.WelcomeH\x00R\awelcome\x12%\n" +
 	"\x03ack\x18\x02 \x01(\v2\x11.telemetry.v1.AckH\x00R\x03ack\x121\n" +
 	"\arefusal\x18\x03 \x01(\v2\x15.telemetry.v1.RefusalH\x00R\arefusal\x12.\n" +
 	"\x06credit\x18\x04 \x01(\v2\x14.telemetry.v1.CreditH\x00R\x06credit\x12.\n" +
 	"\x06beacon\x18\x05 \x01(\v2\x14.telemetry.v1.BeaconH\x00R\x06beacon\x12.\n" +
-	"\x06replay\x18\x06 \x01(\v2\x14.telemetry.v1.ReplayH\x00R\x06replayB\t\n" +
+	"\x06replay\x18\x06 \x01(\v2\x14.telemetry.v1.ReplayH\x00R\x06replay\x12.\n" +
+	"\x06notice\x18\a \x01(\v2\x14.telemetry.v1.NoticeH\x00R\x06noticeB\t\n" +
 	"\amessage\"\xfe\x01\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x19\n" +
@@ -1092,7 +1155,9 @@ const file_telemetry_v1_telemetry_proto_rawDesc = "" +
 	"\x06Replay\x12\x19\n" +
 	"\bspool_id\x18\x01 \x01(\fR\aspoolId\x12\x1b\n" +
 	"\tfirst_seq\x18\x02 \x01(\x04R\bfirstSeq\x12\x19\n" +
-	"\blast_seq\x18\x03 \x01(\x04R\alastSeq\"e\n" +
+	"\blast_seq\x18\x03 \x01(\x04R\alastSeq\"\x1c\n" +
+	"\x06Notice\x12\x12\n" +
+	"\x04sync\x18\x01 \x01(\bR\x04sync\"e\n" +
 	"\x06Beacon\x12\x19\n" +
 	"\bchain_id\x18\x01 \x01(\x04R\achainId\x12!\n" +
 	"\fblock_number\x18\x02 \x01(\x04R\vblockNumber\x12\x1d\n" +
@@ -1124,7 +1189,7 @@ func file_telemetry_v1_telemetry_proto_rawDescGZIP() []byte {
 }
 
 var file_telemetry_v1_telemetry_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_telemetry_v1_telemetry_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_telemetry_v1_telemetry_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_telemetry_v1_telemetry_proto_goTypes = []any{
 	(Disposition)(0),       // 0: telemetry.v1.Disposition
 	(RefusalReason)(0),     // 1: telemetry.v1.RefusalReason
@@ -1138,7 +1203,8 @@ var file_telemetry_v1_telemetry_proto_goTypes = []any{
 	(*Refusal)(nil),        // 9: telemetry.v1.Refusal
 	(*Credit)(nil),         // 10: telemetry.v1.Credit
 	(*Replay)(nil),         // 11: telemetry.v1.Replay
-	(*Beacon)(nil),         // 12: telemetry.v1.Beacon
+	(*Notice)(nil),         // 12: telemetry.v1.Notice
+	(*Beacon)(nil),         // 13: telemetry.v1.Beacon
 }
 var file_telemetry_v1_telemetry_proto_depIdxs = []int32{
 	4,  // 0: telemetry.v1.StreamRequest.hello:type_name -> telemetry.v1.Hello
@@ -1147,20 +1213,21 @@ var file_telemetry_v1_telemetry_proto_depIdxs = []int32{
 	8,  // 3: telemetry.v1.StreamResponse.ack:type_name -> telemetry.v1.Ack
 	9,  // 4: telemetry.v1.StreamResponse.refusal:type_name -> telemetry.v1.Refusal
 	10, // 5: telemetry.v1.StreamResponse.credit:type_name -> telemetry.v1.Credit
-	12, // 6: telemetry.v1.StreamResponse.beacon:type_name -> telemetry.v1.Beacon
+	13, // 6: telemetry.v1.StreamResponse.beacon:type_name -> telemetry.v1.Beacon
 	11, // 7: telemetry.v1.StreamResponse.replay:type_name -> telemetry.v1.Replay
-	10, // 8: telemetry.v1.Welcome.credit:type_name -> telemetry.v1.Credit
-	12, // 9: telemetry.v1.Welcome.beacon:type_name -> telemetry.v1.Beacon
-	7,  // 10: telemetry.v1.BatchGroup.batches:type_name -> telemetry.v1.Batch
-	0,  // 11: telemetry.v1.Ack.disposition:type_name -> telemetry.v1.Disposition
-	1,  // 12: telemetry.v1.Refusal.reason:type_name -> telemetry.v1.RefusalReason
-	2,  // 13: telemetry.v1.TelemetryService.Stream:input_type -> telemetry.v1.StreamRequest
-	3,  // 14: telemetry.v1.TelemetryService.Stream:output_type -> telemetry.v1.StreamResponse
-	14, // [14:15] is the sub-list for method output_type
-	13, // [13:14] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	12, // 8: telemetry.v1.StreamResponse.notice:type_name -> telemetry.v1.Notice
+	10, // 9: telemetry.v1.Welcome.credit:type_name -> telemetry.v1.Credit
+	13, // 10: telemetry.v1.Welcome.beacon:type_name -> telemetry.v1.Beacon
+	7,  // 11: telemetry.v1.BatchGroup.batches:type_name -> telemetry.v1.Batch
+	0,  // 12: telemetry.v1.Ack.disposition:type_name -> telemetry.v1.Disposition
+	1,  // 13: telemetry.v1.Refusal.reason:type_name -> telemetry.v1.RefusalReason
+	2,  // 14: telemetry.v1.TelemetryService.Stream:input_type -> telemetry.v1.StreamRequest
+	3,  // 15: telemetry.v1.TelemetryService.Stream:output_type -> telemetry.v1.StreamResponse
+	15, // [15:16] is the sub-list for method output_type
+	14, // [14:15] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_telemetry_v1_telemetry_proto_init() }
@@ -1179,6 +1246,7 @@ func file_telemetry_v1_telemetry_proto_init() {
 		(*StreamResponse_Credit)(nil),
 		(*StreamResponse_Beacon)(nil),
 		(*StreamResponse_Replay)(nil),
+		(*StreamResponse_Notice)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1186,7 +1254,7 @@ func file_telemetry_v1_telemetry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_telemetry_v1_telemetry_proto_rawDesc), len(file_telemetry_v1_telemetry_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
