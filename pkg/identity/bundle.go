@@ -11,12 +11,15 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/hashinsight/hashinsight/pkg/ident"
 )
@@ -110,6 +113,71 @@ type Bundle struct {
 	Certificate []*x509.Certificate // the site's own first, then intermediates if there are any
 	CA          []*x509.Certificate // roots that sign the hub's certificate
 	HubEvidence []ed25519.PublicKey // keys whose acknowledgements count
+	Tunnel      *Tunnel             // nil: the hub is reached without WireGuard
+	// FallbackAddress is the hub's listener on TCP 443, host:port, for networks that let no UDP pass; "" where that is not allowed.
+	FallbackAddress string
+}
+
+// Tunnel is a site's end of the WireGuard tunnel to its hub. Private key and preshared key are no part of it: they lie in
+// files of their own at the site.
+type Tunnel struct {
+	PublicKey    string        // of the site, as the hub has it: base64 as wg prints keys
+	Address      netip.Prefix  // of the site inside the tunnel
+	HubKeys      []string      // the hub's public keys, base64; the first is the present one
+	Endpoint     string        // host:port of the hub's WireGuard, UDP
+	HubAddress   string        // host:port of the hub's listener for agents inside the tunnel
+	Keepalive    time.Duration // 0: none
+	PresharedKey string        // PSKID of the preshared key that belongs to this; "" without one
+}
+
+// PSKID names a preshared key without telling it.
+func PSKID(psk []byte) string {
+	if len(psk) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(append([]byte("hsi/psk-id/v1\x00"), psk...))
+	return hex.EncodeToString(sum[:8])
+}
+
+type tunnelFile struct {
+	PublicKey    string       `json:"public_key"`
+	Address      netip.Prefix `json:"address"`
+	HubKeys      []string     `json:"hub_keys"`
+	Endpoint     string       `json:"endpoint"`
+	HubAddress   string       `json:"hub_address"`
+	KeepaliveS   int          `json:"keepalive_s,omitempty"`
+	PresharedKey string       `json:"preshared_key_id,omitempty"`
+}
+
+const maxKeepalive = time.Hour
+
+func (f *tunnelFile) parse() (*Tunnel, error) {
+	if f == nil {
+		return nil, nil //nolint:nilnil // a bundle without a tunnel
+	}
+	t := &Tunnel{PublicKey: f.PublicKey, Address: f.Address, HubKeys: f.HubKeys, Endpoint: f.Endpoint, HubAddress: f.HubAddress,
+		Keepalive: time.Duration(f.KeepaliveS) * time.Second, PresharedKey: f.PresharedKey}
+	if !t.Address.IsValid() {
+		return nil, errors.New("no address")
+	}
+	if len(t.HubKeys) == 0 || len(t.HubKeys) > 4 {
+		return nil, fmt.Errorf("%d hub_keys, want one to four", len(t.HubKeys))
+	}
+	for _, k := range append([]string{t.PublicKey}, t.HubKeys...) {
+		if raw, err := base64.StdEncoding.DecodeString(k); err != nil || len(raw) != 32 {
+			return nil, fmt.Errorf("%.60q is not the base64 of 32 bytes", k)
+		}
+	}
+	if _, _, err := net.SplitHostPort(t.Endpoint); err != nil {
+		return nil, fmt.Errorf("endpoint: %w", err)
+	}
+	if _, err := netip.ParseAddrPort(t.HubAddress); err != nil {
+		return nil, fmt.Errorf("hub_address: %w", err)
+	}
+	if t.Keepalive < 0 || t.Keepalive > maxKeepalive {
+		return nil, fmt.Errorf("keepalive_s %d, want 0 to %d", f.KeepaliveS, int(maxKeepalive.Seconds()))
+	}
+	return t, nil
 }
 
 const bundleFormat = "hsi/site-bundle/v1"
@@ -122,13 +190,21 @@ type bundleFile struct {
 	Certificate string       `json:"certificate"`
 	CA          string       `json:"ca"`
 	HubEvidence []string     `json:"hub_evidence_keys"`
+	Tunnel      *tunnelFile  `json:"tunnel,omitempty"`
+	Fallback    string       `json:"fallback_address,omitempty"`
 }
 
 // Encode returns the file's bytes.
 func (b Bundle) Encode() ([]byte, error) {
 	f := bundleFile{
 		Format: bundleFormat, Site: b.Site, SiteName: b.SiteName, HubAddress: b.HubAddress,
-		Certificate: EncodeCertificates(b.Certificate), CA: EncodeCertificates(b.CA),
+		Certificate: EncodeCertificates(b.Certificate), CA: EncodeCertificates(b.CA), Fallback: b.FallbackAddress,
+	}
+	if t := b.Tunnel; t != nil {
+		f.Tunnel = &tunnelFile{
+			PublicKey: t.PublicKey, Address: t.Address, HubKeys: t.HubKeys, Endpoint: t.Endpoint, HubAddress: t.HubAddress,
+			KeepaliveS: int(t.Keepalive / time.Second), PresharedKey: t.PresharedKey,
+		}
 	}
 	for _, k := range b.HubEvidence {
 		f.HubEvidence = append(f.HubEvidence, base64.StdEncoding.EncodeToString(k))
@@ -182,6 +258,14 @@ func ParseBundle(data []byte) (Bundle, error) {
 	}
 	if len(b.HubEvidence) == 0 {
 		return Bundle{}, errors.New("site bundle: no hub_evidence_keys")
+	}
+	if b.Tunnel, err = f.Tunnel.parse(); err != nil {
+		return Bundle{}, fmt.Errorf("site bundle: tunnel: %w", err)
+	}
+	if b.FallbackAddress = f.Fallback; f.Fallback != "" {
+		if _, _, err := net.SplitHostPort(f.Fallback); err != nil {
+			return Bundle{}, fmt.Errorf("site bundle: fallback_address: %w", err)
+		}
 	}
 	return b, nil
 }

@@ -8,14 +8,6 @@ import (
 	"time"
 )
 
-// Reasons with which a hub refuses a site's call, as the reason of the status's ErrorInfo detail (domain ErrorDomain).
-const (
-	ErrorDomain       = "hashinsight"
-	ReasonCertUnknown = "CERTIFICATE_UNKNOWN" // not issued by this hub, or no longer in its database
-	ReasonCertExpired = "CERTIFICATE_EXPIRED" // or not valid yet
-	ReasonCertRevoked = "CERTIFICATE_REVOKED"
-)
-
 // Why a hub's certificate does not count, as seen by a site.
 var (
 	ErrHubWrongCA = errors.New("certificate is not signed by the CA that this site trusts")
