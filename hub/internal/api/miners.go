@@ -67,10 +67,11 @@ type Miner struct {
 // MinerDetail adds what only the miner's own page shows.
 type MinerDetail struct {
 	Miner
-	Boards  []Board  `json:"boards" nullable:"false"`
-	Pools   []Pool   `json:"pools" nullable:"false"`
-	Errors  []string `json:"errors" nullable:"false" doc:"What the miner or the poll reported"`
-	Repairs []string `json:"repairs" nullable:"false" doc:"What had to be mended in its replies"`
+	DetailAt Time     `json:"detail_at" doc:"When boards, pools and errors were read, by the agent's clock: up to a minute before at, unless there are others or one is in another state"`
+	Boards   []Board  `json:"boards" nullable:"false"`
+	Pools    []Pool   `json:"pools" nullable:"false"`
+	Errors   []string `json:"errors" nullable:"false" doc:"What the miner or the poll reported"`
+	Repairs  []string `json:"repairs" nullable:"false" doc:"What had to be mended in its replies"`
 }
 
 // Board is one hash board.
@@ -320,7 +321,7 @@ func detailBody(m *fleet.MinerDetail, now time.Time) MinerDetail {
 		Miner: Miner{
 			MinerLatest: *minerBody(&m.Miner), AgeS: float64(age(now, m.At)), Stale: fleet.Stale(now, m.At, m.PollInterval),
 		},
-		Boards: []Board{}, Pools: []Pool{}, Errors: append([]string{}, m.Errors...), Repairs: append([]string{}, m.Repairs.Names()...),
+		DetailAt: Time{m.DetailAt}, Boards: []Board{}, Pools: []Pool{}, Errors: append([]string{}, m.Errors...), Repairs: append([]string{}, m.Repairs.Names()...),
 	}
 	for _, b := range m.Boards {
 		board := Board{

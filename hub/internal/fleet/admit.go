@@ -2,8 +2,10 @@ package fleet
 
 import (
 	"context"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/hashinsight/hashinsight/pkg/ident"
 )
@@ -23,9 +25,16 @@ WHERE NOT EXISTS (SELECT FROM miner m WHERE m.site_id = u.site_id AND m.id = u.i
 // qHave counts the miners of each site; what admit lets in bounds how many there are to count.
 const qHave = `SELECT site_id, count(*) FROM miner GROUP BY site_id`
 
+// qDescribed counts the miners of some sites of which there is a description and no poll.
+const qDescribed = `
+SELECT site_id, count(*) FROM miner m
+WHERE site_id = ANY($1::uuid[]) AND NOT EXISTS (SELECT FROM miner_latest l WHERE l.site_id = m.site_id AND l.miner_id = m.id)
+GROUP BY site_id`
+
 // admit takes out of u the new miners that must not get a row. Ids are random: a site that names another's has copied it, and
 // must not take that miner's place in lists and charts. And a site that names ever new ones, by a fault or on purpose, must
-// not make the fleet too large to be shown to anyone. Samples of such miners stay evidence and hot rows.
+// not make the fleet too large to be shown to anyone. Samples of such miners stay evidence and hot rows. A description may come
+// a batch before the first sample, but whole fleets of miners that are never polled may not take the room of those that are.
 func (u *Update) admit(ctx context.Context, tx pgx.Tx) error {
 	claimed, err := u.newMiners(ctx, tx)
 	if err != nil || len(claimed) == 0 {
@@ -37,18 +46,16 @@ func (u *Update) admit(ctx context.Context, tx pgx.Tx) error {
 	if claimed, err = u.newMiners(ctx, tx); err != nil { // again: another transaction may just have added them
 		return err
 	}
-	have := map[ident.SiteID]int64{}
-	var all, n int64
-	var site ident.SiteID
-	rows, err := tx.Query(ctx, qHave)
+	have, err := countBySite(ctx, tx, qHave)
 	if err != nil {
 		return err
 	}
-	if _, err := pgx.ForEachRow(rows, []any{(*[16]byte)(&site), &n}, func() error {
-		have[site] = n
+	var all int64
+	for _, n := range have {
 		all += n
-		return nil
-	}); err != nil {
+	}
+	described, err := u.described(ctx, tx, claimed)
+	if err != nil {
 		return err
 	}
 	byID := map[ident.MinerID]bool{} // of two sites in this very transaction one is first
@@ -61,11 +68,16 @@ func (u *Update) admit(ctx context.Context, tx pgx.Tx) error {
 			reason = "site_full"
 		case all >= u.maxFleet:
 			reason = "fleet_full"
+		case u.latest[k] == nil && described[k.site] >= u.maxDescribed:
+			reason = "never_polled"
 		}
 		if reason == "" {
 			byID[k.miner] = true
 			have[k.site]++
 			all++
+			if u.latest[k] == nil {
+				described[k.site]++
+			}
 			continue
 		}
 		u.refused[reason]++
@@ -74,6 +86,35 @@ func (u *Update) admit(ctx context.Context, tx pgx.Tx) error {
 		delete(u.answered, k)
 	}
 	return nil
+}
+
+// described counts the miners without a poll of those sites that describe a new one of them.
+func (u *Update) described(ctx context.Context, tx pgx.Tx, claimed map[minerKey]bool) (map[ident.SiteID]int64, error) {
+	var sites []pgtype.UUID
+	for k := range claimed {
+		if id := uuidOf(k.site); u.latest[k] == nil && !slices.Contains(sites, id) {
+			sites = append(sites, id)
+		}
+	}
+	if len(sites) == 0 {
+		return map[ident.SiteID]int64{}, nil
+	}
+	return countBySite(ctx, tx, qDescribed, sites)
+}
+
+func countBySite(ctx context.Context, tx pgx.Tx, sql string, args ...any) (map[ident.SiteID]int64, error) {
+	counts := map[ident.SiteID]int64{}
+	var site ident.SiteID
+	var n int64
+	rows, err := tx.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&site), &n}, func() error {
+		counts[site] = n
+		return nil
+	})
+	return counts, err
 }
 
 // newMiners returns the miners of u that have no row yet; true: another site has the id.

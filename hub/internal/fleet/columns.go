@@ -75,6 +75,7 @@ func (c *latestColumns) args(futureAfter time.Time) []any {
 // detailColumns are the parameters of qUpsertDetail.
 type detailColumns struct {
 	keyColumns
+	at                    []time.Time
 	boards, pools, errors []string
 }
 
@@ -96,6 +97,7 @@ func (c *detailColumns) add(k minerKey, o *telemetry.Observation) error {
 		return err
 	}
 	c.keyColumns.add(k)
+	c.at = append(c.at, o.At)
 	c.boards, c.pools, c.errors = append(c.boards, boards), append(c.pools, pools), append(c.errors, errs)
 	return nil
 }

@@ -213,6 +213,50 @@ func TestLatestIsWrittenAtMostEveryFiveSecondsUnlessItTellsNews(t *testing.T) {
 	}
 }
 
+func TestBoardsAndPoolsAreWrittenAtOnceWhenTheyAreOthersAndElseEveryMinute(t *testing.T) {
+	w := newWorld(t)
+	site, id := w.site("north"), ident.NewMinerID()
+	chips, pool := int32(126), "pool.example:3333"
+	poll := func(temp unit.Celsius) {
+		o := hashing(id, w.now, 100e12)
+		o.Boards = []telemetry.Board{{Index: 0, ChipsWorking: unit.Some(chips), Temps: []unit.Celsius{temp}}}
+		o.Pools = []telemetry.Pool{{URL: pool, Worker: "farm.1", Accepted: unit.Some(w.now.Unix())}}
+		w.report(site, []telemetry.Observation{o})
+	}
+	want := func(what string, temp unit.Celsius, read time.Time) {
+		t.Helper()
+		m := w.miner(id)
+		if m.Boards[0].Temps[0] != temp || !m.At.Equal(w.now) || !m.DetailAt.Equal(read) {
+			t.Errorf("%s: boards of %s show %v °C, want %v of %s; row of %s", what, m.DetailAt, m.Boards[0].Temps[0], temp, read, m.At)
+		}
+	}
+	start := w.now
+	poll(60)
+	want("first poll", 60, w.now)
+	w.now = start.Add(10 * time.Second)
+	poll(61)
+	want("another temperature", 60, start)
+	w.now = start.Add(20 * time.Second)
+	chips = 125
+	poll(62)
+	want("a chip has failed", 62, w.now)
+	w.now = start.Add(30 * time.Second)
+	pool = "other.example:3333"
+	poll(63)
+	want("another pool", 63, w.now)
+	w.now = start.Add(80 * time.Second)
+	poll(64)
+	want("after 50 s", 63, start.Add(30*time.Second))
+	w.now = start.Add(90 * time.Second)
+	poll(65)
+	want("after a minute", 65, w.now)
+	w.now = start.Add(100 * time.Second)
+	w.report(site, []telemetry.Observation{{Miner: id, At: w.now, Outcome: telemetry.OutcomeTimeout}})
+	if m := w.miner(id); len(m.Boards)+len(m.Pools) != 0 || !m.DetailAt.Equal(w.now) {
+		t.Errorf("a miner that does not answer shows boards %v and pools %v of %s", m.Boards, m.Pools, m.DetailAt)
+	}
+}
+
 func TestWrongClockIsForgottenWhenItIsRight(t *testing.T) {
 	w := newWorld(t)
 	site, id := w.site("north"), ident.NewMinerID()
@@ -282,6 +326,44 @@ func TestMinersOfASiteAndOfTheFleetAreBounded(t *testing.T) {
 		if s, err := w.store.Site(t.Context(), site); err != nil || s.Miners.Total != want {
 			t.Errorf("site %s has %d miners, want %d, %v", s.Name, s.Miners.Total, want, err)
 		}
+	}
+}
+
+func TestDescriptionsWithoutPollsTakeLittleRoom(t *testing.T) {
+	w := newWorld(t)
+	var err error
+	if w.latest, err = NewLatest(LatestConfig{Now: func() time.Time { return w.now }, MaxUnpolled: 3}); err != nil {
+		t.Fatal(err)
+	}
+	site := w.site("north")
+	describe := func(n int) (infos []telemetry.MinerInfo) {
+		for range n {
+			infos = append(infos, telemetry.MinerInfo{Miner: ident.NewMinerID(), Address: "10.0.0.1:4028"})
+		}
+		return infos
+	}
+	polled := ident.NewMinerID()
+	first := describe(2)
+	w.report(site, []telemetry.Observation{hashing(polled, w.now, 100e12)}, first...)
+	w.now = w.now.Add(10 * time.Second)
+	w.report(site, []telemetry.Observation{hashing(polled, w.now, 100e12)}, describe(20)...)
+	rows := func() (n int) {
+		if err := w.pool.QueryRow(t.Context(), `SELECT count(*) FROM miner`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := rows(); n != 1+3 {
+		t.Errorf("%d miners have a row, want the polled one and 3 described ones", n)
+	}
+	w.now = w.now.Add(10 * time.Second)
+	w.report(site, []telemetry.Observation{hashing(first[0].Miner, w.now, 100e12), hashing(ident.NewMinerID(), w.now, 100e12)})
+	w.report(site, []telemetry.Observation{hashing(polled, w.now.Add(time.Second), 100e12)}, describe(20)...)
+	if n := rows(); n != 1+3+1+1 { // the polled one's place is free again
+		t.Errorf("%d miners have a row, want 6", n)
+	}
+	if m := w.miner(first[0].Miner); m.Info.Address != "10.0.0.1:4028" {
+		t.Errorf("the description that came before the first poll is lost: %+v", m.Info)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"time"
@@ -13,31 +14,39 @@ import (
 
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/telemetry"
+	"github.com/hashinsight/hashinsight/pkg/unit"
 	"github.com/hashinsight/hashinsight/pkg/wire"
 )
 
 // LatestConfig describes a Latest.
 type LatestConfig struct {
-	Every      time.Duration         // a miner's row is written at most so often; 0 means 5 s
-	MaxMiners  int                   // whose last write is remembered; 0 means 1,000,000
-	MaxSite    int                   // miners that one site may have; 0 means 20,000
-	MaxFleet   int                   // miners that all sites together may have; 0 means MaxSnapshot, beyond which the fleet cannot be shown
-	Now        func() time.Time      // nil means time.Now
-	Registerer prometheus.Registerer // nil means no metrics
+	Every       time.Duration         // a miner's row is written at most so often; 0 means 5 s
+	Detail      time.Duration         // its boards and pools at most so often, unless they are others or in another state; 0 means 1 min
+	MaxMiners   int                   // whose last write is remembered; 0 means 1,000,000
+	MaxSite     int                   // miners that one site may have; 0 means 20,000
+	MaxUnpolled int                   // miners of a site that it describes and never polls; 0 means 1,000
+	MaxFleet    int                   // miners that all sites together may have; 0 means MaxSnapshot, beyond which the fleet cannot be shown
+	Now         func() time.Time      // nil means time.Now
+	Registerer  prometheus.Registerer // nil means no metrics
 }
 
 // Latest writes the latest poll of each miner within ingest's transactions. It remembers when it wrote which row, so that most samples
 // of a fast fleet cost the database nothing; what it forgets costs one update more. A change of state or outcome is
-// written at once. It is safe for concurrent use.
+// written at once. Boards and pools are most of what a poll says and change little: their row is rewritten at once when there are others or
+// one is in another state, and else every minute. It is safe for concurrent use.
 type Latest struct {
 	every     time.Duration
+	detail    time.Duration
+	seed      maphash.Seed // of shapes
 	maxMiners int
 	maxSite   int64
+	unpolled  int64
 	maxFleet  int64
 	now       func() time.Time
 	mu        sync.Mutex
 	seen      map[minerKey]seen
 	written   prometheus.Counter
+	detailed  prometheus.Counter
 	throttled prometheus.Counter
 	forgotten prometheus.Counter
 	refused   *prometheus.CounterVec // by reason
@@ -62,6 +71,8 @@ type seen struct {
 	wrote      time.Time
 	outcome    telemetry.Outcome
 	state      telemetry.State
+	detailed   time.Time // when its boards and pools were written, and
+	shape      uint64    // how they were made up
 }
 
 // NewLatest returns a Latest.
@@ -69,11 +80,17 @@ func NewLatest(c LatestConfig) (*Latest, error) {
 	if c.Every == 0 {
 		c.Every = 5 * time.Second
 	}
+	if c.Detail == 0 {
+		c.Detail = time.Minute
+	}
 	if c.MaxMiners == 0 {
 		c.MaxMiners = 1_000_000
 	}
 	if c.MaxSite == 0 {
 		c.MaxSite = 20_000
+	}
+	if c.MaxUnpolled == 0 {
+		c.MaxUnpolled = 1000
 	}
 	if c.MaxFleet == 0 {
 		c.MaxFleet = MaxSnapshot
@@ -85,17 +102,18 @@ func NewLatest(c LatestConfig) (*Latest, error) {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "hashinsight_latest_" + name, Help: help})
 	}
 	l := &Latest{
-		every: c.Every, maxMiners: c.MaxMiners, maxSite: int64(c.MaxSite), maxFleet: int64(c.MaxFleet), now: c.Now, seen: map[minerKey]seen{},
+		every: c.Every, detail: c.Detail, seed: maphash.MakeSeed(), maxMiners: c.MaxMiners, maxSite: int64(c.MaxSite), unpolled: int64(c.MaxUnpolled), maxFleet: int64(c.MaxFleet), now: c.Now, seen: map[minerKey]seen{},
 		written:   counter("written_total", "Rows of the latest table written."),
+		detailed:  counter("details_written_total", "Rows of boards and pools written."),
 		throttled: counter("throttled_total", "Newer polls not written because the miner's row was written a moment before."),
 		forgotten: counter("forgotten_total", "Times the memory of written rows was full and emptied."),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hashinsight_latest_refused_total",
-			Help: "Miners that a batch named and that are not shown, by reason: claimed, another site has the id; site_full and fleet_full, there are too many. Their samples stay evidence.",
+			Help: "Miners that a batch named and that are not shown, by reason: claimed, another site has the id; site_full and fleet_full, there are too many; never_polled, the site describes too many without a poll. Their samples stay evidence.",
 		}, []string{"reason"}),
 	}
 	if c.Registerer != nil {
-		for _, m := range []prometheus.Collector{l.written, l.throttled, l.forgotten, l.refused} {
+		for _, m := range []prometheus.Collector{l.written, l.detailed, l.throttled, l.forgotten, l.refused} {
 			if err := c.Registerer.Register(m); err != nil {
 				return nil, fmt.Errorf("metrics of the latest table: %w", err)
 			}
@@ -114,12 +132,15 @@ type Update struct {
 
 	unknown           map[minerKey]bool // of these, Latest does not know whether they have a row
 	maxSite, maxFleet int64
+	maxDescribed      int64
 	refused           map[string]int // miners that were taken out, by reason
 }
 
 type latestRow struct {
 	obs        telemetry.Observation
-	answeredMS int64 // 0: none known here
+	answeredMS int64  // 0: none known here
+	detail     bool   // boards and pools are written too
+	shape      uint64 // of those
 }
 
 type infoRow struct {
@@ -138,7 +159,7 @@ type SiteSamples struct {
 func (l *Latest) Collect(batches []SiteSamples, notAfter time.Time) *Update {
 	u := &Update{
 		latest: map[minerKey]*latestRow{}, answered: map[minerKey]int64{}, infos: map[minerKey]infoRow{}, at: l.now(),
-		unknown: map[minerKey]bool{}, maxSite: l.maxSite, maxFleet: l.maxFleet, refused: map[string]int{},
+		unknown: map[minerKey]bool{}, maxSite: l.maxSite, maxDescribed: l.unpolled, maxFleet: l.maxFleet, refused: map[string]int{},
 	}
 	limit := notAfter.UnixMilli()
 	l.mu.Lock()
@@ -190,7 +211,7 @@ func (l *Latest) collectMiner(u *Update, site ident.SiteID, s *wire.Samples, fir
 		row.answeredMS = max(row.answeredMS, answeredMS)
 		return
 	} else if row != nil {
-		row.obs, row.answeredMS = latestOf(s, last), max(row.answeredMS, answeredMS)
+		u.latest[k] = l.row(known, u.at, latestOf(s, last), max(row.answeredMS, answeredMS))
 		return
 	}
 	if ok && s.TimeMS[last] < known.atMS && known.atMS <= u.at.Add(clockTolerance).UnixMilli() {
@@ -213,7 +234,39 @@ func (l *Latest) collectMiner(u *Update, site ident.SiteID, s *wire.Samples, fir
 			u.infos[k] = infoRow{telemetry.MinerInfo{Miner: k.miner}, 0}
 		}
 	}
-	u.latest[k] = &latestRow{obs: latestOf(s, last), answeredMS: answeredMS}
+	u.latest[k] = l.row(known, u.at, latestOf(s, last), answeredMS)
+}
+
+// row is what is written of a miner of which known was written last, the zero value if nothing was.
+func (l *Latest) row(known seen, now time.Time, o telemetry.Observation, answeredMS int64) *latestRow {
+	r := &latestRow{obs: o, answeredMS: answeredMS, shape: l.shapeOf(&o)}
+	r.detail = known.detailed.IsZero() || r.shape != known.shape || now.Sub(known.detailed) >= l.detail || now.Before(known.detailed)
+	return r
+}
+
+// shapeOf tells apart how a miner's boards and pools are made up and what state they are in, not what they measure and count.
+func (l *Latest) shapeOf(o *telemetry.Observation) uint64 {
+	var h maphash.Hash
+	h.SetSeed(l.seed)
+	maphash.WriteComparable(&h, [...]int{int(o.Outcome), int(o.State), len(o.Boards), len(o.Pools), len(o.Errors)})
+	for i := range o.Boards {
+		b := &o.Boards[i]
+		maphash.WriteComparable(&h, b.Index)
+		maphash.WriteComparable(&h, b.Chips)
+		maphash.WriteComparable(&h, b.ChipsWorking)
+		maphash.WriteComparable(&h, [...]bool{b.Hashrate.Present(), b.FrequencyMHz.Present(), b.HardwareErrors.Present()})
+		maphash.WriteComparable(&h, len(b.Temps))
+	}
+	for i := range o.Pools {
+		p := &o.Pools[i]
+		maphash.WriteComparable(&h, [...]string{p.URL, p.Worker})
+		maphash.WriteComparable(&h, p.Priority)
+		maphash.WriteComparable(&h, [...]unit.Opt[bool]{p.Alive, p.Active})
+	}
+	for _, e := range o.Errors {
+		maphash.WriteComparable(&h, e)
+	}
+	return h.Sum64()
 }
 
 // latestOf is row i without what a poll that failed cannot know.
@@ -234,8 +287,13 @@ func (l *Latest) Committed(u *Update) {
 		l.forgotten.Inc()
 	}
 	for k, r := range u.latest {
-		answered := max(r.answeredMS, l.seen[k].answeredMS)
-		l.seen[k] = seen{r.obs.At.UnixMilli(), answered, u.at, r.obs.Outcome, r.obs.State}
+		old := l.seen[k]
+		s := seen{r.obs.At.UnixMilli(), max(r.answeredMS, old.answeredMS), u.at, r.obs.Outcome, r.obs.State, old.detailed, old.shape}
+		if r.detail {
+			s.detailed, s.shape = u.at, r.shape
+			l.detailed.Inc()
+		}
+		l.seen[k] = s
 	}
 	for k, ms := range u.answered {
 		if s, ok := l.seen[k]; ok {
@@ -287,10 +345,10 @@ WHERE excluded.at >= l.at OR l.at > $25::timestamptz
 RETURNING l.site_id, l.miner_id`
 
 const qUpsertDetail = `
-INSERT INTO miner_detail AS d (site_id, miner_id, boards, pools, errors)
-SELECT u.site_id, u.miner_id, u.boards::jsonb, u.pools::jsonb, u.errors::jsonb
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[]) u (site_id, miner_id, boards, pools, errors)
-ON CONFLICT (site_id, miner_id) DO UPDATE SET boards = excluded.boards, pools = excluded.pools, errors = excluded.errors`
+INSERT INTO miner_detail AS d (site_id, miner_id, at, boards, pools, errors)
+SELECT u.site_id, u.miner_id, u.at, u.boards::jsonb, u.pools::jsonb, u.errors::jsonb
+FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::text[], $6::text[]) u (site_id, miner_id, at, boards, pools, errors)
+ON CONFLICT (site_id, miner_id) DO UPDATE SET at = excluded.at, boards = excluded.boards, pools = excluded.pools, errors = excluded.errors`
 
 const qAnswered = `
 UPDATE miner_latest l SET answered_at = u.answered_at, version = pg_current_xact_id()
@@ -362,12 +420,15 @@ func (u *Update) writeLatest(ctx context.Context, tx pgx.Tx) error {
 		if r == nil {
 			return errors.New("the database returned a miner that was not written")
 		}
+		if !r.detail {
+			return nil
+		}
 		return d.add(key, &r.obs)
 	})
 	if err != nil || len(d.sites) == 0 {
 		return err
 	}
-	_, err = tx.Exec(ctx, qUpsertDetail, d.sites, d.miners, d.boards, d.pools, d.errors)
+	_, err = tx.Exec(ctx, qUpsertDetail, d.sites, d.miners, d.at, d.boards, d.pools, d.errors)
 	return err
 }
 

@@ -51,9 +51,10 @@ type Miner struct {
 // MinerDetail is a Miner with what only its own page shows.
 type MinerDetail struct {
 	Miner
-	Boards []telemetry.Board
-	Pools  []telemetry.Pool
-	Errors []string
+	DetailAt time.Time // when boards, pools and errors were read: up to a minute before At while nothing but their values changes
+	Boards   []telemetry.Board
+	Pools    []telemetry.Pool
+	Errors   []string
 }
 
 // minerColumns and minerTables are shared by every query that yields Miners; $1 is the time now.
@@ -158,7 +159,7 @@ func scanMiner(r pgx.Rows) (Miner, error) {
 }
 
 const qMiner = `
-SELECT ` + minerColumns + `, coalesce(d.boards, '[]'), coalesce(d.pools, '[]'), coalesce(d.errors, '[]')` + minerTables + `
+SELECT ` + minerColumns + `, coalesce(d.at, l.at), coalesce(d.boards, '[]'), coalesce(d.pools, '[]'), coalesce(d.errors, '[]')` + minerTables + `
 LEFT JOIN miner_detail d ON d.site_id = l.site_id AND d.miner_id = l.miner_id
 WHERE l.miner_id = $2 AND l.site_id IN (SELECT site_id FROM miner WHERE id = $2)
 ORDER BY m.first_seen_at
@@ -170,10 +171,10 @@ func (s *Store) Miner(ctx context.Context, id ident.MinerID) (MinerDetail, error
 		var x minerRow
 		var d MinerDetail
 		var boards, pools, errs []byte
-		if err := r.Scan(x.targets(&boards, &pools, &errs)...); err != nil {
+		if err := r.Scan(x.targets(&d.DetailAt, &boards, &pools, &errs)...); err != nil {
 			return d, err
 		}
-		d.Miner = x.miner()
+		d.Miner, d.DetailAt = x.miner(), d.DetailAt.UTC()
 		var err error
 		if d.Boards, err = decodeDetail(boards, boardDetail.board); err != nil {
 			return d, err

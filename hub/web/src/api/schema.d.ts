@@ -499,6 +499,11 @@ export interface components {
              */
             best_share?: number;
             boards: components["schemas"]["Board"][];
+            /**
+             * Format: date-time
+             * @description When boards, pools and errors were read, by the agent's clock: up to a minute before at, unless there are others or one is in another state
+             */
+            detail_at: string;
             /** @description What the miner or the poll reported */
             errors: string[];
             /** Format: int32 */
