@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -154,6 +156,45 @@ func TestRestoredHubGetsEverythingBack(t *testing.T) {
 			t.Errorf("the backup lacked %d batches: too few to show anything", lost)
 		}
 		w.wantEverySlotOnce(begin, end)
+		w.wantEveryAnswerInEvidenceOnce()
+		w.wantNoTrouble()
+		t.Logf("%d batches came back", lost)
+	})
+}
+
+// A hub restored to a moment before its site began a new spool gets back what it had acknowledged of the old one too, although the agent has nothing
+// left to send of that.
+func TestRestoredHubGetsAnOlderSpoolBack(t *testing.T) {
+	original := pgtest.URL(t)
+	backup := copyOf(t, original)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, original, sim.Config{Miners: 5, Seed: 17})
+		time.Sleep(2 * time.Hour)
+		w.stopHub()
+		backup.make(t)
+		w.startHub()
+		time.Sleep(4 * time.Hour)
+		agent := len(w.stops) - 1
+		w.stops[agent]()
+		// Without this file the agent does not know which spool it was writing: it begins another, and keeps the segments of the first.
+		if err := os.Remove(filepath.Join(agentd.SpoolDir(w.agent.Dir), "spool.json")); err != nil {
+			t.Fatal(err)
+		}
+		w.stops[agent] = w.startAgent()
+		time.Sleep(time.Hour)
+		w.stopHub()
+		if n := w.count(`SELECT count(DISTINCT spool_id) FROM batch`); n != 2 {
+			t.Errorf("%d spools, want two", n)
+		}
+		before := w.count(`SELECT count(*) FROM batch`)
+		w.url = backup.url
+		lost := before - w.count(`SELECT count(*) FROM batch`)
+		w.startHub()
+		time.Sleep(2 * time.Hour)
+		w.stop()
+		if lost < 200 {
+			t.Errorf("the backup lacked %d batches: too few to show anything", lost)
+		}
 		w.wantEveryAnswerInEvidenceOnce()
 		w.wantNoTrouble()
 		t.Logf("%d batches came back", lost)

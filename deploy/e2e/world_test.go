@@ -56,6 +56,7 @@ type world struct {
 	fleet   *sim.Fleet
 	link    *link
 	db      hubd.Database
+	agent   agentd.Config
 	stops   []func() // in order of start; the hub is apart
 	stopHub func()
 	metrics *prometheus.Registry // of the hub that was started last
@@ -118,14 +119,20 @@ func newWorld(t *testing.T, url string, c sim.Config, change ...func(*agentd.Con
 	for _, f := range change {
 		f(&agent)
 	}
+	w.agent = agent
 	w.stops = append(w.stops, w.start("fleet", w.fleet.Run))
 	w.startHub()
-	a, err := agentd.New(agent)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.stops = append(w.stops, w.start("agent", a.Run))
+	w.stops = append(w.stops, w.startAgent())
 	return w
+}
+
+func (w *world) startAgent() (stop func()) {
+	w.t.Helper()
+	a, err := agentd.New(w.agent)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.start("agent", a.Run)
 }
 
 // startHub starts a hub on w.url; the agent finds it at its next attempt.

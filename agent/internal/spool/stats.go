@@ -55,6 +55,7 @@ type Chain struct {
 	Pending uint64 // batches not yet acknowledged
 	Refused uint64 // those of them that the hub will not take
 	Oldest  uint64 // lowest unacknowledged sequence number; 0 without any
+	Kept    uint64 // lowest stored sequence number; 0 without any
 	Newest  uint64 // highest stored sequence number; 0 without any
 }
 
@@ -79,6 +80,9 @@ func (s *Spool) chains() []Chain {
 		c.Pending += g.count() - g.ackedN
 		c.Refused += g.refusedN
 		c.Newest = g.last
+		if c.Kept == 0 && g.count() > 0 {
+			c.Kept = g.first
+		}
 		if seq, ok := g.nextPending(g.first); ok && c.Oldest == 0 {
 			c.Oldest = seq
 		}

@@ -63,6 +63,50 @@ func TestRestoredHubGetsBackWhatItAsksFor(t *testing.T) {
 	})
 }
 
+// Of an older chain that was acknowledged as a whole nothing is left to send: the greeting names it, so that a restored hub can ask for it.
+func TestOlderChainsAreNamedAndSentWhenAskedFor(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.append(25, 60_000)
+		old := w.spool.ID()
+		w.harmNewestSegment()
+		var kept spool.Chain
+		for _, c := range w.spool.Chains() {
+			if c.ID == old {
+				kept = c
+			}
+		}
+		w.append(5, 100)
+		w.start()
+		w.run(time.Minute)
+		if p := w.spool.Stats().Pending; p != 0 {
+			t.Fatalf("%d batches pending", p)
+		}
+		w.dark(false)
+		w.run(time.Minute)
+		others := func() []*telemetryv1.OtherSpool {
+			w.hub.mu.Lock()
+			defer w.hub.mu.Unlock()
+			return w.hub.hello.GetOtherSpools()
+		}
+		if o := others(); len(o) != 1 || ident.SpoolID(o[0].GetSpoolId()) != old || o[0].GetOldestKeptSeq() != kept.Kept || o[0].GetNewestSeq() != kept.Newest || kept.Newest == 0 {
+			t.Fatalf("the greeting names %v, want chain %+v", o, kept)
+		}
+		before := len(w.hub.arrived())
+		w.hub.mu.Lock()
+		w.hub.acked = map[spool.Ref]bool{} // yesterday's database
+		w.hub.mu.Unlock()
+		w.hub.ask(old, [2]uint64{kept.Kept, kept.Newest})
+		w.dark(false)
+		w.run(time.Minute)
+		if n := len(w.hub.arrived()) - before; n != int(kept.Newest-kept.Kept+1) {
+			t.Errorf("%d batches arrived again, want %d", n, kept.Newest-kept.Kept+1)
+		}
+		if p := w.spool.Stats().Pending; p != 0 {
+			t.Errorf("%d batches pending", p)
+		}
+	})
+}
+
 // A hub that asks without end is listened to for a while only.
 func TestEndlessReplayRequestsAreBounded(t *testing.T) {
 	inBubble(t, func(w *world) {

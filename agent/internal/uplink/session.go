@@ -134,7 +134,7 @@ func (s *session) open(ctx context.Context, cancel context.CancelCauseFunc, conn
 	// An error of Send is only io.EOF; Recv has the reason.
 	_ = s.stream.Send(&telemetryv1.StreamRequest{Message: &telemetryv1.StreamRequest_Hello{Hello: &telemetryv1.Hello{
 		Protocol: protocol, SpoolId: s.chain.ID[:], AgentVersion: s.cfg.Version, OldestPendingSeq: s.chain.Oldest, NewestSeq: s.chain.Newest,
-		AgentTimeMs: before.UnixMilli(), PollIntervalMs: uint32(min(s.cfg.PollInterval.Milliseconds(), 1<<31)),
+		AgentTimeMs: before.UnixMilli(), PollIntervalMs: uint32(min(s.cfg.PollInterval.Milliseconds(), 1<<31)), OtherSpools: s.others(),
 	}}})
 	msg, err := s.stream.Recv()
 	if err != nil {
@@ -161,6 +161,20 @@ func (s *session) open(ctx context.Context, cancel context.CancelCauseFunc, conn
 	s.window.credit(w.GetCredit(), after)
 	s.beacon(w.GetBeacon())
 	return nil
+}
+
+// others names older chains of which nothing is left to send: no stream of theirs tells the hub what of them it could still have. A chain
+// that has something to send gets a stream of its own.
+func (s *session) others() (others []*telemetryv1.OtherSpool) {
+	if !s.current {
+		return nil
+	}
+	for _, c := range s.cfg.Spool.Chains() {
+		if c.ID != s.chain.ID && c.Kept > 0 && c.Sendable() == 0 {
+			others = append(others, &telemetryv1.OtherSpool{SpoolId: c.ID[:], OldestKeptSeq: c.Kept, NewestSeq: c.Newest})
+		}
+	}
+	return others[max(0, len(others)-maxOthers):]
 }
 
 // send keeps the window filled until ctx ends: one live batch at a time, and backlog in what is left.

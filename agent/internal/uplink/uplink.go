@@ -62,6 +62,7 @@ const (
 	maxReplays   = 256              // requests for old batches that one stream is listened to
 	olderTurn    = 20 * time.Second // of a stream for an older chain, so that live data never waits longer
 	olderPause   = time.Minute      // after one that brought nothing
+	maxOthers    = 16               // older chains named in a greeting, the latest ones
 )
 
 // Beacon holds the latest chain block the hub has told of. Its zero value is ready; it is safe for several goroutines.

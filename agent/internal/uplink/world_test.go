@@ -110,6 +110,7 @@ type hub struct {
 	after  int  // batches that arrived although they had been acknowledged
 	forged bool // acknowledgements are signed by someone else
 	hellos int
+	hello  *telemetryv1.Hello // the latest
 	// asked for after the next welcome
 	replays []*telemetryv1.Replay
 	tape    *bytes.Buffer // see record; nil keeps nothing
@@ -136,6 +137,7 @@ func (h *hub) Stream(s telemetryv1.TelemetryService_StreamServer) error {
 	h.keep(msg0)
 	h.mu.Lock()
 	h.hellos++
+	h.hello = msg0.GetHello()
 	h.mu.Unlock()
 	id := ident.KeyIDOf(h.key.Public().(ed25519.PublicKey))
 	w := &telemetryv1.Welcome{Protocol: 1, HubKeyId: id[:], HubTimeMs: time.Now().UnixMilli(), Credit: h.credit}

@@ -58,6 +58,7 @@ func (s *Server) open(st stream) (*session, error) {
 		server: s, stream: st, id: uuid.New(), site: site, spool: ident.SpoolID(hello.GetSpoolId()), cert: cert, ended: make(chan struct{}),
 		slots: make(chan struct{}, s.c.WindowBatches), bytes: semaphore.NewWeighted(s.c.WindowBytes), answers: make(chan response, s.c.WindowBatches),
 		replays: make(chan *telemetryv1.Replay), stuck: make(chan struct{}), conn: info.conn, level: s.level(), oldestPending: hello.GetOldestPendingSeq(), newest: hello.GetNewestSeq(),
+		others: s.othersOf(hello),
 	}
 	dbCtx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hashinsight/hashinsight/pkg/ident"
 	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
 )
 
@@ -74,20 +75,25 @@ func size(ranges []seqRange) (n int64) {
 //
 // Whatever is below the agent's oldest pending batch was acknowledged once, and a hole there is asked for at once. Above it a hole may be
 // backlog that comes by itself: it is asked for when the backlog has stopped filling it.
-func (ss *session) replay(ctx context.Context, oldestPending, newest uint64) {
-	newest = min(newest, math.MaxInt64-1)
-	acked := int64(newest + 1)
-	if oldestPending > 0 {
-		acked = int64(min(oldestPending, newest+1))
+func (ss *session) replay(ctx context.Context) {
+	for _, o := range ss.others {
+		if !ss.askForOther(ctx, o) {
+			return
+		}
 	}
-	from, ok := ss.completeBelow(ctx)
+	newest := min(ss.newest, math.MaxInt64-1)
+	acked := int64(newest + 1)
+	if ss.oldestPending > 0 {
+		acked = int64(min(ss.oldestPending, newest+1))
+	}
+	from, ok := ss.completeBelow(ctx, ss.spool)
 	if !ok {
 		return
 	}
 	var before []seqRange
 	room := int64(replayBatches)
-	for end, asked := acked, 0; from < int64(newest+1) && ctx.Err() == nil; {
-		holes, reached, err := ss.holes(ctx, from, end, room)
+	for end := acked; from < int64(newest+1) && ctx.Err() == nil; {
+		holes, reached, err := ss.holes(ctx, ss.spool, from, end, room)
 		switch {
 		case err != nil:
 			if ctx.Err() == nil {
@@ -99,7 +105,7 @@ func (ss *session) replay(ctx context.Context, oldestPending, newest uint64) {
 			continue
 		case len(holes) == 0:
 			before, from = nil, reached
-			ss.setComplete(ctx, from)
+			ss.setComplete(ctx, ss.spool, from)
 			if from >= end {
 				end = int64(newest + 1)
 			}
@@ -112,12 +118,11 @@ func (ss *session) replay(ctx context.Context, oldestPending, newest uint64) {
 			continue
 		}
 		before = nil
-		if asked == maxReplays {
+		if ss.asked == maxReplays {
 			ss.end(status.Error(codes.Unavailable, "this hub has more to ask for than one stream may: connect again"))
 			return
 		}
-		holes = holes[:min(len(holes), maxReplays-asked)]
-		asked += len(holes)
+		holes = holes[:min(len(holes), maxReplays-ss.asked)]
 		missing, ok := ss.ask(ctx, holes)
 		if !ok {
 			return
@@ -131,22 +136,15 @@ func (ss *session) replay(ctx context.Context, oldestPending, newest uint64) {
 				"batches", missing, "first_seq", holes[0].first, "last_seq", holes[len(holes)-1].last)
 		}
 		from = holes[len(holes)-1].last + 1
-		ss.setComplete(ctx, from)
+		ss.setComplete(ctx, ss.spool, from)
 	}
 }
 
 // ask asks the agent for ranges and waits until they are stored, or no more of them come. ok is false when the stream has ended.
 func (ss *session) ask(ctx context.Context, ranges []seqRange) (missing int64, ok bool) {
 	s, total := ss.server, size(ranges)
-	s.metrics.replay.WithLabelValues("asked").Add(float64(total))
-	s.c.Log.InfoContext(ctx, "asking an agent for batches that this hub no longer has", "site", ss.site, "spool", ss.spool, "batches", total,
-		"ranges", len(ranges), "first_seq", ranges[0].first, "last_seq", ranges[len(ranges)-1].last)
-	for _, r := range ranges {
-		select {
-		case ss.replays <- &telemetryv1.Replay{SpoolId: ss.spool[:], FirstSeq: uint64(r.first), LastSeq: uint64(r.last)}:
-		case <-ctx.Done():
-			return total, false
-		}
+	if !ss.sendReplays(ctx, ss.spool, ranges) {
+		return total, false
 	}
 	missing = total
 	for waited := time.Duration(0); missing > 0 && waited < replayPatience; waited += replayEvery {
@@ -169,6 +167,23 @@ func (ss *session) ask(ctx context.Context, ranges []seqRange) (missing int64, o
 	return missing, ctx.Err() == nil
 }
 
+// sendReplays asks the agent for ranges; false when the stream has ended.
+func (ss *session) sendReplays(ctx context.Context, spool ident.SpoolID, ranges []seqRange) bool {
+	s, total := ss.server, size(ranges)
+	ss.asked += len(ranges)
+	s.metrics.replay.WithLabelValues("asked").Add(float64(total))
+	s.c.Log.InfoContext(ctx, "asking an agent for batches that this hub no longer has", "site", ss.site, "spool", spool, "batches", total,
+		"ranges", len(ranges), "first_seq", ranges[0].first, "last_seq", ranges[len(ranges)-1].last)
+	for _, r := range ranges {
+		select {
+		case ss.replays <- &telemetryv1.Replay{SpoolId: spool[:], FirstSeq: uint64(r.first), LastSeq: uint64(r.last)}:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
 // look runs a query of a replay. Only a few of them run at a time, so that a thousand agents that come back together leave the
 // database to their batches.
 func (ss *session) look(ctx context.Context, query func(ctx context.Context) error) error {
@@ -184,9 +199,9 @@ func (ss *session) look(ctx context.Context, query func(ctx context.Context) err
 }
 
 // holes returns the first ranges that are missing from from on, at most room batches in all, and up to where it has looked.
-func (ss *session) holes(ctx context.Context, from, end, room int64) (holes []seqRange, reached int64, err error) {
+func (ss *session) holes(ctx context.Context, spool ident.SpoolID, from, end, room int64) (holes []seqRange, reached int64, err error) {
 	err = ss.look(ctx, func(ctx context.Context) error {
-		holes, reached, err = findHoles(ctx, ss.server.c.Pool, ss.site, ss.spool, from, end, room)
+		holes, reached, err = findHoles(ctx, ss.server.c.Pool, ss.site, spool, from, end, room)
 		return err
 	})
 	return holes, reached, err
@@ -225,11 +240,11 @@ func (ss *session) arrived(ctx context.Context, ranges []seqRange) (n int64, err
 }
 
 // completeBelow waits for the database; ok is false when the stream has ended.
-func (ss *session) completeBelow(ctx context.Context) (from int64, ok bool) {
+func (ss *session) completeBelow(ctx context.Context, spool ident.SpoolID) (from int64, ok bool) {
 	for {
 		var stored []int64
 		err := ss.look(ctx, func(ctx context.Context) error {
-			rows, err := ss.server.c.Pool.Query(ctx, qCompleteBelow, uuidOf(ss.site), uuidOf(ss.spool))
+			rows, err := ss.server.c.Pool.Query(ctx, qCompleteBelow, uuidOf(ss.site), uuidOf(spool))
 			if err != nil {
 				return err
 			}
@@ -248,9 +263,9 @@ func (ss *session) completeBelow(ctx context.Context) (from int64, ok bool) {
 }
 
 // setComplete remembers that the ledger needs no further look below from. What is not remembered is looked at again.
-func (ss *session) setComplete(ctx context.Context, from int64) {
+func (ss *session) setComplete(ctx context.Context, spool ident.SpoolID, from int64) {
 	err := ss.look(ctx, func(ctx context.Context) error {
-		_, err := ss.server.c.Pool.Exec(ctx, qSetComplete, uuidOf(ss.site), uuidOf(ss.spool), from)
+		_, err := ss.server.c.Pool.Exec(ctx, qSetComplete, uuidOf(ss.site), uuidOf(spool), from)
 		return err
 	})
 	if err != nil && ctx.Err() == nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/pgtest"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
+	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/identity"
 	"github.com/hashinsight/hashinsight/pkg/wire"
 	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
@@ -53,8 +54,9 @@ func (h *hub) restore(t testing.TB) {
 // keeper is an agent that keeps what was acknowledged, as a spool does for its grace period.
 type keeper struct {
 	*site
-	kept  map[uint64]*telemetryv1.Batch
-	asked []seqRange
+	kept    map[uint64]*telemetryv1.Batch // of its present spool
+	asked   []seqRange
+	askedOf map[ident.SpoolID]int // how often, of each spool
 }
 
 // run answers what the hub asks for until it has been quiet for that long, and returns how many batches were acknowledged. The
@@ -91,6 +93,11 @@ func (k *keeper) run(t *testing.T, l *link, quiet time.Duration) (acked int) {
 				continue
 			}
 			k.asked = append(k.asked, seqRange{int64(p.GetFirstSeq()), int64(p.GetLastSeq())})
+			id := ident.SpoolID(p.GetSpoolId())
+			k.askedOf[id]++
+			if id != k.spool {
+				continue // agents send those on another stream
+			}
 			var again []*telemetryv1.Batch
 			for seq := p.GetFirstSeq(); seq <= p.GetLastSeq(); seq++ {
 				if b := k.kept[seq]; b != nil {
@@ -119,7 +126,7 @@ func (k *keeper) make(t *testing.T, n int) (made []*telemetryv1.Batch) {
 
 func newKeeper(t *testing.T, h *hub) *keeper {
 	t.Helper()
-	k := &keeper{site: h.newSite(t, "north", 2), kept: map[uint64]*telemetryv1.Batch{}}
+	k := &keeper{site: h.newSite(t, "north", 2), kept: map[uint64]*telemetryv1.Batch{}, askedOf: map[ident.SpoolID]int{}}
 	k.cert = h.ca.issueLasting(t, identity.SiteURI(k.id), false, 1000*time.Hour)
 	return k
 }
@@ -248,6 +255,78 @@ func TestBacklogIsAskedForOnlyWhenItStopsComing(t *testing.T) {
 		if want := []seqRange{{11, 40}}; !slices.Equal(k.asked, want) {
 			t.Errorf("asked for %v, want %v", k.asked, want)
 		}
+	})
+}
+
+// A site began a second spool after everything in the first was acknowledged, and the hub was then restored to a moment before that: no stream is
+// for the first spool, and only the greeting of the second's says that there is one.
+func TestRestoredHubAsksForAnOlderSpool(t *testing.T) {
+	virtualHub(t, func(t *testing.T, h *hub) {
+		k := newKeeper(t, h)
+		l := k.connect(t, h)
+		store := func(n int) (made []*telemetryv1.Batch) {
+			for _, b := range k.make(t, n) {
+				l.send(b)
+				l.wantAcks(stored, b)
+				made = append(made, b)
+			}
+			return made
+		}
+		store(30)
+		h.backUp(t)
+		lost := store(20)
+		l.close()
+		older := *k.site
+		k.spool, k.seq, k.prev = ident.NewSpoolID(), 0, evidence.Hash{}
+		l = k.connect(t, h)
+		store(5)
+		l.close()
+		h.restore(t)
+		h.want(t, "batches after the restore", ledger, 30, k.id[:])
+
+		// asks connects with the younger spool, that names the older one, and returns what of the latter is asked for.
+		asks := func() (asked []seqRange) {
+			t.Helper()
+			l, err := h.dialWith(t, k.site, &telemetryv1.StreamRequest{Message: &telemetryv1.StreamRequest_Hello{Hello: &telemetryv1.Hello{
+				Protocol: 1, SpoolId: k.spool[:], AgentVersion: "test", AgentTimeMs: time.Now().UnixMilli(), PollIntervalMs: 10_000, NewestSeq: k.seq,
+				OtherSpools: []*telemetryv1.OtherSpool{
+					{SpoolId: []byte("short"), OldestKeptSeq: 1, NewestSeq: 2}, {SpoolId: make([]byte, 16), OldestKeptSeq: 9, NewestSeq: 2}, // nonsense
+					{SpoolId: older.spool[:], OldestKeptSeq: 11, NewestSeq: 50},
+				},
+			}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.asked = nil
+			k.askedOf = map[ident.SpoolID]int{}
+			k.run(t, l, 2*time.Minute)
+			if n := k.askedOf[older.spool]; n > 0 {
+				return k.asked[:n] // those come first
+			}
+			return nil
+		}
+		if got := asks(); !slices.Equal(got, []seqRange{{31, 50}}) {
+			t.Fatalf("asked for %v of the older spool, want 31 to 50", got)
+		}
+		if got := asks(); got != nil {
+			t.Errorf("asked at once again for %v", got)
+		}
+		time.Sleep(askAgain)
+		if got := asks(); !slices.Equal(got, []seqRange{{31, 50}}) {
+			t.Errorf("asked for %v when nothing had come for long, want 31 to 50", got)
+		}
+		older.oldestPending, older.newest = 31, 50 // as an agent opens it after the request
+		l = h.connect(t, &older)
+		l.send(lost...)
+		l.wantAcks(stored, lost...)
+		l.close()
+		time.Sleep(askAgain)
+		if got := asks(); got != nil {
+			t.Errorf("a complete spool is asked for %v", got)
+		}
+		h.want(t, "batches", ledger, 55, k.id[:])
+		h.want(t, "links", linksOK, 55, k.id[:])
+		h.want(t, "looked at", `SELECT complete_below FROM batch_total WHERE spool_id = $1`, 51, older.spool[:])
 	})
 }
 

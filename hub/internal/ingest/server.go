@@ -87,6 +87,7 @@ type Server struct {
 	metrics    *metrics
 
 	replaying chan struct{} // a token for each look at the ledger for lost batches
+	asked     *askedSpools
 
 	stopping chan struct{} // closed when Serve's context ends
 	reading  sync.WaitGroup
@@ -129,7 +130,7 @@ func NewServer(c Config) (*Server, error) {
 	}
 	s := &Server{
 		c: c, hubKey: ident.KeyIDOf(c.Key.Public().(ed25519.PublicKey)), memory: semaphore.NewWeighted(c.MaxBytes),
-		queue: make(chan *item, c.WindowBatches), stopping: make(chan struct{}), replaying: make(chan struct{}, maxReplaying), sessions: map[ident.SiteID]*session{},
+		queue: make(chan *item, c.WindowBatches), stopping: make(chan struct{}), replaying: make(chan struct{}, maxReplaying), asked: &askedSpools{at: map[batchKey]time.Time{}}, sessions: map[ident.SiteID]*session{},
 	}
 	s.keys = newKeyCache(c.Fleet, c.Now)
 	s.decoders = make(chan *wire.Decoder, max(2, runtime.GOMAXPROCS(0)))

@@ -35,6 +35,8 @@ type session struct {
 	cert   *x509.Certificate
 
 	oldestPending, newest uint64 // sequence numbers in the Hello
+	others                []otherSpool
+	asked                 int // replays asked for on this stream
 
 	ended   chan struct{} // closed by end
 	endOnce sync.Once
@@ -77,7 +79,7 @@ func (s *Server) Stream(st stream) error {
 	// Reader, sender and replay end when this function has returned: only that ends a Recv or a Send. Serve waits for them.
 	read, sent := make(chan error, 1), make(chan error, 1)
 	s.reading.Go(func() { read <- ss.take() })
-	s.reading.Go(func() { ss.replay(st.Context(), ss.oldestPending, ss.newest) })
+	s.reading.Go(func() { ss.replay(st.Context()) })
 	s.reading.Go(func() { sent <- ss.send(read) })
 	select {
 	case err := <-sent:

@@ -395,8 +395,11 @@ type Hello struct {
 	AgentTimeMs int64 `protobuf:"varint,6,opt,name=agent_time_ms,json=agentTimeMs,proto3" json:"agent_time_ms,omitempty"`
 	// How often each miner is polled, milliseconds: the hub calls values older than two of these stale.
 	PollIntervalMs uint32 `protobuf:"varint,7,opt,name=poll_interval_ms,json=pollIntervalMs,proto3" json:"poll_interval_ms,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Other spool ids whose batches the agent still keeps, all of them acknowledged once: a hub that was restored to an earlier
+	// moment may ask for those with a Replay, and they come on a stream of their own. At most 16.
+	OtherSpools   []*OtherSpool `protobuf:"bytes,8,rep,name=other_spools,json=otherSpools,proto3" json:"other_spools,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
@@ -478,6 +481,75 @@ func (x *Hello) GetPollIntervalMs() uint32 {
 	return 0
 }
 
+func (x *Hello) GetOtherSpools() []*OtherSpool {
+	if x != nil {
+		return x.OtherSpools
+	}
+	return nil
+}
+
+// OtherSpool is what an agent keeps under a spool id that it no longer writes.
+type OtherSpool struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	SpoolId []byte                 `protobuf:"bytes,1,opt,name=spool_id,json=spoolId,proto3" json:"spool_id,omitempty"`
+	// The first and the last batch that are still on its disk.
+	OldestKeptSeq uint64 `protobuf:"varint,2,opt,name=oldest_kept_seq,json=oldestKeptSeq,proto3" json:"oldest_kept_seq,omitempty"`
+	NewestSeq     uint64 `protobuf:"varint,3,opt,name=newest_seq,json=newestSeq,proto3" json:"newest_seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OtherSpool) Reset() {
+	*x = OtherSpool{}
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OtherSpool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OtherSpool) ProtoMessage() {}
+
+func (x *OtherSpool) ProtoReflect() protoreflect.Message {
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OtherSpool.ProtoReflect.Descriptor instead.
+func (*OtherSpool) Descriptor() ([]byte, []int) {
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *OtherSpool) GetSpoolId() []byte {
+	if x != nil {
+		return x.SpoolId
+	}
+	return nil
+}
+
+func (x *OtherSpool) GetOldestKeptSeq() uint64 {
+	if x != nil {
+		return x.OldestKeptSeq
+	}
+	return 0
+}
+
+func (x *OtherSpool) GetNewestSeq() uint64 {
+	if x != nil {
+		return x.NewestSeq
+	}
+	return 0
+}
+
 // Welcome is the hub's answer to Hello.
 type Welcome struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -493,7 +565,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[3]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +577,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[3]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +590,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{3}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Welcome) GetProtocol() uint32 {
@@ -566,7 +638,7 @@ type BatchGroup struct {
 
 func (x *BatchGroup) Reset() {
 	*x = BatchGroup{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[4]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -578,7 +650,7 @@ func (x *BatchGroup) String() string {
 func (*BatchGroup) ProtoMessage() {}
 
 func (x *BatchGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[4]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -591,7 +663,7 @@ func (x *BatchGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGroup.ProtoReflect.Descriptor instead.
 func (*BatchGroup) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{4}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *BatchGroup) GetBatches() []*Batch {
@@ -615,7 +687,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[5]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +699,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[5]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +712,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{5}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Batch) GetHeader() []byte {
@@ -685,7 +757,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[6]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -697,7 +769,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[6]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -710,7 +782,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{6}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Ack) GetSpoolId() []byte {
@@ -786,7 +858,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[7]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +870,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[7]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +883,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{7}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Refusal) GetSpoolId() []byte {
@@ -862,14 +934,16 @@ type Credit struct {
 	Batches uint32                 `protobuf:"varint,1,opt,name=batches,proto3" json:"batches,omitempty"`
 	Bytes   uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// Send nothing for so long.
-	RetryAfterMs  uint32 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	RetryAfterMs uint32 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	// Why the hub asks for that, for people; empty where it is the hub's own state.
+	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Credit) Reset() {
 	*x = Credit{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[8]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +955,7 @@ func (x *Credit) String() string {
 func (*Credit) ProtoMessage() {}
 
 func (x *Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[8]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +968,7 @@ func (x *Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit.ProtoReflect.Descriptor instead.
 func (*Credit) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{8}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Credit) GetBatches() uint32 {
@@ -918,6 +992,13 @@ func (x *Credit) GetRetryAfterMs() uint32 {
 	return 0
 }
 
+func (x *Credit) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 // Replay asks for batches that some hub has acknowledged and this one does not have: it was restored to an earlier
 // moment. The agent sends again what it still keeps. A range is inclusive.
 type Replay struct {
@@ -931,7 +1012,7 @@ type Replay struct {
 
 func (x *Replay) Reset() {
 	*x = Replay{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[9]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1024,7 @@ func (x *Replay) String() string {
 func (*Replay) ProtoMessage() {}
 
 func (x *Replay) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[9]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1037,7 @@ func (x *Replay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replay.ProtoReflect.Descriptor instead.
 func (*Replay) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{9}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Replay) GetSpoolId() []byte {
@@ -991,7 +1072,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[10]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1084,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[10]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1097,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{10}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Notice) GetSync() bool {
@@ -1039,7 +1120,7 @@ type Beacon struct {
 
 func (x *Beacon) Reset() {
 	*x = Beacon{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[11]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1132,7 @@ func (x *Beacon) String() string {
 func (*Beacon) ProtoMessage() {}
 
 func (x *Beacon) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[11]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1145,7 @@ func (x *Beacon) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beacon.ProtoReflect.Descriptor instead.
 func (*Beacon) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{11}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Beacon) GetChainId() uint64 {
@@ -1105,7 +1186,7 @@ const file_telemetry_v1_telemetry_proto_rawDesc = "" +
 	"\x06beacon\x18\x05 \x01(\v2\x14.telemetry.v1.BeaconH\x00R\x06beacon\x12.\n" +
 	"\x06replay\x18\x06 \x01(\v2\x14.telemetry.v1.ReplayH\x00R\x06replay\x12.\n" +
 	"\x06notice\x18\a \x01(\v2\x14.telemetry.v1.NoticeH\x00R\x06noticeB\t\n" +
-	"\amessage\"\xfe\x01\n" +
+	"\amessage\"\xbb\x02\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x19\n" +
 	"\bspool_id\x18\x02 \x01(\fR\aspoolId\x12#\n" +
@@ -1114,7 +1195,14 @@ const file_telemetry_v1_telemetry_proto_rawDesc = "" +
 	"\n" +
 	"newest_seq\x18\x05 \x01(\x04R\tnewestSeq\x12\"\n" +
 	"\ragent_time_ms\x18\x06 \x01(\x03R\vagentTimeMs\x12(\n" +
-	"\x10poll_interval_ms\x18\a \x01(\rR\x0epollIntervalMs\"\xbf\x01\n" +
+	"\x10poll_interval_ms\x18\a \x01(\rR\x0epollIntervalMs\x12;\n" +
+	"\fother_spools\x18\b \x03(\v2\x18.telemetry.v1.OtherSpoolR\votherSpools\"n\n" +
+	"\n" +
+	"OtherSpool\x12\x19\n" +
+	"\bspool_id\x18\x01 \x01(\fR\aspoolId\x12&\n" +
+	"\x0foldest_kept_seq\x18\x02 \x01(\x04R\roldestKeptSeq\x12\x1d\n" +
+	"\n" +
+	"newest_seq\x18\x03 \x01(\x04R\tnewestSeq\"\xbf\x01\n" +
 	"\aWelcome\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x1c\n" +
 	"\n" +
@@ -1147,11 +1235,12 @@ const file_telemetry_v1_telemetry_proto_rawDesc = "" +
 	"headerHash\x123\n" +
 	"\x06reason\x18\x04 \x01(\x0e2\x1b.telemetry.v1.RefusalReasonR\x06reason\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12$\n" +
-	"\x0eretry_after_ms\x18\x06 \x01(\rR\fretryAfterMs\"^\n" +
+	"\x0eretry_after_ms\x18\x06 \x01(\rR\fretryAfterMs\"r\n" +
 	"\x06Credit\x12\x18\n" +
 	"\abatches\x18\x01 \x01(\rR\abatches\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12$\n" +
-	"\x0eretry_after_ms\x18\x03 \x01(\rR\fretryAfterMs\"[\n" +
+	"\x0eretry_after_ms\x18\x03 \x01(\rR\fretryAfterMs\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"[\n" +
 	"\x06Replay\x12\x19\n" +
 	"\bspool_id\x18\x01 \x01(\fR\aspoolId\x12\x1b\n" +
 	"\tfirst_seq\x18\x02 \x01(\x04R\bfirstSeq\x12\x19\n" +
@@ -1189,45 +1278,47 @@ func file_telemetry_v1_telemetry_proto_rawDescGZIP() []byte {
 }
 
 var file_telemetry_v1_telemetry_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_telemetry_v1_telemetry_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_telemetry_v1_telemetry_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_telemetry_v1_telemetry_proto_goTypes = []any{
 	(Disposition)(0),       // 0: telemetry.v1.Disposition
 	(RefusalReason)(0),     // 1: telemetry.v1.RefusalReason
 	(*StreamRequest)(nil),  // 2: telemetry.v1.StreamRequest
 	(*StreamResponse)(nil), // 3: telemetry.v1.StreamResponse
 	(*Hello)(nil),          // 4: telemetry.v1.Hello
-	(*Welcome)(nil),        // 5: telemetry.v1.Welcome
-	(*BatchGroup)(nil),     // 6: telemetry.v1.BatchGroup
-	(*Batch)(nil),          // 7: telemetry.v1.Batch
-	(*Ack)(nil),            // 8: telemetry.v1.Ack
-	(*Refusal)(nil),        // 9: telemetry.v1.Refusal
-	(*Credit)(nil),         // 10: telemetry.v1.Credit
-	(*Replay)(nil),         // 11: telemetry.v1.Replay
-	(*Notice)(nil),         // 12: telemetry.v1.Notice
-	(*Beacon)(nil),         // 13: telemetry.v1.Beacon
+	(*OtherSpool)(nil),     // 5: telemetry.v1.OtherSpool
+	(*Welcome)(nil),        // 6: telemetry.v1.Welcome
+	(*BatchGroup)(nil),     // 7: telemetry.v1.BatchGroup
+	(*Batch)(nil),          // 8: telemetry.v1.Batch
+	(*Ack)(nil),            // 9: telemetry.v1.Ack
+	(*Refusal)(nil),        // 10: telemetry.v1.Refusal
+	(*Credit)(nil),         // 11: telemetry.v1.Credit
+	(*Replay)(nil),         // 12: telemetry.v1.Replay
+	(*Notice)(nil),         // 13: telemetry.v1.Notice
+	(*Beacon)(nil),         // 14: telemetry.v1.Beacon
 }
 var file_telemetry_v1_telemetry_proto_depIdxs = []int32{
 	4,  // 0: telemetry.v1.StreamRequest.hello:type_name -> telemetry.v1.Hello
-	6,  // 1: telemetry.v1.StreamRequest.batches:type_name -> telemetry.v1.BatchGroup
-	5,  // 2: telemetry.v1.StreamResponse.welcome:type_name -> telemetry.v1.Welcome
-	8,  // 3: telemetry.v1.StreamResponse.ack:type_name -> telemetry.v1.Ack
-	9,  // 4: telemetry.v1.StreamResponse.refusal:type_name -> telemetry.v1.Refusal
-	10, // 5: telemetry.v1.StreamResponse.credit:type_name -> telemetry.v1.Credit
-	13, // 6: telemetry.v1.StreamResponse.beacon:type_name -> telemetry.v1.Beacon
-	11, // 7: telemetry.v1.StreamResponse.replay:type_name -> telemetry.v1.Replay
-	12, // 8: telemetry.v1.StreamResponse.notice:type_name -> telemetry.v1.Notice
-	10, // 9: telemetry.v1.Welcome.credit:type_name -> telemetry.v1.Credit
-	13, // 10: telemetry.v1.Welcome.beacon:type_name -> telemetry.v1.Beacon
-	7,  // 11: telemetry.v1.BatchGroup.batches:type_name -> telemetry.v1.Batch
-	0,  // 12: telemetry.v1.Ack.disposition:type_name -> telemetry.v1.Disposition
-	1,  // 13: telemetry.v1.Refusal.reason:type_name -> telemetry.v1.RefusalReason
-	2,  // 14: telemetry.v1.TelemetryService.Stream:input_type -> telemetry.v1.StreamRequest
-	3,  // 15: telemetry.v1.TelemetryService.Stream:output_type -> telemetry.v1.StreamResponse
-	15, // [15:16] is the sub-list for method output_type
-	14, // [14:15] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	7,  // 1: telemetry.v1.StreamRequest.batches:type_name -> telemetry.v1.BatchGroup
+	6,  // 2: telemetry.v1.StreamResponse.welcome:type_name -> telemetry.v1.Welcome
+	9,  // 3: telemetry.v1.StreamResponse.ack:type_name -> telemetry.v1.Ack
+	10, // 4: telemetry.v1.StreamResponse.refusal:type_name -> telemetry.v1.Refusal
+	11, // 5: telemetry.v1.StreamResponse.credit:type_name -> telemetry.v1.Credit
+	14, // 6: telemetry.v1.StreamResponse.beacon:type_name -> telemetry.v1.Beacon
+	12, // 7: telemetry.v1.StreamResponse.replay:type_name -> telemetry.v1.Replay
+	13, // 8: telemetry.v1.StreamResponse.notice:type_name -> telemetry.v1.Notice
+	5,  // 9: telemetry.v1.Hello.other_spools:type_name -> telemetry.v1.OtherSpool
+	11, // 10: telemetry.v1.Welcome.credit:type_name -> telemetry.v1.Credit
+	14, // 11: telemetry.v1.Welcome.beacon:type_name -> telemetry.v1.Beacon
+	8,  // 12: telemetry.v1.BatchGroup.batches:type_name -> telemetry.v1.Batch
+	0,  // 13: telemetry.v1.Ack.disposition:type_name -> telemetry.v1.Disposition
+	1,  // 14: telemetry.v1.Refusal.reason:type_name -> telemetry.v1.RefusalReason
+	2,  // 15: telemetry.v1.TelemetryService.Stream:input_type -> telemetry.v1.StreamRequest
+	3,  // 16: telemetry.v1.TelemetryService.Stream:output_type -> telemetry.v1.StreamResponse
+	16, // [16:17] is the sub-list for method output_type
+	15, // [15:16] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_telemetry_v1_telemetry_proto_init() }
@@ -1254,7 +1345,7 @@ func file_telemetry_v1_telemetry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_telemetry_v1_telemetry_proto_rawDesc), len(file_telemetry_v1_telemetry_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
