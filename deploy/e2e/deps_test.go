@@ -46,9 +46,9 @@ var arrows = map[string]map[string]string{
 	},
 	"hub": {
 		"internal/apperr": "", "internal/config": "", "internal/pg": "", "internal/webui": "",
-		"internal/access": "apperr pg", "internal/jobs": "pg", "internal/archive": "pg", "internal/fleet": "apperr pg", "internal/series": "apperr pg",
-		"internal/pki": "apperr pg fleet", "internal/ingest": "apperr pg fleet series",
-		"internal/api": "apperr pg access fleet series webui",
+		"internal/audit": "pg", "internal/access": "apperr pg audit", "internal/jobs": "pg", "internal/archive": "pg", "internal/fleet": "apperr pg", "internal/series": "apperr pg",
+		"internal/pki": "apperr pg audit fleet", "internal/ingest": "apperr pg fleet series",
+		"internal/api": "apperr pg audit access fleet series webui",
 	},
 }
 

@@ -21,9 +21,14 @@ import (
 // commandTimeout bounds a command's work in the database, migrations included.
 const commandTimeout = 5 * time.Minute
 
-func (c Database) do(ctx context.Context, migrate bool, work func(ctx context.Context, pool *pgxpool.Pool, direct string) error) (err error) {
+func (c Database) do(ctx context.Context, migrate bool, work func(ctx context.Context, pool *pgxpool.Pool, direct string) error) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
+	return c.use(ctx, migrate, work)
+}
+
+// use is do for work that lasts as long as ctx.
+func (c Database) use(ctx context.Context, migrate bool, work func(ctx context.Context, pool *pgxpool.Pool, direct string) error) (err error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/api"
+	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/config"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/ingest"
@@ -39,6 +40,7 @@ type Config struct {
 	Modules       []string // that this process runs: ingest, api, page, jobs; empty means all
 	Env           string   // prod or dev
 	EvidenceURL   string   // where the module jobs moves evidence, file:///directory; empty leaves it in the database
+	AuditPath     string   // file of JSON lines that follows the audit log; empty: none on this host
 	SessionSecret string   // one value, or new and old separated by a comma; for the module api
 
 	BindAddr       string         // page and API
@@ -67,6 +69,7 @@ type Config struct {
 // Deadlines for stopping, each for one part.
 const (
 	stopWeb      = 35 * time.Second // requests in flight have 30 s
+	stopAudit    = 10 * time.Second // the last entries get their place
 	stopJobs     = 15 * time.Second // running jobs have 10 s
 	stopIngest   = 30 * time.Second // streams end, what they brought is committed
 	stopDatabase = 60 * time.Second // the embedded server writes everything out
@@ -195,6 +198,7 @@ func (h *Hub) Run(ctx context.Context) error {
 // subjects are what start builds.
 type subjects struct {
 	pools  *pg.Pools
+	audit  *audit.Log
 	fleet  *fleet.Store
 	series *series.Store
 }
@@ -277,6 +281,13 @@ func (h *Hub) listening(after time.Duration) []any {
 // subjects builds what needs a database only when it is asked something.
 func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 	s.pools = pools
+	poll := time.Second
+	if h.alone {
+		poll = time.Minute // virtual days have many seconds
+	}
+	if s.audit, err = audit.New(audit.Config{Pool: pools.Jobs, Path: h.c.AuditPath, Poll: poll, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry}); err != nil {
+		return s, err
+	}
 	if s.fleet, err = fleet.New(fleet.Config{Pool: pools.API, Now: h.c.Now, Log: h.c.Log}); err != nil {
 		return s, err
 	}
@@ -288,14 +299,14 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 func (h *Hub) webSide(s subjects) (*api.Server, error) {
 	c := api.Config{
 		Modules: h.c.Modules, APIOff: !h.runs(config.ModuleAPI), PageOff: !h.runs(config.ModulePage),
-		Fleet: s.fleet, Series: s.series, Ping: s.pools.Check, Ready: h.Ready,
+		Fleet: s.fleet, Series: s.series, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
 		Version: diag.ReadBuild().Version, TrustedProxies: h.c.TrustedProxies, Now: h.c.Now,
 		Log: h.c.Log, AccessLog: h.c.AccessLog, Registerer: h.c.Registry,
 	}
 	var err error
 	if !c.APIOff {
 		if c.Access, err = access.New(access.Config{
-			Pool: s.pools.API, Env: h.c.Env, Secret: h.c.SessionSecret, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
+			Pool: s.pools.API, Audit: s.audit, Env: h.c.Env, Secret: h.c.SessionSecret, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
 		}); err != nil {
 			return nil, err
 		}
@@ -310,6 +321,7 @@ func (h *Hub) webSide(s subjects) (*api.Server, error) {
 
 // startBackground starts what needs the migrated database.
 func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s subjects) error {
+	stack.Go("audit log", stopAudit, s.audit.Run)
 	if h.runs(config.ModuleJobs) {
 		if err := h.startJobs(ctx, stack, s); err != nil {
 			return err

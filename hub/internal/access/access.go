@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
+	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,6 +56,7 @@ func throttled(wait time.Duration) error {
 // Config is what New needs.
 type Config struct {
 	Pool       *pgxpool.Pool
+	Audit      *audit.Log            // nil means one that hubs of the database read
 	Env        string                // "prod" or "dev": only keys of this environment are read
 	Secret     string                // SESSION_SECRET: one, or new and old separated by a comma
 	Now        func() time.Time      // nil means time.Now
@@ -65,6 +67,7 @@ type Config struct {
 // Access checks keys and sessions. It is safe for concurrent use.
 type Access struct {
 	pool     *pgxpool.Pool
+	audit    *audit.Log
 	env      string
 	sealer   *sealer
 	now      func() time.Time
@@ -75,7 +78,8 @@ type Access struct {
 	cache map[credential]cached
 	used  map[[16]byte]time.Time // when each key's last use was last written
 
-	refused *prometheus.CounterVec
+	refusals refusals
+	refused  *prometheus.CounterVec
 }
 
 // credential is what a caller shows: the hash of a key, or a session's id.
@@ -102,7 +106,7 @@ func New(c Config) (*Access, error) {
 		return nil, err
 	}
 	a := &Access{
-		pool: c.Pool, env: c.Env, sealer: s, now: c.Now, log: c.Log, throttle: newThrottle(),
+		pool: c.Pool, audit: c.Audit, env: c.Env, sealer: s, now: c.Now, log: c.Log, throttle: newThrottle(),
 		cache: make(map[credential]cached), used: make(map[[16]byte]time.Time),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hashinsight_auth_refused_total",
@@ -111,6 +115,11 @@ func New(c Config) (*Access, error) {
 	}
 	if a.now == nil {
 		a.now = time.Now
+	}
+	if a.audit == nil {
+		if a.audit, err = audit.New(audit.Config{Pool: c.Pool, Now: a.now, Log: c.Log}); err != nil {
+			return nil, err
+		}
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -134,7 +143,7 @@ const qKeyBySession = `SELECT k.id, k.name, k.hash, k.permissions, k.expires_at,
 func (a *Access) Key(ctx context.Context, key string, from netip.Addr) (Principal, error) {
 	hash, ok := hashKey(a.env, key)
 	if !ok {
-		return Principal{}, a.wrongKey(from)
+		return Principal{}, a.wrongKey(ctx, from)
 	}
 	cred := credential{key: hash}
 	if p, ok := a.cached(cred); ok {
@@ -148,13 +157,13 @@ func (a *Access) Key(ctx context.Context, key string, from netip.Addr) (Principa
 	p, err := a.lookup(ctx, cred, qKeyByHash, from, hash[:])
 	if errors.Is(err, pgx.ErrNoRows) {
 		a.forget(cred)
-		return Principal{}, a.wrongKey(from)
+		return Principal{}, a.wrongKey(ctx, from)
 	}
 	return p, err
 }
 
 // wrongKey counts a wrong key against its address.
-func (a *Access) wrongKey(from netip.Addr) error {
+func (a *Access) wrongKey(ctx context.Context, from netip.Addr) error {
 	now := a.now()
 	if wait := a.throttle.wait(from, now); wait > 0 {
 		a.refused.WithLabelValues("throttled").Inc()
@@ -162,6 +171,10 @@ func (a *Access) wrongKey(from netip.Addr) error {
 	}
 	a.throttle.fail(from, now)
 	a.refused.WithLabelValues("key").Inc()
+	a.recordRefusal(ctx, audit.Entry{
+		Level: audit.Warning, Category: audit.Authentication, Action: "login_failed", Status: audit.Failure, IP: addressText(from),
+		Details: map[string]any{"login_method": "api_key", "two_factor": false},
+	})
 	return refusal("AUTH_001", ErrNoKey)
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -44,14 +45,24 @@ func Bootstrap(ctx context.Context, c BootstrapConfig) (key string, err error) {
 	key = newKey(c.Env)
 	hash, _ := hashKey(c.Env, key)
 	at := now().UTC()
+	record, err := audit.New(audit.Config{Now: now})
+	if err != nil {
+		return "", err
+	}
+	id := uuid.New()
 	err = pg.InTx(ctx, c.Pool, func(tx pgx.Tx) error {
 		if c.Replace {
 			if _, err := tx.Exec(ctx, qRevokeBootstrap, at); err != nil {
 				return err
 			}
 		}
-		_, err := tx.Exec(ctx, qInsertBootstrap, uuid.New(), hash[:], []string{string(Owner)}, at)
-		return err
+		if _, err := tx.Exec(ctx, qInsertBootstrap, id, hash[:], []string{string(Owner)}, at); err != nil {
+			return err
+		}
+		return record.Add(ctx, tx, CommandLine().Entry(audit.Entry{
+			Level: audit.Security, Category: audit.APIKey, Action: "apikey_bootstrap",
+			Details: map[string]any{"key_id": id.String(), "replaced": c.Replace},
+		}))
 	})
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.ConstraintName == "api_key_one_bootstrap" {

@@ -7,6 +7,7 @@ type Permission string
 
 // The permissions that exist. A key of the owner holds all of them, those of later versions too.
 const (
+	AuditRead  Permission = "audit:read"  // the audit log
 	SitesRead  Permission = "sites:read"  // sites, their links and counts
 	AgentsRead Permission = "agents:read" // agents with address, version and certificate
 	MinersRead Permission = "miners:read" // miners, their latest values, series and live changes
@@ -16,7 +17,7 @@ const (
 const Owner Permission = "owner"
 
 // Permissions returns every permission, in a fixed order.
-func Permissions() []Permission { return []Permission{AgentsRead, MinersRead, SitesRead} }
+func Permissions() []Permission { return []Permission{AgentsRead, AuditRead, MinersRead, SitesRead} }
 
 // Principal is who makes a request: a key, directly or through a session that it opened.
 type Principal struct {

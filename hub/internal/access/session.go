@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/jackc/pgx/v5"
 )
@@ -40,8 +41,12 @@ func (a *Access) SignIn(ctx context.Context, key string, from netip.Addr) (token
 		if _, err := tx.Exec(ctx, qInsertSession, id, uuid.UUID(p.KeyID), now, ends); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, qDropExcessSessions, uuid.UUID(p.KeyID), sessionsPerKey)
-		return err
+		if _, err := tx.Exec(ctx, qDropExcessSessions, uuid.UUID(p.KeyID), sessionsPerKey); err != nil {
+			return err
+		}
+		return a.audit.Add(ctx, tx, ActorOf(p, from).Entry(audit.Entry{
+			Category: audit.Authentication, Action: "login", Details: map[string]any{"login_method": "api_key", "two_factor": false, "key_name": p.Name},
+		}))
 	})
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("open a session: %w", err)
@@ -51,11 +56,17 @@ func (a *Access) SignIn(ctx context.Context, key string, from netip.Addr) (token
 
 // SignOut ends the principal's session, in this process at once and in others within CacheFor. A
 // principal that showed the key itself has none.
-func (a *Access) SignOut(ctx context.Context, p Principal) error {
+func (a *Access) SignOut(ctx context.Context, p Principal, from netip.Addr) error {
 	if p.Session == ([16]byte{}) {
 		return nil
 	}
-	if _, err := a.pool.Exec(ctx, qDropSession, uuid.UUID(p.Session)); err != nil {
+	if err := pg.InTx(ctx, a.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, qDropSession, uuid.UUID(p.Session))
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		return a.audit.Add(ctx, tx, ActorOf(p, from).Entry(audit.Entry{Category: audit.Authentication, Action: "logout"}))
+	}); err != nil {
 		return fmt.Errorf("end the session: %w", err)
 	}
 	a.forget(credential{session: p.Session})

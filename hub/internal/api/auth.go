@@ -51,6 +51,7 @@ func (s *Server) require(who audience) func(huma.Context, func(huma.Context)) {
 		r, w := humago.Unwrap(ctx)
 		p, err := s.authenticate(r)
 		if err == nil && who != signedIn && !p.May(access.Permission(who)) {
+			s.access.Denied(r.Context(), p, requestOf(r.Context()).origin.addr, r.Method+" "+routeOf(r), access.Permission(who))
 			err = apperr.E(apperr.Forbidden, "AUTH_002", "this needs the permission %s, which your key does not have", string(who))
 		}
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
+	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
 )
@@ -39,7 +40,11 @@ func withoutDatabase(t *testing.T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Access: a, Fleet: f, Series: sr, Ping: pool.Ping})
+	au, err := audit.New(audit.Config{Pool: pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Access: a, Audit: au, Fleet: f, Series: sr, Ping: pool.Ping})
 	if err != nil {
 		t.Fatal(err)
 	}

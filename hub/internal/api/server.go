@@ -23,6 +23,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
+	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
 )
@@ -43,7 +44,8 @@ const documentVersion = "0.1.0"
 
 // Config is what New needs.
 type Config struct {
-	Access         *access.Access // this and the next two: not required with APIOff
+	Access         *access.Access // this and the next three: not required with APIOff
+	Audit          *audit.Log
 	Fleet          *fleet.Store
 	Series         *series.Store
 	Pages          http.Handler                // the page's files; nil answers 404
@@ -67,6 +69,7 @@ type Server struct {
 	handler   http.Handler
 	document  []byte
 	access    *access.Access
+	audit     *audit.Log
 	fleet     *fleet.Store
 	series    *series.Store
 	pages     http.Handler
@@ -92,8 +95,8 @@ type Server struct {
 
 // New builds the routes. It does not touch the database.
 func New(c Config) (*Server, error) {
-	if c.Ping == nil || !c.APIOff && (c.Access == nil || c.Fleet == nil || c.Series == nil) {
-		return nil, errors.New("api: Access, Fleet, Series and Ping are required")
+	if c.Ping == nil || !c.APIOff && (c.Access == nil || c.Audit == nil || c.Fleet == nil || c.Series == nil) {
+		return nil, errors.New("api: Access, Audit, Fleet, Series and Ping are required")
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -115,7 +118,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("api metrics: %w", err)
 	}
 	s := &Server{
-		mux: http.NewServeMux(), access: c.Access, fleet: c.Fleet, series: c.Series, pages: c.Pages,
+		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, fleet: c.Fleet, series: c.Series, pages: c.Pages,
 		modules: append([]string{}, c.Modules...), apiOff: c.APIOff, pageOff: c.PageOff, ready: c.Ready, version: c.Version,
 		trusted: c.TrustedProxies, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
 		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}), eventTimeout: eventTimeout,
@@ -134,6 +137,7 @@ func New(c Config) (*Server, error) {
 	s.siteSeriesRoutes()
 	s.snapshotRoutes()
 	s.eventRoutes()
+	s.auditRoutes()
 	if s.document, err = json.MarshalIndent(s.api.OpenAPI(), "", "  "); err != nil {
 		return nil, fmt.Errorf("api description: %w", err)
 	}

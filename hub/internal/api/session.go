@@ -65,7 +65,7 @@ func (s *Server) sessionRoutes() {
 		OperationID: "sign-out", Method: http.MethodDelete, Path: "/api/session", Tags: []string{"session"},
 		Summary: "End the session", DefaultStatus: http.StatusNoContent, Errors: []int{http.StatusUnauthorized, http.StatusForbidden},
 	}, func(ctx context.Context, _ *struct{}) (*cookieOutput, error) {
-		if err := s.access.SignOut(ctx, principal(ctx)); err != nil {
+		if err := s.access.SignOut(ctx, principal(ctx), requestOf(ctx).origin.addr); err != nil {
 			return nil, err
 		}
 		return &cookieOutput{SetCookie: cookie(requestOf(ctx).origin, "", time.Time{}, s.now())}, nil

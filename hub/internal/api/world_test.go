@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
+	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
@@ -65,6 +66,7 @@ type world struct {
 	pool   *pgxpool.Pool
 	clock  *clock
 	server *Server
+	audit  *audit.Log
 	url    string
 	owner  string // key
 	site   ident.SiteID
@@ -97,7 +99,9 @@ func newWorldOn(t testing.TB, l net.Listener) *world {
 			t.Fatal(err)
 		}
 	}
-	a, err := access.New(access.Config{Pool: w.pool, Env: "dev", Secret: testSecret, Now: w.clock.now, Registerer: w.reg})
+	w.audit, err = audit.New(audit.Config{Pool: w.pool, Now: w.clock.now})
+	must()
+	a, err := access.New(access.Config{Pool: w.pool, Audit: w.audit, Env: "dev", Secret: testSecret, Now: w.clock.now, Registerer: w.reg})
 	must()
 	f, err := fleet.New(fleet.Config{Pool: w.pool, Now: w.clock.now})
 	must()
@@ -113,7 +117,7 @@ func newWorldOn(t testing.TB, l net.Listener) *world {
 	pages, err := webui.New(nil)
 	must()
 	w.server, err = New(Config{
-		Access: a, Fleet: f, Series: sr, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
+		Access: a, Audit: w.audit, Fleet: f, Series: sr, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
 		Log: slog.New(slog.NewJSONHandler(w.log, nil)), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	})
 	must()

@@ -53,6 +53,8 @@ type Config struct {
 	LogFormat string `env:"LOG_FORMAT" section:"Logs" doc:"json or text. Default: text on a terminal, else json."`
 	LogDir    string `env:"LOG_DIR" section:"Logs" doc:"Directory that also gets app.log, access.log and error.log, rotated."`
 
+	AuditLogPath string `env:"AUDIT_LOG_PATH" section:"Logs" default:"logs/audit.jsonl" doc:"File of the audit log, one JSON object a line; a relative path is below DATA_DIR. It follows the audit log in the database; one hub process a host writes it, and rotates it at 100 MB. off: no file on this host."`
+
 	// Sources says where each setting that is not a default came from, by name.
 	Sources map[string]string `env:"-"`
 	// Warnings are things that are probably mistakes and stop nothing.
@@ -142,6 +144,12 @@ func (c *Config) finish(home func() (string, error)) []error {
 		c.DataDir = dir
 	} else if !filepath.IsAbs(c.DataDir) {
 		bad("DATA_DIR is %.80q: want an absolute path", c.DataDir)
+	}
+	switch {
+	case c.AuditLogPath == "off":
+		c.AuditLogPath = ""
+	case !filepath.IsAbs(c.AuditLogPath):
+		c.AuditLogPath = filepath.Join(c.DataDir, c.AuditLogPath)
 	}
 	if c.EvidenceURL == "" {
 		c.EvidenceURL = defaultEvidenceURL(c.DataDir)

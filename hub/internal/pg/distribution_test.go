@@ -16,6 +16,8 @@ var undistributed = map[string]string{
 	"site":             "one row a site: its id is the key that the others are distributed by; a copy on every node",
 	"certificate":      "a few rows a site, found by serial number: a copy on every node",
 	"hub_secret":       "the hub's own keys",
+	"audit_entry":      "one chain in one order over all that people do",
+	"audit_pending":    "as audit_entry, for a second",
 	"api_key":          "belongs to people, not to sites",
 	"api_session":      "belongs to people, not to sites",
 	"hot_dropped":      "one row a day, about a partition of all sites",

@@ -21,6 +21,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Entries of the audit log, the newest first */
+        get: operations["list-audit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events": {
         parameters: {
             query?: never;
@@ -298,6 +315,42 @@ export interface components {
             /** Format: int64 */
             count: number;
             items: components["schemas"]["Agent"][];
+        };
+        AuditEntry: {
+            action: string;
+            /** @enum {string} */
+            category: "authentication" | "data_access" | "configuration" | "permission" | "encryption" | "api_key" | "suspicious";
+            /** @description What is particular to the action. Its texts may come from outside: never markup */
+            details: {
+                [key: string]: unknown;
+            };
+            /** Format: uuid */
+            event_id: string;
+            /** @description SHA-256 over the hash of the entry before and this entry, hexadecimal */
+            hash: string;
+            ip_address?: string;
+            /** @enum {string} */
+            level: "INFO" | "WARNING" | "ERROR" | "SECURITY" | "CRITICAL";
+            /**
+             * Format: int64
+             * @description Place in the chain, from 1
+             */
+            seq: number;
+            /** @description success, failure or denied */
+            status: string;
+            /** Format: date-time */
+            timestamp: string;
+            user_email?: string;
+            /** @description A user's, a key's or a site's id, or command for the command line */
+            user_id?: string;
+            user_role?: string;
+        };
+        AuditList: {
+            /** @description The chain's last entry and its hash. Kept elsewhere, hashinsight-hub audit verify --head shows later that nothing up to it was changed or taken away */
+            head: string;
+            items: components["schemas"]["AuditEntry"][];
+            /** @description Cursor of the next page; absent on the last */
+            next?: string;
         };
         Board: {
             /** Format: int32 */
@@ -843,6 +896,84 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-audit": {
+        parameters: {
+            query?: {
+                /** @description Only this user's, by id or e-mail */
+                user?: string;
+                action?: string;
+                category?: "authentication" | "data_access" | "configuration" | "permission" | "encryption" | "api_key" | "suspicious";
+                level?: "INFO" | "WARNING" | "ERROR" | "SECURITY" | "CRITICAL";
+                /** @description Only entries at or after it */
+                since?: string;
+                /** @description Only entries before it */
+                until?: string;
+                limit?: number;
+                /** @description next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
