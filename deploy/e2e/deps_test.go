@@ -48,7 +48,8 @@ var arrows = map[string]map[string]string{
 		"internal/apperr": "", "internal/config": "", "internal/pg": "", "internal/webui": "",
 		"internal/audit": "pg", "internal/access": "apperr pg audit", "internal/jobs": "pg", "internal/archive": "pg", "internal/fleet": "apperr pg", "internal/series": "apperr pg",
 		"internal/pki": "apperr pg audit fleet", "internal/ingest": "apperr pg fleet series",
-		"internal/api": "apperr pg audit access fleet series webui",
+		"internal/peers": "apperr pg audit fleet pki",
+		"internal/api": "apperr pg audit access fleet peers series webui",
 	},
 }
 

@@ -32,6 +32,7 @@ var listed = map[Code]Info{
 	"API_004":        {HTTP: 503, Meaning: "the module is not run by this hub process", Help: "Ask at the address of a hub process that runs it.", Operator: "Name the module in MODULES of a process, and let the balancer send it these requests."},
 	"BLOCKCHAIN_001": {HTTP: 500, Meaning: "chain key not configured", Help: "Ask the administrator.", Operator: "Set BLOCKCHAIN_PRIVATE_KEY."},
 	"ENCRYPTION_001": {HTTP: 500, Meaning: "encryption key not configured", Help: "Ask the administrator.", Operator: "Set ENCRYPTION_PASSWORD to the value this database was made with."},
+	"PEER_001":       {HTTP: 409, Meaning: "every tunnel address has been given", Help: "Ask the administrator.", Operator: "Widen WG_NETWORK to a network that holds the present one, such as 10.8.0.0/15 for 10.8.0.0/16."},
 	"VALID_001":      {HTTP: 400, Meaning: "the request is not valid", Help: "Correct what the text names."},
 	"NOTFOUND_001":   {HTTP: 404, Meaning: "it does not exist, or not for you", Help: "Check the address or the id."},
 	"CONFLICT_001":   {HTTP: 409, Meaning: "it does not fit the present state", Help: "Look at the present state and try again."},

@@ -64,6 +64,27 @@ func RegisterSite(ctx context.Context, tx pgx.Tx, r Registration) error {
 	return nil
 }
 
+const (
+	qSiteNamed   = `SELECT id FROM site WHERE name = $1`
+	qPlannedSite = `INSERT INTO site (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING`
+)
+
+// PlanSite returns the site of a name, making one without keys if there is none: a site that is to join. What it sends is refused until it has.
+func PlanSite(ctx context.Context, tx pgx.Tx, name string, at time.Time) (site ident.SiteID, made bool, err error) {
+	name = strings.TrimSpace(name)
+	if name == "" || len(name) > 100 {
+		return site, false, fmt.Errorf("a site's name has 1 to 100 bytes, this one has %d", len(name))
+	}
+	tag, err := tx.Exec(ctx, qPlannedSite, uuidOf(ident.NewSiteID()), name, at)
+	if err == nil {
+		err = tx.QueryRow(ctx, qSiteNamed, name).Scan((*[16]byte)(&site))
+	}
+	if err != nil {
+		return site, false, fmt.Errorf("planning site %q: %w", name, err)
+	}
+	return site, tag.RowsAffected() == 1, nil
+}
+
 const qRevokeKey = `UPDATE site_key SET revoked_at = $3 WHERE site_id = $1 AND key_id = $2 AND revoked_at IS NULL`
 
 // RevokeKey makes the hub refuse new batches signed with a key, in the caller's transaction. What it signed before stays evidence.

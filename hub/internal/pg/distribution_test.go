@@ -22,6 +22,13 @@ var undistributed = map[string]string{
 	"api_session":      "belongs to people, not to sites",
 	"hot_dropped":      "one row a day, about a partition of all sites",
 	"archive_object":   "one row a site and hour, joined by its number: a copy on every node",
+	"peer":             "one row a site, read whole by the process that has the tunnel's device; keys are unique among all sites: a copy on every node",
+	"peer_address":     "one row a site, an address is one site's among all: a copy on every node",
+	"peer_key":         "a few rows a site, a key is one site's among all: a copy on every node",
+	"peer_network":     "a few rows a site, must not overlap among all: a copy on every node",
+	"peer_observed":    "one row a site, joined with peer: a copy on every node",
+	"peer_hub_key":     "the hub's own keys",
+	"peer_owner":       "one row: the process that has the tunnel's device",
 	"goose_db_version": "the state of migrations",
 }
 
