@@ -50,8 +50,12 @@ const (
 	CodecZstd Codec = 1
 )
 
-// Schema is the payload schema that this version writes.
-const Schema = 1
+// Schemas of a payload: 1 is the first of each kind; samples of schema 2 have their values packed (package wire). A receiver reads
+// every schema up to the newest it knows and keeps a newer one aside until it is upgraded.
+const (
+	SchemaFirst = 1
+	Schema      = 2 // the newest
+)
 
 // Hash is a SHA-256 sum.
 type Hash [sha256.Size]byte

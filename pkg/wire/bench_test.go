@@ -14,7 +14,8 @@ import (
 
 // noiseBits is what the core columns of the simulated fleet hold that nobody can predict, per sample: a hashrate that is
 // uniform over 6 % of 110 TH/s in MH/s, two temperatures of ten values, power over 10 W in tenths, four fans of ten values,
-// accepted shares of three. No encoding gets below it.
+// accepted shares of three. No encoding gets below it. Recorded miners have less: an Antminer gives its rate in steps of 10 MH/s, and temperatures and
+// fans wander instead of being drawn anew; Whatsminer and Braiins OS give rates as fine as this.
 var noiseBits = math.Log2(0.06*110e6) + 2*math.Log2(10) + math.Log2(100) + 4*math.Log2(10) + math.Log2(3)
 
 // P4: bytes of one batch of a fleet of 250 miners after 4, 20 and 80 polls, and what the small batches of live operation cost,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -42,6 +43,7 @@ type Samples struct {
 	errors  subtable
 	strings []string
 	decoder *Decoder
+	left    int // integers that may still be unpacked
 }
 
 // Len is the number of rows.
@@ -76,6 +78,18 @@ type subtable struct {
 	columns map[Field]*Col
 }
 
+// layout is that of s's subtable t.
+func (s *Samples) layout(t *subtable) layout {
+	n := t.start[s.Len()]
+	l := layout{miner: make([]int32, 0, n), lane: make([]uint8, 0, n)}
+	for i, m := range s.MinerOf {
+		for j := range t.start[i+1] - t.start[i] {
+			l.miner, l.lane = append(l.miner, m), append(l.lane, uint8(j))
+		}
+	}
+	return l
+}
+
 // Decoder unpacks payloads. It is for one goroutine.
 type Decoder struct {
 	zstd    *zstd.Decoder
@@ -84,6 +98,9 @@ type Decoder struct {
 	pools   []column[telemetry.Pool]
 	errors  []column[string]
 	raw     []byte
+	lanes   lanes
+	values  []int64
+	rows    []int32
 }
 
 // NewDecoder returns a Decoder.
@@ -108,14 +125,15 @@ func (d *Decoder) Samples(payload []byte) (*Samples, error) {
 	if d.raw, err = d.zstd.DecodeAll(payload, d.raw[:0]); err != nil {
 		return nil, fmt.Errorf("payload does not decompress: %w", err)
 	}
-	if _, err := shapeOf(d.raw); err != nil {
+	shape, err := shapeOf(d.raw)
+	if err != nil {
 		return nil, fmt.Errorf("payload is no samples message: %w", err)
 	}
 	var msg telemetryv1.Samples
 	if err := proto.Unmarshal(d.raw, &msg); err != nil {
 		return nil, fmt.Errorf("payload is no samples message: %w", err)
 	}
-	s := &Samples{strings: msg.GetStrings(), decoder: d}
+	s := &Samples{strings: msg.GetStrings(), decoder: d, left: maxIntegers - shape.integers}
 	if err := s.keys(&msg); err != nil {
 		return nil, err
 	}
@@ -129,7 +147,7 @@ func (d *Decoder) Samples(payload []byte) (*Samples, error) {
 		if s.columns[c.GetField()].Values != nil {
 			return nil, fmt.Errorf("column %d comes twice", c.GetField())
 		}
-		col, err := s.decodeColumn(tableSamples, c, s.Len())
+		col, err := s.decodeColumn(tableSamples, c, s.Len(), &layout{miner: s.MinerOf})
 		if err != nil {
 			return nil, err
 		}
@@ -169,13 +187,21 @@ func (d *Decoder) Samples(payload []byte) (*Samples, error) {
 func (s *Samples) keys(msg *telemetryv1.Samples) error {
 	const width = len(ident.MinerID{})
 	n := len(msg.GetTimeDeltaMs())
+	packed := len(msg.GetTimesMs()) > 0
+	if packed {
+		if n > 0 {
+			return errors.New("times come twice")
+		}
+		for _, rows := range msg.GetRowsPerMiner() {
+			n += min(int(rows), MaxSamples+1)
+		}
+	}
 	if n == 0 || n > MaxSamples {
 		return fmt.Errorf("%d samples in a payload, want 1 to %d", n, MaxSamples)
 	}
 	if len(msg.GetMiners()) != width*len(msg.GetRowsPerMiner()) {
 		return fmt.Errorf("%d bytes of miner ids for %d miners", len(msg.GetMiners()), len(msg.GetRowsPerMiner()))
 	}
-	s.TimeMS = msg.GetTimeDeltaMs()
 	s.MinerOf = make([]int32, 0, n)
 	for m, rows := range msg.GetRowsPerMiner() {
 		id := ident.MinerID(msg.GetMiners()[m*width:])
@@ -193,10 +219,20 @@ func (s *Samples) keys(msg *telemetryv1.Samples) error {
 	if len(s.MinerOf) != n {
 		return fmt.Errorf("%d rows of miners for %d samples", len(s.MinerOf), n)
 	}
-	var at int64
-	for i, d := range s.TimeMS {
-		at += d
-		s.TimeMS[i] = at
+	if packed {
+		s.TimeMS = make([]int64, n)
+		if err := s.decoder.unpack(msg.GetTimesMs(), s.TimeMS, nil, &layout{miner: s.MinerOf}); err != nil {
+			return fmt.Errorf("times: %w", err)
+		}
+	} else {
+		s.TimeMS = msg.GetTimeDeltaMs()
+		var at int64
+		for i, d := range s.TimeMS {
+			at += d
+			s.TimeMS[i] = at
+		}
+	}
+	for i, at := range s.TimeMS {
 		if at < 0 || at > maxTimeMS {
 			return fmt.Errorf("sample at %d ms since 1970: no time a clock shows", at)
 		}
@@ -226,7 +262,10 @@ func checkStrings(texts []string) error {
 	return nil
 }
 
-func (s *Samples) decodeColumn(table tableKind, c *telemetryv1.Column, rows int) (Col, error) {
+func (s *Samples) decodeColumn(table tableKind, c *telemetryv1.Column, rows int, l *layout) (Col, error) {
+	if len(c.GetPacked()) > 0 {
+		return s.unpackColumn(table, c, rows, l)
+	}
 	f := Field(c.GetField())
 	deltas := c.GetDeltas()
 	lo, hi := limits(table, f)
@@ -274,6 +313,55 @@ func (s *Samples) decodeColumn(table tableKind, c *telemetryv1.Column, rows int)
 	return col, nil
 }
 
+// unpackColumn decodes a packed column.
+func (s *Samples) unpackColumn(table tableKind, c *telemetryv1.Column, rows int, l *layout) (Col, error) {
+	f, d := Field(c.GetField()), s.decoder
+	if len(c.GetDeltas()) > 0 {
+		return Col{}, fmt.Errorf("column %d: its values come twice", f)
+	}
+	if s.left -= rows; s.left < 0 {
+		return Col{}, fmt.Errorf("more than %d integers", maxIntegers)
+	}
+	col := Col{Values: make([]int64, rows)}
+	values, present := col.Values, []int32(nil)
+	if bitmap := c.GetPresent(); len(bitmap) > 0 {
+		n := 0
+		for _, b := range bitmap {
+			n += bits.OnesCount8(b)
+		}
+		if err := checkBitmap(bitmap, rows, n); err != nil {
+			return Col{}, fmt.Errorf("column %d: %w", f, err)
+		}
+		col.Has = make([]bool, rows)
+		present = d.rows[:0]
+		for i := range rows {
+			if bitmap[i>>3]&(1<<(i&7)) != 0 {
+				col.Has[i] = true
+				present = append(present, int32(i))
+			}
+		}
+		d.rows = present
+		d.values = slices.Grow(d.values[:0], n)[:n]
+		values = d.values
+	}
+	if err := d.unpack(c.GetPacked(), values, present, l); err != nil {
+		return Col{}, fmt.Errorf("column %d: %w", f, err)
+	}
+	lo, hi := limits(table, f)
+	if isText(table, f) {
+		lo, hi = 0, int64(len(s.strings))-1
+	}
+	for i, v := range values {
+		if v < lo || v > hi {
+			return Col{}, fmt.Errorf("column %d: value %d is out of range", f, v)
+		}
+		if col.Has != nil {
+			col.Values[present[i]] = v
+		}
+	}
+	return col, nil
+}
+
 func checkBitmap(bitmap []byte, rows, values int) error {
 	if len(bitmap) != (rows+7)/8 {
 		return fmt.Errorf("presence of %d bytes for %d rows", len(bitmap), rows)
@@ -308,6 +396,7 @@ func (s *Samples) decodeTable(kind tableKind, t *telemetryv1.Table, most uint32)
 	if out.start[s.Len()] > maxSubrows {
 		return subtable{}, fmt.Errorf("%d rows in all, at most %d are accepted", out.start[s.Len()], maxSubrows)
 	}
+	l := s.layout(&out)
 	for _, c := range t.GetColumns() {
 		if c.GetField() >= maxSubfield {
 			continue // a newer agent's reading
@@ -315,7 +404,7 @@ func (s *Samples) decodeTable(kind tableKind, t *telemetryv1.Table, most uint32)
 		if _, twice := out.columns[Field(c.GetField())]; twice {
 			return subtable{}, fmt.Errorf("column %d comes twice", c.GetField())
 		}
-		col, err := s.decodeColumn(kind, c, int(out.start[s.Len()]))
+		col, err := s.decodeColumn(kind, c, int(out.start[s.Len()]), &l)
 		if err != nil {
 			return subtable{}, err
 		}

@@ -249,7 +249,7 @@ func (s *Spool) commit(kind evidence.Kind, payload []byte, m wire.Meta) (evidenc
 	s.mu.Lock()
 	g := s.segs[len(s.segs)-1]
 	h := evidence.Header{
-		Kind: kind, Schema: evidence.Schema, Codec: codecOf(kind), Site: s.cfg.Site, Key: s.key, Spool: s.id,
+		Kind: kind, Schema: schemaOf(kind), Codec: codecOf(kind), Site: s.cfg.Site, Key: s.key, Spool: s.id,
 		Seq: g.last + 1, Prev: s.lastHash, Payload: sha256.Sum256(payload), PayloadLen: uint32(len(payload)),
 		Miners: m.Miners, Samples: m.Samples, FirstMS: m.FirstMS, LastMS: m.LastMS, Beacon: beacon,
 	}
@@ -297,6 +297,13 @@ func (s *Spool) diskError(err error) error {
 func (s *Spool) wake() {
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+func schemaOf(k evidence.Kind) uint8 {
+	if k == evidence.KindSamples {
+		return evidence.Schema
+	}
+	return evidence.SchemaFirst
 }
 
 func codecOf(k evidence.Kind) evidence.Codec {

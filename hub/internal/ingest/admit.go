@@ -95,7 +95,7 @@ func (s *Server) admit(ctx context.Context, site ident.SiteID, spool ident.Spool
 // unpack reads the payload as far as this hub knows its kind; hours and keys are kept as evidence only. An error is the reason for quarantine.
 func (i *item) unpack(d *wire.Decoder) error {
 	h := &i.header
-	if h.Schema != evidence.Schema {
+	if h.Schema > evidence.Schema {
 		return fmt.Errorf("payload schema %d is newer than this hub, which knows %d: upgrade the hub", h.Schema, evidence.Schema)
 	}
 	switch h.Kind {

@@ -22,8 +22,9 @@ const (
 	sealGrace = 2 * time.Minute
 	// maxSealHours bounds the hours of one call of Seal; the newest come first, the rest waits for the next.
 	maxSealHours = 256
-	// blockVersion is the format of what this program writes into telemetry_block.
-	blockVersion = 1
+	// blockVersion is the format of what this program writes into telemetry_block: 1 with payloads of schema 1 of package wire, 2 with those of
+	// schema 2. Both are read. A hub that knows only 1 leaves blocks of 2 out of a series, says so, and changes none whose hot rows are gone.
+	blockVersion = 2
 	// blockTimeout bounds each statement on one hour of one site.
 	blockTimeout = "600s"
 )

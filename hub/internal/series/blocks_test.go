@@ -13,11 +13,15 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/klauspost/compress/zstd"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/hashinsight/hashinsight/hub/pgtest"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/telemetry"
 	"github.com/hashinsight/hashinsight/pkg/unit"
+	"github.com/hashinsight/hashinsight/pkg/wire"
+	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
 )
 
 // story is the polls of a few miners over some hours, some of them failed.
@@ -345,5 +349,70 @@ func TestHotRowsStayUntilTheirBlocksAreWritten(t *testing.T) {
 	maintain(t, s)
 	if n := count(t, pool, `SELECT (SELECT count(*) FROM telemetry_block) + (SELECT count(*) FROM site_5m) + (SELECT count(*) FROM miner_day) + (SELECT count(*) FROM telemetry_hour)`); n != 0 {
 		t.Errorf("%d rows are left after 13 months", n)
+	}
+}
+
+// schema1 packs outcomes and rates of one miner as programs did that knew only payload schema 1.
+func schema1(t *testing.T, obs []telemetry.Observation) []byte {
+	t.Helper()
+	outcome, rate := &telemetryv1.Column{Field: uint32(wire.FieldOutcome)}, &telemetryv1.Column{Field: uint32(wire.FieldHashrate)}
+	m := &telemetryv1.Samples{Miners: obs[0].Miner[:], RowsPerMiner: []uint32{uint32(len(obs))}, Columns: []*telemetryv1.Column{outcome, rate}}
+	var at, was, before int64
+	for _, o := range obs {
+		r, _ := o.Hashrate.Get()
+		m.TimeDeltaMs = append(m.TimeDeltaMs, o.At.UnixMilli()-at)
+		outcome.Deltas, rate.Deltas = append(outcome.Deltas, int64(o.Outcome)-was), append(rate.Deltas, r.Megahashes()-before)
+		at, was, before = o.At.UnixMilli(), int64(o.Outcome), r.Megahashes()
+	}
+	raw, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z.EncodeAll(raw, nil)
+}
+
+// Blocks of version 1 stay readable, alone and when late rows are added to them.
+func TestBlocksOfVersion1AreRead(t *testing.T) {
+	pool := pgtest.New(t)
+	now := noon
+	s := newStore(t, pool, func() time.Time { return now })
+	site, miner := ident.NewSiteID(), ident.NewMinerID()
+	var obs []telemetry.Observation
+	for i := range int64(360) {
+		obs = append(obs, telemetry.Observation{
+			Miner: miner, At: noon.Add(-2*time.Hour + time.Duration(i)*10*time.Second), Outcome: telemetry.OutcomeOK, Hashrate: unit.Some(unit.Hashrate(100e12 + float64(i%13)*1e9)),
+		})
+	}
+	write(t, s, pool, []Batch{{site, samplesOf(t, obs[:300])}})
+	seal(t, s, now)
+	now = now.Add(6 * day)
+	maintain(t, s)
+	if n := count(t, pool, `SELECT count(*) FROM telemetry_hot`); n != 0 {
+		t.Fatalf("%d hot rows are left", n)
+	}
+	q := Query{Site: site, Miner: miner, From: noon.Add(-3 * time.Hour), To: noon, Step: time.Minute}
+	want, err := s.Miner(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := schema1(t, obs[:300])
+	if _, err := pool.Exec(t.Context(), `UPDATE telemetry_block SET version = 1, payload = $1, checksum = $2`, old, checksumOf(old)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Miner(t.Context(), q); err != nil || !slices.Equal(got, want) {
+		t.Errorf("the series of a block of version 1 differs, %v", err)
+	}
+	write(t, s, pool, []Batch{{site, samplesOf(t, obs[300:])}})
+	seal(t, s, now)
+	points, err := s.Miner(t.Context(), q)
+	if err != nil || !slices.Equal(points[:110], want[:110]) || points[110].Polls != 6 || points[119].Polls != 6 {
+		t.Errorf("late rows beside a block of version 1: %+v, %v", points[109:], err)
+	}
+	if n := count(t, pool, `SELECT samples FROM telemetry_block WHERE version = 2`); n != 360 {
+		t.Errorf("%d samples in a block of version 2, want 360", n)
 	}
 }

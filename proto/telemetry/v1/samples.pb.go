@@ -31,7 +31,7 @@ type Samples struct {
 	// Rows of each miner, in the order of miners. Their sum is the number of rows.
 	RowsPerMiner []uint32 `protobuf:"varint,2,rep,packed,name=rows_per_miner,json=rowsPerMiner,proto3" json:"rows_per_miner,omitempty"`
 	// Time of each row in milliseconds since 1970 UTC, as the difference from the row before it (the
-	// first one from 0).
+	// first one from 0). Payload schema 1; later ones have times_ms.
 	TimeDeltaMs []int64 `protobuf:"zigzag64,3,rep,packed,name=time_delta_ms,json=timeDeltaMs,proto3" json:"time_delta_ms,omitempty"`
 	// Reading columns of the rows.
 	Columns []*Column `protobuf:"bytes,4,rep,name=columns,proto3" json:"columns,omitempty"`
@@ -45,7 +45,9 @@ type Samples struct {
 	Strings []string `protobuf:"bytes,8,rep,name=strings,proto3" json:"strings,omitempty"`
 	// Miners that were seen for the first time, or whose description changed, or that are repeated
 	// so that a hub that lost them learns them again.
-	Infos         []*MinerInfo `protobuf:"bytes,9,rep,name=infos,proto3" json:"infos,omitempty"`
+	Infos []*MinerInfo `protobuf:"bytes,9,rep,name=infos,proto3" json:"infos,omitempty"`
+	// Time of each row in milliseconds since 1970 UTC, packed like the values of a column.
+	TimesMs       []byte `protobuf:"bytes,10,opt,name=times_ms,json=timesMs,proto3" json:"times_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -143,8 +145,15 @@ func (x *Samples) GetInfos() []*MinerInfo {
 	return nil
 }
 
+func (x *Samples) GetTimesMs() []byte {
+	if x != nil {
+		return x.TimesMs
+	}
+	return nil
+}
+
 // Column holds one reading of every row. Absent is not zero: only rows whose bit in present is
-// set have an entry in deltas.
+// set have a value in deltas or, from payload schema 2 on, in packed.
 type Column struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What is measured and in which unit: see package wire. Unknown numbers are skipped.
@@ -152,7 +161,9 @@ type Column struct {
 	// Bit i (least significant first) is set when row i has a value; empty when all rows have one.
 	Present []byte `protobuf:"bytes,2,opt,name=present,proto3" json:"present,omitempty"`
 	// Each value as the difference from the present value before it (the first one from 0).
-	Deltas        []int64 `protobuf:"zigzag64,3,rep,packed,name=deltas,proto3" json:"deltas,omitempty"`
+	Deltas []int64 `protobuf:"zigzag64,3,rep,packed,name=deltas,proto3" json:"deltas,omitempty"`
+	// The values in the form that package wire defines (pack.go).
+	Packed        []byte `protobuf:"bytes,4,opt,name=packed,proto3" json:"packed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -204,6 +215,13 @@ func (x *Column) GetPresent() []byte {
 func (x *Column) GetDeltas() []int64 {
 	if x != nil {
 		return x.Deltas
+	}
+	return nil
+}
+
+func (x *Column) GetPacked() []byte {
+	if x != nil {
+		return x.Packed
 	}
 	return nil
 }
@@ -399,7 +417,7 @@ var File_telemetry_v1_samples_proto protoreflect.FileDescriptor
 
 const file_telemetry_v1_samples_proto_rawDesc = "" +
 	"\n" +
-	"\x1atelemetry/v1/samples.proto\x12\ftelemetry.v1\"\xe9\x02\n" +
+	"\x1atelemetry/v1/samples.proto\x12\ftelemetry.v1\"\x84\x03\n" +
 	"\aSamples\x12\x16\n" +
 	"\x06miners\x18\x01 \x01(\fR\x06miners\x12$\n" +
 	"\x0erows_per_miner\x18\x02 \x03(\rR\frowsPerMiner\x12\"\n" +
@@ -409,11 +427,14 @@ const file_telemetry_v1_samples_proto_rawDesc = "" +
 	"\x05pools\x18\x06 \x01(\v2\x13.telemetry.v1.TableR\x05pools\x12+\n" +
 	"\x06errors\x18\a \x01(\v2\x13.telemetry.v1.TableR\x06errors\x12\x18\n" +
 	"\astrings\x18\b \x03(\tR\astrings\x12-\n" +
-	"\x05infos\x18\t \x03(\v2\x17.telemetry.v1.MinerInfoR\x05infos\"P\n" +
+	"\x05infos\x18\t \x03(\v2\x17.telemetry.v1.MinerInfoR\x05infos\x12\x19\n" +
+	"\btimes_ms\x18\n" +
+	" \x01(\fR\atimesMs\"h\n" +
 	"\x06Column\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\rR\x05field\x12\x18\n" +
 	"\apresent\x18\x02 \x01(\fR\apresent\x12\x16\n" +
-	"\x06deltas\x18\x03 \x03(\x12R\x06deltas\"O\n" +
+	"\x06deltas\x18\x03 \x03(\x12R\x06deltas\x12\x16\n" +
+	"\x06packed\x18\x04 \x01(\fR\x06packed\"O\n" +
 	"\x05Table\x12\x16\n" +
 	"\x06counts\x18\x01 \x03(\rR\x06counts\x12.\n" +
 	"\acolumns\x18\x02 \x03(\v2\x14.telemetry.v1.ColumnR\acolumns\"\xe1\x02\n" +
