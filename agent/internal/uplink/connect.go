@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
+	"github.com/hashinsight/hashinsight/agent/internal/tunnel"
 	"github.com/hashinsight/hashinsight/pkg/identity"
 )
 
@@ -27,11 +28,12 @@ const (
 	reasonProtocol = "protocol" // the two sides do not understand or trust each other's messages
 	reasonTimeout  = "timeout"  // the hub was silent for too long
 	reasonCloned   = "cloned"   // the hub serves another agent with this identity
+	reasonMoved    = "moved"    // the way to the hub has changed
 )
 
 // Error is why a session ended, in words that say what to do.
 type Error struct {
-	Reason string // one of a closed list: dial, lost, auth, protocol, timeout, cloned
+	Reason string // one of a closed list: dial, lost, auth, protocol, timeout, cloned, moved
 	Text   string
 	Err    error // may be nil
 }
@@ -58,7 +60,11 @@ func reasonOf(err error) string {
 // dial prepares a connection to the next address. gRPC reports failures below it as text only, so that what really
 // happened is kept in trace.
 func (u *Uplink) dial() (conn *grpc.ClientConn, address string, tr *trace, err error) {
-	address = u.cfg.Addresses[u.turn%len(u.cfg.Addresses)]
+	addresses := u.cfg.Addresses()
+	if len(addresses) == 0 {
+		return nil, "", nil, &Error{reasonDial, "there is no address at which the hub can be reached", nil}
+	}
+	address = addresses[u.turn%len(addresses)]
 	u.turn++
 	tr = &trace{}
 	// The name is resolved at every dial: a hub that moved is found again.
@@ -142,6 +148,8 @@ func explain(err error, address string, tr *trace, opened bool) error {
 	}
 	var remote *net.OpError
 	switch {
+	case errors.Is(below, tunnel.ErrMoved):
+		return &Error{reasonMoved, "the stream to the hub at " + address + " goes another way from now on", below}
 	case errors.Is(below, identity.ErrHubWrongCA):
 		return auth("the server at %s shows a certificate of another CA than the one this site trusts: check the hub's address; "+
 			"if the hub was set up anew, register this site's request there and install the new bundle", address)

@@ -26,7 +26,7 @@ func newMetrics(u *Uplink, r prometheus.Registerer) (*metrics, error) {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + name, Help: help}, func() float64 { return read(u.Status()) })
 	}
 	m := &metrics{
-		reconnects: counters("reconnects_total", "Sessions that ended, by reason: dial, lost, auth, protocol, timeout, cloned.", "reason"),
+		reconnects: counters("reconnects_total", "Sessions that ended, by reason: dial, lost, auth, protocol, timeout, cloned, moved.", "reason"),
 		sent:       counters("sent_batches_total", "Batches sent, repetitions included, by lane: live, backlog.", "lane"),
 		refused: counters("refused_batches_total",
 			"Batches the hub did not take, by reason: unavailable, fork, not_authentic, quarantined, other.", "reason"),

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hashinsight/hashinsight/agent/internal/spool"
+	"github.com/hashinsight/hashinsight/agent/internal/tunnel"
 	"github.com/hashinsight/hashinsight/pkg/backoff"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 )
@@ -25,7 +26,9 @@ import (
 // Config configures an uplink.
 type Config struct {
 	Spool     *spool.Spool
-	Addresses []string    // host:port of the hub's gRPC listeners, tried in turn
+	// Addresses returns host:port of the hub's gRPC listeners, tried in turn. It is asked before every dial; none means that there is no
+	// way to the hub now.
+	Addresses func() []string
 	TLS       *tls.Config // see identity.Client
 	// DialContext opens the connection below TLS; nil means plain TCP.
 	DialContext  func(ctx context.Context, address string) (net.Conn, error)
@@ -105,8 +108,8 @@ func New(c Config) (*Uplink, error) {
 	switch {
 	case c.Spool == nil:
 		return nil, errors.New("uplink: Spool is missing")
-	case len(c.Addresses) == 0:
-		return nil, errors.New("uplink: no hub address")
+	case c.Addresses == nil:
+		return nil, errors.New("uplink: Addresses is missing")
 	case c.TLS == nil:
 		return nil, errors.New("uplink: TLS is missing")
 	case c.PollInterval < time.Millisecond:
@@ -172,7 +175,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 			return err
 		}
 		u.disconnected(err)
-		if errors.Is(err, errOtherChain) {
+		if errors.Is(err, errOtherChain) || worked && errors.Is(err, tunnel.ErrMoved) {
 			continue
 		}
 		reason := reasonOf(err)

@@ -312,7 +312,7 @@ func newWorld(t *testing.T) *world {
 	w.spool = sp
 	site := w.ca.leaf(t, identity.SiteURI(siteID))
 	w.cfg = Config{
-		Spool: sp, Addresses: []string{"hub.test:7443"}, Version: "test", PollInterval: 10 * time.Second, Beacon: beacon, Registerer: w.reg,
+		Spool: sp, Addresses: func() []string { return []string{"hub.test:7443"} }, Version: "test", PollInterval: 10 * time.Second, Beacon: beacon, Registerer: w.reg,
 		Log: slog.New(slog.DiscardHandler),
 		TLS: identity.Client{
 			Certificate: func() (*tls.Certificate, error) { return site, nil },
