@@ -25,6 +25,7 @@ import (
 	"github.com/hashinsight/hashinsight/agent/internal/inventory"
 	"github.com/hashinsight/hashinsight/agent/internal/poll"
 	"github.com/hashinsight/hashinsight/agent/internal/spool"
+	"github.com/hashinsight/hashinsight/agent/internal/tunnel"
 	"github.com/hashinsight/hashinsight/agent/internal/uplink"
 	"github.com/hashinsight/hashinsight/pkg/backoff"
 	"github.com/hashinsight/hashinsight/pkg/diag"
@@ -42,6 +43,21 @@ type Miner struct {
 	ConnectTimeout time.Duration // 0 means 3 s
 	Timeout        time.Duration // of a whole poll; 0 means 10 s
 }
+
+// Ways are the ways to a hub.
+type Ways struct {
+	Direct []string // host:port, tried in turn: the fall-back where there is a tunnel, else the only way
+	Tunnel *Tunnel  // nil means none
+}
+
+// Direct returns fixed addresses (host:port, or several separated by commas) without a tunnel, for Config.Hub.
+func Direct(addresses string) func() Ways {
+	w := Ways{Direct: strings.Split(addresses, ",")}
+	return func() Ways { return w }
+}
+
+// Tunnel is a site's end of a tunnel.
+type Tunnel = tunnel.Settings
 
 // Config is everything an agent needs. It holds no file names but Dir: whoever builds it has read them.
 type Config struct {
@@ -62,9 +78,9 @@ type Config struct {
 	SpoolSegmentBytes int64         // 0 means 16 MiB
 	SpoolGrace        time.Duration // how long acknowledged data is kept; 0 means 24 h, negative none
 
-	HubAddress string      // host:port, or several separated by commas and tried in turn; "" means no hub: data is kept up to the spool's limit
-	HubTLS     *tls.Config // required with HubAddress
-	HubDial    func(ctx context.Context, address string) (net.Conn, error)
+	Hub     func() Ways                                                 // how the hub is reached now, asked at every dial; nil means no hub: data is kept up to the spool's limit
+	HubTLS  *tls.Config                                                 // required with Hub
+	HubDial func(ctx context.Context, address string) (net.Conn, error) // outside of the tunnel; nil means TCP
 
 	Listen string // of /metrics and /health; "" means none
 
@@ -78,8 +94,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Dir == "" {
 		errs = append(errs, errors.New("no Dir"))
 	}
-	if c.HubAddress != "" && (c.HubTLS == nil || c.HubKey == nil) {
-		errs = append(errs, errors.New("HubAddress needs HubTLS and HubKey"))
+	if c.Hub != nil && (c.HubTLS == nil || c.HubKey == nil) {
+		errs = append(errs, errors.New("Hub needs HubTLS and HubKey"))
 	}
 	if c.HubKey == nil {
 		c.HubKey = func(ident.KeyID) ed25519.PublicKey { return nil }
@@ -110,7 +126,8 @@ type parts struct {
 	spool     *spool.Spool
 	inventory *inventory.Inventory
 	poller    *poll.Poller
-	uplink    *uplink.Uplink // nil without a hub
+	link      *tunnel.Link   // nil without a hub
+	uplink    *uplink.Uplink // as link
 }
 
 // New checks the configuration. Nothing is opened before Run.
@@ -137,7 +154,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return errors.Join(err, stack.Stop())
 	}
 	a.log.InfoContext(ctx, "agent started", "version", a.build.Version, "site", a.cfg.Site, "addresses", len(a.cfg.Miners),
-		"hub", cmp.Or(a.cfg.HubAddress, "none: data is kept in the spool"))
+		"hub", cmp.Or(strings.Join(a.running.Load().addresses(), ","), "none: data is kept in the spool"))
 	err := stack.Run(ctx)
 	a.log.InfoContext(context.WithoutCancel(ctx), "agent stopped", "pending_batches", a.running.Load().pending())
 	return err
@@ -178,9 +195,22 @@ func (a *Agent) start(ctx context.Context, stack *lifecycle.Stack) error {
 	for _, t := range targets {
 		longest.Interval, longest.Timeout = max(longest.Interval, t.Interval), max(longest.Timeout, t.Timeout)
 	}
-	if c.HubAddress != "" {
+	if c.Hub != nil {
+		if p.link, err = tunnel.New(tunnel.Config{
+			Settings: func() (tunnel.Settings, bool) {
+				if t := c.Hub().Tunnel; t != nil {
+					return *t, true
+				}
+				return tunnel.Settings{}, false
+			},
+			Direct: func() []string { return c.Hub().Direct }, Dial: c.HubDial, Now: c.Now, Log: a.log, Registerer: c.Registry,
+		}); err != nil {
+			return err
+		}
+		stack.OnStop("tunnel", 0, func(context.Context) error { return p.link.Close() })
+		stack.Go("tunnel's watch", 0, p.link.Run)
 		if p.uplink, err = uplink.New(uplink.Config{
-			Spool: p.spool, Addresses: strings.Split(c.HubAddress, ","), TLS: c.HubTLS, DialContext: c.HubDial, Version: a.build.Version,
+			Spool: p.spool, Addresses: p.link.Addresses, TLS: c.HubTLS, DialContext: p.link.DialContext, Version: a.build.Version,
 			PollInterval: longest.Interval, Beacon: beacon, Now: c.Now, Log: a.log, Registerer: c.Registry,
 		}); err != nil {
 			return err
@@ -239,6 +269,14 @@ func (p *parts) drain(ctx context.Context, log *slog.Logger) error {
 		}
 	}
 	return nil
+}
+
+// addresses are where the hub is reached now; none without a hub.
+func (p *parts) addresses() []string {
+	if p.link == nil {
+		return nil
+	}
+	return p.link.Addresses()
 }
 
 func (p *parts) pending() uint64 { return p.spool.Stats().Pending }

@@ -177,7 +177,7 @@ func TestWithoutAHubItPollsAndSaysSo(t *testing.T) {
 }
 
 func TestWrongConfigurationsAreNamed(t *testing.T) {
-	if _, err := agentd.New(agentd.Config{HubAddress: "hub:1"}); err == nil || !strings.Contains(err.Error(), "Dir") || !strings.Contains(err.Error(), "HubTLS") {
+	if _, err := agentd.New(agentd.Config{Hub: agentd.Direct("hub:1")}); err == nil || !strings.Contains(err.Error(), "Dir") || !strings.Contains(err.Error(), "HubTLS") {
 		t.Errorf("error %v does not name both problems", err)
 	}
 }

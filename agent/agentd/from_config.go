@@ -1,6 +1,7 @@
 package agentd
 
 import (
+	"cmp"
 	"log/slog"
 	"strings"
 	"time"
@@ -17,11 +18,9 @@ func FromConfig(c config.Config, id *keys.Identity, log *slog.Logger, registry *
 		Dir: c.DataDir, Site: id.Site, EvidenceKey: id.Evidence, HubKey: id.HubKey,
 		MaxInFlight: c.Poll.MaxInFlight, BatchInterval: c.Batch.Interval, MaxSamples: c.Batch.MaxSamples,
 		SpoolMaxBytes: int64(c.Spool.MaxSize), SpoolSegmentBytes: int64(c.Spool.SegmentSize), SpoolGrace: c.Spool.Grace,
-		HubAddress: strings.Join(c.Hub.Addresses(), ","), HubTLS: id.TLS(time.Now), Listen: c.ListenAddress(), Log: log, Registry: registry,
+		HubTLS: id.TLS(time.Now), Listen: c.ListenAddress(), Log: log, Registry: registry,
 	}
-	if out.HubAddress == "" {
-		out.HubAddress = id.Hub
-	}
+	out.Hub = Direct(cmp.Or(strings.Join(c.Hub.Addresses(), ","), id.Hub))
 	if out.SpoolGrace == 0 {
 		out.SpoolGrace = -1 // of a spool, 0 is the default
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/hashinsight/hashinsight/agent/internal/uplink"
@@ -41,10 +42,14 @@ type Health struct {
 	Link struct {
 		State     string     `json:"state"` // connected, disconnected, none (no hub configured)
 		Hub       string     `json:"hub,omitempty"`
+		Way       string     `json:"way,omitempty"` // tunnel (WireGuard) or direct (TCP)
 		Since     *time.Time `json:"since,omitempty"`
 		LastAckAt *time.Time `json:"last_ack_at,omitempty"`
 		InFlight  int        `json:"in_flight_batches"`
 		Reason    string     `json:"reason,omitempty"` // why it is not connected
+
+		LastHandshakeAt *time.Time `json:"last_handshake_at,omitempty"` // of the tunnel
+		TunnelReason    string     `json:"tunnel_reason,omitempty"`     // why the tunnel did not work the last time
 	} `json:"link"`
 }
 
@@ -64,7 +69,13 @@ func (a *Agent) Health() Health {
 	h.Link.State = "none"
 	if p.uplink != nil {
 		us := p.uplink.Status()
-		h.Link.State, h.Link.Hub = "disconnected", a.cfg.HubAddress
+		h.Link.State, h.Link.Hub = "disconnected", strings.Join(p.addresses(), ",")
+		way := p.link.Status()
+		h.Link.Way, h.Link.LastHandshakeAt = string(way.Route), instant(way.LastHandshake)
+		if way.Err != nil {
+			h.Status, h.Link.TunnelReason = "degraded", way.Err.Error()
+			h.Reasons = append(h.Reasons, h.Link.TunnelReason)
+		}
 		h.Link.Since, h.Link.LastAckAt, h.Link.InFlight = instant(us.Since), instant(us.LastAck), us.InFlight
 		switch {
 		case us.Connected:

@@ -5,6 +5,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,9 @@ type Config struct {
 	// Device opens the tunnel's end at this site; nil means wg.OpenNetstack.
 	Device func(wg.Config) (wg.Tunnel, error)
 
+	DialTimeout time.Duration // through the tunnel; 0 means 10 s
+	ProbeEvery  time.Duration // of the tunnel, while the fall-back is used: at first, later up to ten times as long; 0 means 30 s
+
 	Now        func() time.Time      // nil means time.Now
 	Log        *slog.Logger          // nil means none
 	Registerer prometheus.Registerer // nil means no metrics
@@ -51,13 +55,12 @@ type Config struct {
 // can dial again at once.
 var ErrMoved = errors.New("the way to the hub has changed")
 
-// Times of the tunnel. A handshake that is not answered is sent again after 5 s, and a hub behind many agents of one address
-// answers 20 a second, so a dial takes its time.
+// Defaults. A handshake that is not answered is sent again after 5 s, and a hub answers no more than 20 a second of one address, behind
+// which there may be many sites: a dial takes its time.
 const (
-	dialTimeout  = 10 * time.Second
-	lookEvery    = 5 * time.Second  // at settings that may have changed
-	firstProbe   = 30 * time.Second // of the tunnel, while the fall-back is used
-	longestProbe = 5 * time.Minute
+	dialTimeout = 10 * time.Second
+	probeEvery  = 30 * time.Second
+	lookEvery   = 5 * time.Second // at settings that may have changed
 )
 
 // Route is one of the two ways.
@@ -100,6 +103,7 @@ func New(c Config) (*Link, error) {
 	if c.Device == nil {
 		c.Device = func(w wg.Config) (wg.Tunnel, error) { return wg.OpenNetstack(w) }
 	}
+	c.DialTimeout, c.ProbeEvery = cmp.Or(c.DialTimeout, dialTimeout), cmp.Or(c.ProbeEvery, probeEvery)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -153,7 +157,7 @@ func (l *Link) DialContext(ctx context.Context, address string) (net.Conn, error
 
 // dialInside connects to the hub through the tunnel.
 func (l *Link) dialInside(ctx context.Context, s Settings) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.c.DialTimeout)
 	defer cancel()
 	d, fresh, err := l.ensure(ctx, s)
 	if err != nil {
@@ -269,10 +273,9 @@ func (l *Link) note(ctx context.Context, err error) {
 
 // Run looks at settings that change, and for the way back while the fall-back is used, until ctx ends.
 func (l *Link) Run(ctx context.Context) error {
-	probe := &backoff.Backoff{Min: firstProbe, Max: longestProbe}
-	wait := firstProbe
-	next := l.c.Now().Add(wait)
-	for backoff.Sleep(ctx, lookEvery) == nil {
+	probe := &backoff.Backoff{Min: l.c.ProbeEvery, Max: 10 * l.c.ProbeEvery}
+	next := l.c.Now().Add(l.c.ProbeEvery)
+	for backoff.Sleep(ctx, min(lookEvery, l.c.ProbeEvery)) == nil {
 		s, ok := l.c.Settings()
 		l.mu.Lock()
 		fallback, open := l.fallback, l.device != nil
@@ -280,7 +283,8 @@ func (l *Link) Run(ctx context.Context) error {
 		switch {
 		case !ok:
 			if open {
-				l.drop()
+				err := l.drop()
+				l.log.InfoContext(ctx, "this site has no tunnel any more", "err", err)
 			}
 		case fallback:
 			if l.c.Now().Before(next) {
@@ -297,7 +301,7 @@ func (l *Link) Run(ctx context.Context) error {
 				l.log.WarnContext(ctx, "the tunnel's new settings cannot be used", "err", err)
 			}
 		}
-		next = l.c.Now().Add(firstProbe)
+		next = l.c.Now().Add(l.c.ProbeEvery)
 	}
 	return nil
 }

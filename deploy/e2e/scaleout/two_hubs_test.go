@@ -201,7 +201,7 @@ func (s *siteRun) config(db, name, hubs string) agentd.Config {
 		CA:          func() []*x509.Certificate { return bundle.CA },
 	}
 	return agentd.Config{
-		Dir: t.TempDir(), Site: bundle.Site, EvidenceKey: evidenceKey, HubAddress: bundle.HubAddress, HubTLS: client.TLS(),
+		Dir: t.TempDir(), Site: bundle.Site, EvidenceKey: evidenceKey, Hub: agentd.Direct(bundle.HubAddress), HubTLS: client.TLS(),
 		HubKey: func(id ident.KeyID) ed25519.PublicKey {
 			for _, k := range bundle.HubEvidence {
 				if ident.KeyIDOf(k) == id {
