@@ -30,6 +30,8 @@ require (
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261005182115-fad411399dd8
 )
 
+require golang.org/x/crypto v0.58.0
+
 require (
 	github.com/google/btree v1.1.2 // indirect
 	golang.org/x/crypto v0.58.0 // indirect

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
+	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/jobs"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/pki"
@@ -62,6 +63,15 @@ func (c Database) use(ctx context.Context, migrate bool, work func(ctx context.C
 	return work(ctx, pool, d.direct())
 }
 
+// openPKI opens the certificate authority for a command; what it changes is recorded.
+func openPKI(ctx context.Context, c Database, pool *pgxpool.Pool) (*pki.Authority, error) {
+	l, err := audit.New(audit.Config{Now: c.Now, Log: c.Log})
+	if err != nil {
+		return nil, err
+	}
+	return pki.Open(ctx, pki.Config{DB: pool, Password: c.EncryptionPassword, Audit: l, Now: c.Now, Log: c.Log})
+}
+
 // SiteOrder is what an operator orders for a site.
 type SiteOrder struct {
 	Name       string        // unique among the hub's sites
@@ -78,7 +88,7 @@ func RegisterSite(ctx context.Context, c Database, o SiteOrder) (bundle []byte, 
 		return nil, err
 	}
 	err = c.do(ctx, true, func(ctx context.Context, pool *pgxpool.Pool, _ string) error {
-		a, err := pki.Open(ctx, pki.Config{DB: pool, Password: c.EncryptionPassword, Now: c.Now, Log: c.Log})
+		a, err := openPKI(ctx, c, pool)
 		if err != nil {
 			return err
 		}
@@ -98,7 +108,7 @@ type Site = pki.Site
 // Sites lists the registered sites by name.
 func Sites(ctx context.Context, c Database) (sites []Site, err error) {
 	err = c.do(ctx, true, func(ctx context.Context, pool *pgxpool.Pool, _ string) error {
-		a, err := pki.Open(ctx, pki.Config{DB: pool, Password: c.EncryptionPassword, Now: c.Now, Log: c.Log})
+		a, err := openPKI(ctx, c, pool)
 		if err != nil {
 			return err
 		}

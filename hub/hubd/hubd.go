@@ -30,6 +30,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/series"
 	"github.com/hashinsight/hashinsight/hub/internal/webui"
 	"github.com/hashinsight/hashinsight/pkg/diag"
+	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/lifecycle"
 )
 
@@ -201,6 +202,7 @@ type subjects struct {
 	audit  *audit.Log
 	fleet  *fleet.Store
 	series *series.Store
+	pki    *pki.Authority // nil in a process that does not know what opens the hub's keys; loaded once the database is there
 }
 
 func (h *Hub) start(ctx context.Context, stack *lifecycle.Stack) error {
@@ -291,7 +293,23 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 	if s.fleet, err = fleet.New(fleet.Config{Pool: pools.API, Now: h.c.Now, Log: h.c.Log}); err != nil {
 		return s, err
 	}
-	s.series, err = series.New(series.Config{Pool: pools.API, Jobs: pools.Jobs, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry})
+	if s.series, err = series.New(series.Config{Pool: pools.API, Jobs: pools.Jobs, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry}); err != nil {
+		return s, err
+	}
+	if h.c.EncryptionPassword == "" || !h.runs(config.ModuleIngest) && !h.runs(config.ModuleAPI) {
+		return s, nil
+	}
+	db := pools.API
+	if h.runs(config.ModuleIngest) { // all that agents wait for is on their own pool: pages cannot starve it
+		db = pools.Ingest
+	}
+	poll = 0 // its default
+	if h.alone {
+		poll = 4 * time.Second // without notices it is all there is
+	}
+	s.pki, err = pki.New(pki.Config{
+		DB: db, Password: h.c.EncryptionPassword, Names: h.c.ServerNames, Audit: s.audit, Poll: poll, PollOnly: h.alone, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
+	})
 	return s, err
 }
 
@@ -311,6 +329,9 @@ func (h *Hub) webSide(s subjects) (*api.Server, error) {
 			return nil, err
 		}
 	}
+	if s.pki != nil {
+		c.PKI = s.pki.Handler()
+	}
 	if !c.PageOff {
 		if c.Pages, err = webui.New(nil); err != nil {
 			return nil, err
@@ -327,43 +348,53 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 			return err
 		}
 	}
+	revoked := func(ident.SiteID, string) {}
+	if s.pki != nil {
+		if err := s.pki.Load(ctx); err != nil {
+			return err
+		}
+	}
 	if h.runs(config.ModuleIngest) {
-		return h.startIngest(ctx, stack, s)
+		if s.pki == nil {
+			return errors.New("ENCRYPTION_PASSWORD is required by the module ingest: it opens the hub's keys")
+		}
+		server, err := h.startIngest(ctx, stack, s)
+		if err != nil {
+			return err
+		}
+		revoked = func(site ident.SiteID, why string) { server.Disconnect(site, "this site was revoked: "+why) }
+	}
+	if s.pki != nil {
+		// Stopped before ingest: a hub that stops ends its streams anyway.
+		stack.Go("revocations", 0, func(ctx context.Context) error { return s.pki.Watch(ctx, revoked) })
 	}
 	return nil
 }
 
-// startIngest starts what takes telemetry: the hub's keys and the agents' listener.
-func (h *Hub) startIngest(ctx context.Context, stack *lifecycle.Stack, s subjects) error {
-	// All that agents wait for is on their own pool: pages cannot starve it.
+// startIngest starts what takes telemetry: the agents' listener.
+func (h *Hub) startIngest(ctx context.Context, stack *lifecycle.Stack, s subjects) (*ingest.Server, error) {
 	sites, err := fleet.New(fleet.Config{Pool: s.pools.Ingest, Now: h.c.Now, Log: h.c.Log})
 	if err != nil {
-		return err
-	}
-	authority, err := pki.Open(ctx, pki.Config{
-		DB: s.pools.Ingest, Password: h.c.EncryptionPassword, Names: h.c.ServerNames, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
-	})
-	if err != nil {
-		return err
+		return nil, err
 	}
 	latest, err := fleet.NewLatest(fleet.LatestConfig{Now: h.c.Now, Registerer: h.c.Registry})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	server, err := ingest.NewServer(ingest.Config{
 		Pool: s.pools.Ingest, Fleet: sites, Latest: latest, Series: s.series,
-		Key: authority.EvidenceKey(), TLS: authority.ServerTLS(),
+		Key: s.pki.EvidenceKey(), TLS: s.pki.ServerTLS(),
 		CheckPeer: func(ctx context.Context, cert *x509.Certificate) error {
-			_, err := authority.Verify(ctx, []*x509.Certificate{cert})
+			_, err := s.pki.Verify(ctx, []*x509.Certificate{cert})
 			return err
 		},
 		Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	stack.Go("ingest", stopIngest, func(ctx context.Context) error { return server.Serve(ctx, h.grpc) })
-	return nil
+	return server, nil
 }
 
 // serveMetrics answers /metrics, and /health for processes that have no other listener for it.

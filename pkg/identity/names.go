@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/hashinsight/hashinsight/pkg/ident"
 )
 
@@ -20,6 +22,28 @@ func SiteURI(id ident.SiteID) *url.URL {
 
 // HubURI is the name of the hub: hsi://hub. Every hub has a CA of its own, so it needs no more.
 func HubURI() *url.URL { return &url.URL{Scheme: uriScheme, Host: "hub"} }
+
+// ClientURI is the name of a program or person that calls the API, by the id of the API key whose permissions it has: hsi://client/<uuid>.
+func ClientURI(key uuid.UUID) *url.URL {
+	return &url.URL{Scheme: uriScheme, Host: "client", Path: "/" + key.String()}
+}
+
+// ClientOf returns the id of the API key that an API client's certificate stands for. It says nothing about who signed the certificate.
+func ClientOf(c *x509.Certificate) (uuid.UUID, error) {
+	u, err := onlyURI(c)
+	if err != nil {
+		return uuid.UUID{}, err
+	}
+	text, ok := strings.CutPrefix(u.String(), uriScheme+"://client/")
+	if !ok {
+		return uuid.UUID{}, fmt.Errorf("certificate of %.80q is not an API client's", u)
+	}
+	key, err := uuid.Parse(text)
+	if err != nil || key.String() != text { // one text for one key
+		return uuid.UUID{}, fmt.Errorf("certificate of %.80q names no key", u)
+	}
+	return key, nil
+}
 
 // SiteOf returns the site that a certificate names. It says nothing about who signed the certificate.
 func SiteOf(c *x509.Certificate) (ident.SiteID, error) {

@@ -9,6 +9,9 @@ const (
 	ReasonCertUnknown = "CERTIFICATE_UNKNOWN" // not issued by this hub, or no longer in its database
 	ReasonCertExpired = "CERTIFICATE_EXPIRED" // or not valid yet
 	ReasonCertRevoked = "CERTIFICATE_REVOKED"
+	ReasonCertMissing = "CERTIFICATE_MISSING" // none was shown: only joining and recovering go without
+	// ReasonCertSuperseded: a newer certificate of the site has been used; the agent connects again with that one at once.
+	ReasonCertSuperseded = "CERTIFICATE_SUPERSEDED"
 
 	ReasonSiteRevoked = "SITE_REVOKED"
 	ReasonSiteUnknown = "SITE_UNKNOWN"
@@ -39,6 +42,9 @@ var whatNext = map[string]string{
 	ReasonCertUnknown: "the hub does not know this site's certificate: ask the hub's operator for a token and enrol again",
 	ReasonCertExpired: "this site's certificate has run out; the agent recovers by itself once it reaches the hub: check both clocks if that fails",
 	ReasonCertRevoked: "the hub's operator has revoked this site's certificate: ask why; to come back, enrol again with a new token for the same site",
+	ReasonCertMissing: "the hub wants this site's certificate, and none was shown: enrol with a token",
+	ReasonCertSuperseded: "a newer certificate of this site has been used: unless the agent connects again with that one at once, another machine uses a copy of its key; " +
+		"tell the hub's operator",
 	ReasonSiteRevoked: "the hub's operator has revoked this site: ask why; polling and buffering go on; to come back, enrol again with a new token for the same site",
 	ReasonSiteUnknown: "the hub does not know this site: is it the right hub, or was its database made anew? Enrol again with a token",
 	ReasonCloned: "the hub serves another agent with this site's identity: one of the two is a copy; stop it, delete the copied identity there and " +

@@ -49,6 +49,7 @@ type Config struct {
 	Fleet          *fleet.Store
 	Series         *series.Store
 	Pages          http.Handler                // the page's files; nil answers 404
+	PKI            http.Handler                // below /pki/: roots, revocation lists and OCSP, for anyone; nil answers that another process has them
 	Modules        []string                    // that this process runs, for /health
 	APIOff         bool                        // /api and its description answer that another process has them
 	PageOff        bool                        // so does every other path
@@ -73,6 +74,7 @@ type Server struct {
 	fleet     *fleet.Store
 	series    *series.Store
 	pages     http.Handler
+	pki       http.Handler
 	modules   []string
 	apiOff    bool
 	pageOff   bool
@@ -118,7 +120,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("api metrics: %w", err)
 	}
 	s := &Server{
-		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, fleet: c.Fleet, series: c.Series, pages: c.Pages,
+		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, fleet: c.Fleet, series: c.Series, pages: c.Pages, pki: c.PKI,
 		modules: append([]string{}, c.Modules...), apiOff: c.APIOff, pageOff: c.PageOff, ready: c.Ready, version: c.Version,
 		trusted: c.TrustedProxies, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
 		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}), eventTimeout: eventTimeout,
@@ -210,6 +212,11 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 			"this hub process does not run the module "+m+"; it runs "+strings.Join(s.modules, ", ")))
 		return
 	}
+	if isPKI(r.URL.Path) { // past the mux, which would clean up the base64 of an OCSP request
+		r.Pattern = pkiPrefix
+		s.pki.ServeHTTP(w, r)
+		return
+	}
 	if _, pattern := s.mux.Handler(r); pattern != "" {
 		s.mux.ServeHTTP(w, r)
 		return
@@ -239,11 +246,20 @@ func (s *Server) missing(path string) string {
 		if s.apiOff {
 			return "api"
 		}
+	case isPKI(path):
+		if s.pki == nil {
+			return "ingest"
+		}
 	case s.pageOff:
 		return "page"
 	}
 	return ""
 }
+
+// pkiPrefix is where what others need to check certificates lies: public, without a key.
+const pkiPrefix = "/pki/"
+
+func isPKI(path string) bool { return strings.HasPrefix(path, pkiPrefix) }
 
 func isAPI(path string) bool {
 	return path == "/api" || strings.HasPrefix(path, "/api/") || path == "/openapi.json"

@@ -33,6 +33,11 @@ func (s *Server) open(st stream) (*session, error) {
 		return nil, status.Error(codes.Unauthenticated, "no peer")
 	}
 	info, ok := p.AuthInfo.(peerInfo)
+	if ok && len(info.State.PeerCertificates) == 0 && s.c.CheckPeer != nil {
+		if err := s.checkPeer(ctx, nil); err != nil { // with the reason that agents know
+			return nil, err
+		}
+	}
 	if !ok || len(info.State.PeerCertificates) == 0 || s.c.CheckPeer == nil && len(info.State.VerifiedChains) == 0 {
 		return nil, status.Error(codes.Unauthenticated, "a client certificate is required")
 	}
@@ -80,6 +85,11 @@ func (s *Server) open(st stream) (*session, error) {
 		return nil, status.Error(codes.Unavailable, "the hub's database does not answer: try again")
 	}
 	if err := s.register(ss); err != nil {
+		s.close(ss)
+		return nil, err
+	}
+	// A revocation since the first check found no stream of this site to end.
+	if err := s.checkPeer(ctx, cert); err != nil {
 		s.close(ss)
 		return nil, err
 	}

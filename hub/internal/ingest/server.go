@@ -39,10 +39,10 @@ type Config struct {
 	Latest *fleet.Latest
 	Series *series.Store
 	Key    ed25519.PrivateKey // the hub's evidence key: signs acknowledgements
-	TLS    *tls.Config        // must demand client certificates, and verify them unless CheckPeer does
+	TLS    *tls.Config        // must ask for client certificates, and demand and verify them unless CheckPeer does
 	// CheckPeer decides whether a site's certificate counts (issued by this hub, not expired, not revoked). It is asked at the beginning of every
 	// stream and whenever a lease is renewed; a gRPC status that it returns reaches the agent as it is, so that the agent learns why, which a
-	// refused handshake would not tell it. nil leaves it to the handshake, which must verify then.
+	// refused handshake would not tell it. The certificate is nil when the peer showed none. Without CheckPeer the handshake must verify.
 	CheckPeer func(context.Context, *x509.Certificate) error
 
 	Writers       int           // transactions at a time; 0 means 2
@@ -102,8 +102,8 @@ func NewServer(c Config) (*Server, error) {
 		return nil, errors.New("ingest: database pool, fleet, latest and series are required")
 	case len(c.Key) != ed25519.PrivateKeySize:
 		return nil, errors.New("ingest: the hub's evidence key is required")
-	case c.TLS == nil || c.TLS.ClientAuth != tls.RequireAndVerifyClientCert && (c.TLS.ClientAuth != tls.RequireAnyClientCert || c.CheckPeer == nil):
-		return nil, errors.New("ingest: a TLS configuration that demands client certificates is required, and CheckPeer where the handshake does not verify them")
+	case c.TLS == nil || c.TLS.ClientAuth != tls.RequireAndVerifyClientCert && (c.TLS.ClientAuth == tls.NoClientCert || c.CheckPeer == nil):
+		return nil, errors.New("ingest: a TLS configuration that asks for client certificates is required, and CheckPeer where the handshake does not verify them")
 	}
 	setDefault(&c.Writers, 2)
 	setDefault(&c.GroupRows, 10_000)

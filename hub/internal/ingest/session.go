@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/identity"
 	"github.com/hashinsight/hashinsight/pkg/wire"
 	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
 )
@@ -104,7 +106,13 @@ func errStopping() error {
 	return status.Error(codes.Unavailable, "this hub process is stopping: connect again")
 }
 
-func errRevoked(why string) error { return status.Error(codes.PermissionDenied, why) }
+func errRevoked(why string) error {
+	st := status.New(codes.PermissionDenied, why)
+	if detailed, err := st.WithDetails(&errdetails.ErrorInfo{Reason: identity.ReasonSiteRevoked, Domain: identity.ErrorDomain}); err == nil {
+		st = detailed
+	}
+	return st.Err()
+}
 
 // send writes the Welcome and then every answer. It ends with the agent's half of the stream, when another stream takes over, or when the hub stops;
 // what was taken by then is still answered if the agent listens.

@@ -1,48 +1,41 @@
-// Package pki is the hub's certificate authority and the keeper of its keys: it issues certificates to sites and to the
-// hub's own gRPC listener, decides on every call whether a site's certificate counts, and holds the Ed25519 key that
-// signs acknowledgements. Names are SAN URIs (hsi://site/<uuid>, hsi://hub); common names are never trusted. It does not
-// run listeners and does not read batches. hubd opens it; the command line registers sites through it.
+// Package pki is the hub's certificate authority and the keeper of its keys: a root that may lie offline, an intermediate that issues short-lived
+// certificates to sites, to the hub's own gRPC listener and to API clients; renewal, counted recovery and revocation of these; the revocation list
+// and OCSP responder; and the decision, on every call, whether a certificate counts. It also holds the Ed25519 key that signs acknowledgements.
+// Names are SAN URIs (hsi://site/<uuid>, hsi://hub, hsi://client/<uuid>); common names are never trusted. It does not run listeners, does not read
+// batches and does not check the proofs with which a site joins or recovers. hubd opens it; the command line works through it.
 package pki
 
 import (
 	"context"
-	"crypto/ecdsa"
+	"crypto"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
-	"net"
-	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/hashinsight/hashinsight/pkg/ident"
-	"github.com/hashinsight/hashinsight/pkg/identity"
+	"github.com/hashinsight/hashinsight/hub/internal/audit"
+	"github.com/hashinsight/hashinsight/hub/internal/pg"
 )
-
-const (
-	caValidity     = 10 * 365 * 24 * time.Hour
-	serverValidity = 24 * time.Hour  // of the hub's own certificate, which is replaced at half of it
-	backdate       = 5 * time.Minute // certificates begin earlier than now, for clocks that are behind
-)
-
-// DefaultSiteValidity is how long a site's certificate is valid. It would be a day, but a site cannot renew by itself
-// yet, and an operator should not have to carry files more often than each quarter.
-const DefaultSiteValidity = 90 * 24 * time.Hour
 
 // Config describes an Authority.
 type Config struct {
 	DB         *pgxpool.Pool
 	Password   string                // ENCRYPTION_PASSWORD, seals the private keys
 	Names      []string              // DNS names and IP addresses for the hub's own certificate
+	URL        string                // http://host of the handler's routes, written into certificates; "" writes none
+	Audit      *audit.Log            // nil keeps no record
+	Poll       time.Duration         // how often Watch asks the database beside its notices; 0 means 3 s
+	PollOnly   bool                  // Watch does without notices: a parked read of a socket would stop virtual time
 	Now        func() time.Time      // nil means time.Now
 	Log        *slog.Logger          // nil means no log
 	Registerer prometheus.Registerer // nil means no metrics
@@ -50,97 +43,69 @@ type Config struct {
 
 // Authority is the hub's certificate authority.
 type Authority struct {
-	db       *pgxpool.Pool
-	names    []string
-	now      func() time.Time
-	log      *slog.Logger
-	refused  *prometheus.CounterVec
-	caKey    *ecdsa.PrivateKey
-	ca       *x509.Certificate
-	evidence ed25519.PrivateKey
+	c       Config
+	db      *pgxpool.Pool
+	now     func() time.Time
+	log     *slog.Logger
+	metrics *metrics
 
-	mu     sync.Mutex
-	server *serverCert
+	set      atomic.Pointer[authorities]
+	evidence ed25519.PrivateKey
+	revoked  revocations
+
+	mu         sync.Mutex // guards the following
+	server     *serverCert
+	responders map[issuerID]*responder
+
+	crlMu sync.Mutex
+	crls  map[issuerID]*crlFile
+
+	ocsp ocspCache
 }
 
-// Open reads the hub's keys from the database, making them at first use.
-func Open(ctx context.Context, c Config) (*Authority, error) {
-	a := &Authority{db: c.DB, names: c.Names, now: c.Now, log: c.Log}
-	if a.now == nil {
-		a.now = time.Now
+// New makes an Authority without touching the database; Load must succeed before it is of use.
+func New(c Config) (*Authority, error) {
+	if c.Now == nil {
+		c.Now = time.Now
 	}
-	if a.log == nil {
-		a.log = slog.New(slog.DiscardHandler)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
-	a.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "hashinsight_site_certificates_refused_total",
-		Help: "Calls of sites that were refused because of their certificate, by reason.",
-	}, []string{"reason"})
-	if c.Registerer != nil {
-		if err := c.Registerer.Register(a.refused); err != nil {
-			return nil, fmt.Errorf("pki metrics: %w", err)
-		}
+	if c.Poll == 0 {
+		c.Poll = 3 * time.Second
 	}
-	if err := a.loadCA(ctx, c.Password); err != nil {
-		return nil, err
-	}
-	if err := a.loadEvidence(ctx, c.Password); err != nil {
+	a := &Authority{c: c, db: c.DB, now: c.Now, log: c.Log, responders: map[issuerID]*responder{}, crls: map[issuerID]*crlFile{}}
+	a.revoked.entries = map[serial]revocation{}
+	a.ocsp.entries = map[ocspKey]ocspAnswer{}
+	var err error
+	if a.metrics, err = newMetrics(c.Registerer, a); err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
-func (a *Authority) loadCA(ctx context.Context, password string) error {
-	plain, der, err := secret(ctx, a.db, password, "ca", a.now(), a.newCA)
-	if err != nil {
+// Load reads the hub's keys from the database, making them at first use, and what is revoked.
+func (a *Authority) Load(ctx context.Context) error {
+	if err := a.loadAuthorities(ctx); err != nil {
 		return err
 	}
-	key, err := x509.ParsePKCS8PrivateKey(plain)
-	if err != nil {
-		return fmt.Errorf("certificate authority's key: %w", err)
+	if err := a.loadEvidence(ctx); err != nil {
+		return err
 	}
-	ec, ok := key.(*ecdsa.PrivateKey)
-	if !ok {
-		return fmt.Errorf("certificate authority's key is a %T, want ECDSA", key)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return fmt.Errorf("certificate authority's certificate: %w", err)
-	}
-	// The public column is not sealed: whoever can write the table must not be able to exchange it.
-	if pub, ok := cert.PublicKey.(*ecdsa.PublicKey); !ok || !pub.Equal(ec.Public()) || cert.CheckSignatureFrom(cert) != nil {
-		return errors.New("certificate authority's certificate does not belong to its key: hub_secret was tampered with or mixed from two databases")
-	}
-	a.caKey, a.ca = ec, cert
-	return nil
+	return a.reload(ctx)
 }
 
-func (a *Authority) newCA() (plain, public []byte, err error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// Open is New and Load.
+func Open(ctx context.Context, c Config) (*Authority, error) {
+	a, err := New(c)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	serial, err := newSerial()
-	if err != nil {
-		return nil, nil, err
-	}
-	now := a.now().UTC()
-	tmpl := &x509.Certificate{
-		SerialNumber: serial,
-		Subject:      pkix.Name{Organization: []string{"HashInsight"}, CommonName: "HashInsight hub CA"},
-		NotBefore:    now.Add(-backdate), NotAfter: now.Add(caValidity),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	if public, err = x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key); err != nil {
-		return nil, nil, fmt.Errorf("making the certificate authority: %w", err)
-	}
-	plain, err = x509.MarshalPKCS8PrivateKey(key)
-	return plain, public, err
+	return a, a.Load(ctx)
 }
 
-func (a *Authority) loadEvidence(ctx context.Context, password string) error {
-	seed, pub, err := secret(ctx, a.db, password, "evidence", a.now(), func() ([]byte, []byte, error) {
+func (a *Authority) loadEvidence(ctx context.Context) error {
+	seed, pub, err := secret(ctx, a.db, a.c.Password, "evidence", a.now(), func() ([]byte, []byte, error) {
 		pub, key, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
 			return nil, nil, err
@@ -168,60 +133,35 @@ func (a *Authority) EvidencePublic() ed25519.PublicKey {
 	return a.evidence.Public().(ed25519.PublicKey) //nolint:forcetypeassert // ed25519 has no other
 }
 
-// CA returns the root that signs sites' and the hub's certificates.
-func (a *Authority) CA() *x509.Certificate { return a.ca }
+// Roots returns the roots that sites shall trust, the active one first.
+func (a *Authority) Roots() []*x509.Certificate { return a.set.Load().roots() }
 
-// issueSite makes a certificate for a site's public key.
-func (a *Authority) issueSite(site ident.SiteID, pub any, validFor time.Duration) (*x509.Certificate, error) {
-	if validFor <= 0 {
-		validFor = DefaultSiteValidity
-	}
-	return a.issue(&x509.Certificate{
-		URIs:        []*url.URL{identity.SiteURI(site)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}, pub, validFor)
+// RootFingerprint is the SHA-256 of the active root: what tokens carry.
+func (a *Authority) RootFingerprint() [sha256.Size]byte {
+	return sha256.Sum256(a.set.Load().active().root.Raw)
 }
 
-// issueServer makes the certificate of the hub's own listener.
-func (a *Authority) issueServer(pub any) (*x509.Certificate, error) {
-	tmpl := &x509.Certificate{
-		URIs:        []*url.URL{identity.HubURI()},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+// audit records a change in its transaction. by is who ordered it; "" is the hub itself, or the site.
+func (a *Authority) audit(ctx context.Context, tx pgx.Tx, level, action, by string, details map[string]any) error {
+	if a.c.Audit == nil {
+		return nil
 	}
-	for _, n := range a.names {
-		if ip := net.ParseIP(n); ip != nil {
-			tmpl.IPAddresses = append(tmpl.IPAddresses, ip)
-		} else {
-			tmpl.DNSNames = append(tmpl.DNSNames, n)
-		}
+	category := audit.Encryption
+	if action == "certificate_key_copied" {
+		category = audit.Suspicious
 	}
-	return a.issue(tmpl, pub, serverValidity)
+	if err := a.c.Audit.Add(ctx, tx, audit.Entry{Level: level, Category: category, Action: action, UserID: by, Details: details}); err != nil {
+		return fmt.Errorf("recording %s in the audit log: %w", action, err)
+	}
+	return nil
 }
 
-func (a *Authority) issue(tmpl *x509.Certificate, pub any, validFor time.Duration) (*x509.Certificate, error) {
-	serial, err := newSerial()
-	if err != nil {
-		return nil, err
-	}
-	now := a.now().UTC()
-	tmpl.SerialNumber = serial
-	tmpl.Subject = pkix.Name{Organization: []string{"HashInsight"}} // names are in the URIs
-	tmpl.NotBefore, tmpl.NotAfter = now.Add(-backdate), now.Add(validFor)
-	if tmpl.NotAfter.After(a.ca.NotAfter) {
-		tmpl.NotAfter = a.ca.NotAfter
-	}
-	tmpl.KeyUsage = x509.KeyUsageDigitalSignature
-	tmpl.BasicConstraintsValid = true
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.ca, pub, a.caKey)
-	if err != nil {
-		return nil, fmt.Errorf("issuing a certificate: %w", err)
-	}
-	return x509.ParseCertificate(der)
+func (a *Authority) inTx(ctx context.Context, f func(tx pgx.Tx) error) error {
+	return pg.InTx(ctx, a.db, f)
 }
 
-// newSerial returns 127 random bits.
-func newSerial() (*big.Int, error) {
-	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+// equalKeys reports whether two public keys are the same.
+func equalKeys(x, y crypto.PublicKey) bool {
+	e, ok := x.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && e.Equal(y)
 }
-
-func serialBytes(c *x509.Certificate) []byte { return c.SerialNumber.FillBytes(make([]byte, 16)) }

@@ -2,10 +2,7 @@ package pki
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -35,14 +32,16 @@ const keepExpired = 400 * 24 * time.Hour
 const (
 	qSiteByName = `SELECT id FROM site WHERE name = $1 FOR UPDATE`
 	qSiteKeys   = `SELECT site_id, key_id, revoked_at IS NOT NULL FROM site_key WHERE site_id = $1 OR public_key = $2 LIMIT 1000`
-	qAddCert    = `INSERT INTO certificate (serial, site_id, der, not_before, not_after, issued_at) VALUES ($1, $2, $3, $4, $5, $6)`
-	qForget     = `DELETE FROM certificate WHERE site_id = $1 AND not_after < $2`
-	qRevokeAll  = `UPDATE certificate SET revoked_at = $2, revoked_why = $3 WHERE site_id = $1 AND revoked_at IS NULL`
-	qRevoke     = `UPDATE certificate SET revoked_at = $2, revoked_why = $3 WHERE serial = $1 AND revoked_at IS NULL`
-	qSites      = `
+	qRevokeAll  = `
+UPDATE certificate SET revoked_at = $2, revoked_why = $3, revoked_by = $4, revoked_xid = pg_current_xact_id()
+WHERE site_id = $1 AND revoked_at IS NULL`
+	qRevoke = `
+UPDATE certificate SET revoked_at = $2, revoked_why = $3, revoked_by = $4, revoked_xid = pg_current_xact_id()
+WHERE serial = $1 AND revoked_at IS NULL RETURNING kind, site_id`
+	qSites = `
 SELECT s.id, s.name, s.created_at,
 	(SELECT array_agg(encode(k.key_id, 'hex') ORDER BY k.added_at) FROM site_key k WHERE k.site_id = s.id AND k.revoked_at IS NULL),
-	(SELECT max(c.not_after) FROM certificate c WHERE c.site_id = s.id AND c.revoked_at IS NULL)
+	(SELECT max(c.not_after) FROM certificate c WHERE c.site_id = s.id AND c.revoked_at IS NULL AND c.superseded_at IS NULL)
 FROM site s ORDER BY s.name LIMIT 5000`
 )
 
@@ -50,17 +49,19 @@ FROM site s ORDER BY s.name LIMIT 5000`
 // same evidence key gets a new certificate; older ones stay valid until they expire, so that the agent is not cut off
 // before the new file has reached it.
 func (a *Authority) Register(ctx context.Context, r Registration) (identity.Bundle, error) {
-	pub, ok := r.Request.CSR.PublicKey.(*ecdsa.PublicKey)
-	if !ok || pub.Curve != elliptic.P256() {
-		return identity.Bundle{}, apperr.E(apperr.Invalid, "VALID_001", "the request's TLS key is not an ECDSA key on P-256: make the request with hashinsight-agent keys init")
+	if err := checkSiteKey(r.Request.CSR); err != nil {
+		return identity.Bundle{}, err
 	}
 	name := strings.TrimSpace(r.Name)
-	if r.ValidFor < 0 {
-		return identity.Bundle{}, apperr.E(apperr.Invalid, "VALID_001", "a certificate cannot be valid for %v", r.ValidFor)
+	if r.ValidFor == 0 {
+		r.ValidFor = DefaultSiteValidity
+	}
+	if r.ValidFor < 0 || r.ValidFor > maxValidity {
+		return identity.Bundle{}, apperr.E(apperr.Invalid, "VALID_001", "a certificate cannot be valid for %v: the most is %v", r.ValidFor, maxValidity)
 	}
 	b := identity.Bundle{
 		SiteName: name, HubAddress: r.HubAddress,
-		CA:          []*x509.Certificate{a.ca},
+		CA:          a.Roots(),
 		HubEvidence: []ed25519.PublicKey{a.EvidencePublic()},
 	}
 	err := pg.InTx(ctx, a.db, func(tx pgx.Tx) error {
@@ -72,18 +73,12 @@ func (a *Authority) Register(ctx context.Context, r Registration) (identity.Bund
 		if err := fleet.RegisterSite(ctx, tx, fleet.Registration{Site: site, Name: name, Key: r.Request.Evidence, At: now}); err != nil {
 			return err
 		}
-		cert, err := a.issueSite(site, pub, r.ValidFor)
-		if err != nil {
-			return err
+		if _, err := tx.Exec(ctx, qReinstate, site); err != nil {
+			return fmt.Errorf("site %q: %w", name, err)
 		}
-		if _, err := tx.Exec(ctx, qAddCert, serialBytes(cert), site, cert.Raw, cert.NotBefore, cert.NotAfter, now); err != nil {
-			return fmt.Errorf("recording a certificate: %w", err)
-		}
-		if _, err := tx.Exec(ctx, qForget, site, now.Add(-keepExpired)); err != nil {
-			return fmt.Errorf("forgetting old certificates: %w", err)
-		}
-		b.Site, b.Certificate = site, []*x509.Certificate{cert}
-		return nil
+		b.Site = site
+		b.Certificate, err = a.issueSite(ctx, tx, site, siteTemplate(site, "by_hand", false), r.Request.CSR, r.ValidFor)
+		return err
 	})
 	if err != nil {
 		return identity.Bundle{}, err
@@ -149,23 +144,11 @@ func (a *Authority) siteFor(ctx context.Context, tx pgx.Tx, name string, r Regis
 			return site, err
 		}
 	}
-	if _, err := tx.Exec(ctx, qRevokeAll, site, now, "evidence key replaced"); err != nil {
-		return site, fmt.Errorf("revoking the certificates of site %q: %w", name, err)
+	if err := a.revokeAll(ctx, tx, site, "evidence key replaced", ""); err != nil {
+		return site, err
 	}
 	a.log.WarnContext(ctx, "site's evidence key replaced", "site", site, "name", name, "old_keys", len(others), "key", wanted)
 	return site, nil
-}
-
-// Revoke ends a certificate: from now on calls with it are refused, at every hub on this database.
-func (a *Authority) Revoke(ctx context.Context, cert *x509.Certificate, why string) error {
-	tag, err := a.db.Exec(ctx, qRevoke, serialBytes(cert), a.now().UTC(), why)
-	if err != nil {
-		return fmt.Errorf("revoking a certificate: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
-		return apperr.E(apperr.NotFound, "NOTFOUND_001", "there is no valid certificate with serial %x", serialBytes(cert))
-	}
-	return nil
 }
 
 // Site is one line of the list of sites.
