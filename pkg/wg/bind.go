@@ -1,8 +1,8 @@
 package wg
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -137,6 +137,9 @@ func (b *addressBind) ParseEndpoint(s string) (conn.Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.Addr().Is4() != b.at.Is4() {
+		return nil, fmt.Errorf("%s cannot be reached from %s: %w", a, b.at, syscall.EAFNOSUPPORT)
+	}
 	return &conn.StdNetEndpoint{AddrPort: a}, nil
 }
 
@@ -145,14 +148,3 @@ func (b *addressBind) SetMark(uint32) error { return nil }
 
 // BatchSize is conn.Bind's.
 func (b *addressBind) BatchSize() int { return bindBatch }
-
-// hostDial and hostListen are the way into a tunnel that the machine itself knows.
-func hostDial(ctx context.Context, network, address string) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, network, address)
-}
-
-func hostListen(ctx context.Context, network, address string) (net.Listener, error) {
-	var c net.ListenConfig
-	return c.Listen(ctx, network, address)
-}

@@ -1,3 +1,5 @@
+//go:build !linux
+
 package wg
 
 import (
@@ -41,4 +43,15 @@ func (k *Kernel) DialContext(ctx context.Context, network, address string) (net.
 // Listen listens on the machine.
 func (k *Kernel) Listen(ctx context.Context, network, address string) (net.Listener, error) {
 	return hostListen(ctx, network, address)
+}
+
+// hostDial and hostListen are the way into a tunnel that the machine itself knows.
+func hostDial(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, network, address)
+}
+
+func hostListen(ctx context.Context, network, address string) (net.Listener, error) {
+	var c net.ListenConfig
+	return c.Listen(ctx, network, address)
 }

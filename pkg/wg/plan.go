@@ -333,3 +333,26 @@ func (l *ledger) reaches(a netip.Addr) bool {
 	}
 	return !l.only.IsValid() || l.only.IsUnspecified() || l.only.Is4() == a.Is4()
 }
+
+// outside returns the allowed addresses that lie in none of these networks: they need a route. Not everything (a /0): that
+// would take the machine's way to the peer itself.
+func (l *ledger) outside(networks []netip.Prefix) map[netip.Prefix]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[netip.Prefix]bool{}
+	for _, e := range l.peers {
+	next:
+		for _, a := range e.allowed {
+			if a.Bits() == 0 {
+				continue
+			}
+			for _, n := range networks {
+				if n.Bits() <= a.Bits() && n.Contains(a.Addr()) {
+					continue next
+				}
+			}
+			out[a] = true
+		}
+	}
+	return out
+}

@@ -126,9 +126,7 @@ func (c *Config) check() error {
 		c.Interface = "wg0"
 	}
 	if c.Resolve == nil {
-		c.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		}
+		c.Resolve = systemResolve
 	}
 	if c.Bind == nil {
 		if c.Listen.IsValid() && !c.Listen.IsUnspecified() {
