@@ -67,13 +67,16 @@ func RetryLetter(ctx context.Context, c Database, name BatchName) (samples int64
 	return samples, err
 }
 
-// Forks lists forks, the latest first; more tells that there are further ones.
-func Forks(ctx context.Context, c Database, limit int) (forks []Fork, more bool, err error) {
+// Forks lists forks, the latest first; more tells that there are further ones, and notKept how often one came for whose proof there was no room.
+func Forks(ctx context.Context, c Database, limit int) (forks []Fork, more bool, notKept int64, err error) {
 	err = c.do(ctx, true, func(ctx context.Context, pool *pgxpool.Pool, _ string) error {
-		forks, more, err = ingest.Forks(ctx, pool, limit)
+		if forks, more, err = ingest.Forks(ctx, pool, limit); err != nil {
+			return err
+		}
+		notKept, err = ingest.ForksNotKept(ctx, pool)
 		return err
 	})
-	return forks, more, err
+	return forks, more, notKept, err
 }
 
 // ForksOf returns the proofs of a batch's forks, each checked with the key that is returned with it.

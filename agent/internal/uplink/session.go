@@ -34,7 +34,8 @@ type session struct {
 	kick    chan struct{} // the window changed
 	acked   atomic.Bool   // at least one acknowledgement was good
 	alarmed map[telemetryv1.RefusalReason]bool
-	replays int // requests for old batches so far
+	slowed  bool // the hub has said why it slows this site down
+	replays int  // requests for old batches so far
 }
 
 // errOtherChain ends a stream in favour of one for another spool id.
@@ -280,7 +281,7 @@ func (s *session) receive() error {
 		case *telemetryv1.StreamResponse_Refusal:
 			err = s.onRefusal(m.Refusal)
 		case *telemetryv1.StreamResponse_Credit:
-			s.window.credit(m.Credit, s.cfg.Now())
+			s.onCredit(m.Credit)
 		case *telemetryv1.StreamResponse_Replay:
 			err = s.onReplay(m.Replay)
 		case *telemetryv1.StreamResponse_Beacon:
@@ -295,6 +296,14 @@ func (s *session) receive() error {
 		default:
 		}
 	}
+}
+
+func (s *session) onCredit(c *telemetryv1.Credit) {
+	if text := c.GetText(); text != "" && !s.slowed {
+		s.slowed = true
+		s.log.Warn("the hub slows this site down", "text", clip(text))
+	}
+	s.window.credit(c, s.cfg.Now())
 }
 
 func (s *session) inFlight() {

@@ -177,12 +177,15 @@ func forksCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			forks, more, err := hubd.Forks(cmd.Context(), database(c, commandLog()), limit)
+			forks, more, notKept, err := hubd.Forks(cmd.Context(), database(c, commandLog()), limit)
 			if err != nil {
 				return err
 			}
 			if more {
 				fmt.Fprintf(cmd.ErrOrStderr(), "only the first %d are shown: raise --limit\n", len(forks))
+			}
+			if notKept > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%d times a further fork came when enough proofs of its spool or site were kept\n", notKept)
 			}
 			views, rows := make([]forkView, len(forks)), make([]string, len(forks))
 			for i, f := range forks {

@@ -40,6 +40,16 @@ WHERE f.site_id = $2 AND f.spool_id = $3 AND f.seq = $4
 ORDER BY f.found_at, f.hash_b
 LIMIT $1`
 
+const qForksNotKept = `SELECT coalesce(sum(forks_not_kept), 0)::bigint FROM batch_total`
+
+// ForksNotKept is how often a fork came for whose proof there was no room; the same one counts each time.
+func ForksNotKept(ctx context.Context, pool *pgxpool.Pool) (n int64, err error) {
+	if err := pool.QueryRow(ctx, qForksNotKept).Scan(&n); err != nil {
+		return 0, fmt.Errorf("counting forks: %w", err)
+	}
+	return n, nil
+}
+
 // Forks lists forks, the latest found first, without public keys; more tells that there are further ones.
 func Forks(ctx context.Context, pool *pgxpool.Pool, limit int) (forks []Fork, more bool, err error) {
 	limit = min(max(limit, 1), maxLetters)

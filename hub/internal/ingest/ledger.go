@@ -44,6 +44,12 @@ const qFork = `
 INSERT INTO batch_fork (site_id, spool_id, seq, hash_b, header_a, signature_a, header_b, signature_b, found_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`
 
+// qForkRoom counts the proofs kept of a spool's forks and of a site's. There are never many: that is what it is for.
+const qForkRoom = `SELECT count(*) FILTER (WHERE spool_id = $2), count(*) FROM batch_fork WHERE site_id = $1`
+
+// sitesForks is how many spools of a site may be full of forks.
+const sitesForks = 10
+
 const qDeadRoom = `SELECT coalesce(sum(length(payload) + $2::bigint), 0)::bigint FROM dead_letter WHERE site_id = $1`
 
 // deadOverhead is what a letter takes beside its payload, in bytes: header, signature, reason. It bounds the number of empty ones.
@@ -58,11 +64,13 @@ INSERT INTO batch_gap (site_id, spool_id, first_seq, last_seq, first_at, last_at
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
 
 const qTotals = `
-INSERT INTO batch_total AS t (site_id, spool_id, batches, samples, quarantined, newest_seq, last_received_at)
-SELECT u.site_id, u.spool_id, u.batches, u.samples, u.quarantined, u.newest_seq, $7::timestamptz
-FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) u (site_id, spool_id, batches, samples, quarantined, newest_seq)
+INSERT INTO batch_total AS t (site_id, spool_id, batches, samples, quarantined, newest_seq, forks_not_kept, last_received_at)
+SELECT u.site_id, u.spool_id, u.batches, u.samples, u.quarantined, u.newest_seq, u.forks, $8::timestamptz
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+	u (site_id, spool_id, batches, samples, quarantined, newest_seq, forks)
 ON CONFLICT (site_id, spool_id) DO UPDATE SET batches = t.batches + excluded.batches, samples = t.samples + excluded.samples,
 	quarantined = t.quarantined + excluded.quarantined, newest_seq = greatest(t.newest_seq, excluded.newest_seq),
+	forks_not_kept = t.forks_not_kept + excluded.forks_not_kept,
 	last_received_at = greatest(t.last_received_at, excluded.last_received_at)
 RETURNING site_id, spool_id, newest_seq`
 
@@ -72,7 +80,8 @@ type written struct {
 	fresh   []*item  // stored for the first time
 	links   map[batchKey]int16
 	newest  map[batchKey]int64 // newest stored sequence number of each spool (seq 0 in the key)
-	forks   []*item
+	forks   []*item            // of which a proof was stored
+	unkept  map[batchKey]int64 // forks for which there was no room, of each spool (seq 0 in the key)
 }
 
 // batchColumns are the parameters of qInsert.
@@ -101,7 +110,7 @@ func (c *batchColumns) add(i *item, link int16) {
 
 // writeLedger stores the new batches of a group, whose names are unique, and finds out about the others.
 func (s *Server) writeLedger(ctx context.Context, tx pgx.Tx, group []*item, at time.Time) (*written, error) {
-	w := &written{answers: make([]answer, len(group)), links: map[batchKey]int16{}, newest: map[batchKey]int64{}}
+	w := &written{answers: make([]answer, len(group)), links: map[batchKey]int16{}, newest: map[batchKey]int64{}, unkept: map[batchKey]int64{}}
 	index := make(map[batchKey]int, len(group))
 	for n, i := range group {
 		index[i.key()] = n
@@ -248,15 +257,43 @@ func (s *Server) judgeStored(ctx context.Context, tx pgx.Tx, w *written, group [
 	var relink []batchKey
 	for _, f := range forks {
 		h := &f.item.header
-		if _, err := tx.Exec(ctx, qFork, uuidOf(h.Site), uuidOf(h.Spool), int64(h.Seq), f.item.hash[:], f.header, f.signature, f.item.raw, f.item.signature, at); err != nil {
-			return fmt.Errorf("storing the proof of a fork: %w", err)
+		full, err := s.forksFull(ctx, tx, h)
+		if err != nil {
+			return err
 		}
-		w.forks = append(w.forks, f.item)
+		if full {
+			w.unkept[batchKey{h.Site, h.Spool, 0}]++
+			w.answers[index[f.item.key()]].reason = fmt.Sprintf("another batch %d of this spool is stored: two agents sign with one key, or a copy of a spool is in use; "+
+				"so many proofs of that are kept that this one is only counted", h.Seq)
+		} else {
+			tag, err := tx.Exec(ctx, qFork, uuidOf(h.Site), uuidOf(h.Spool), int64(h.Seq), f.item.hash[:], f.header, f.signature, f.item.raw, f.item.signature, at)
+			if err != nil {
+				return fmt.Errorf("storing the proof of a fork: %w", err)
+			}
+			if tag.RowsAffected() > 0 { // agents try a refused batch again once a day
+				w.forks = append(w.forks, f.item)
+			}
+		}
 		// Its successor in this group was linked to a batch that is not the stored one.
 		relink = append(relink, batchKey{h.Site, h.Spool, h.Seq + 1})
 	}
 	_, err = judgeLinks(ctx, tx, relink, []int16{linkPending, linkOK, linkBroken})
 	return err
+}
+
+// forksFull reports whether enough proofs are kept of the forks of a spool, or of all spools of its site. Two transactions at once may pass the
+// bound by as many as they hold.
+func (s *Server) forksFull(ctx context.Context, tx pgx.Tx, h *evidence.Header) (bool, error) {
+	var spool, site int64
+	if err := tx.QueryRow(ctx, qForkRoom, uuidOf(h.Site), uuidOf(h.Spool)).Scan(&spool, &site); err != nil {
+		return false, fmt.Errorf("counting proofs of forks: %w", err)
+	}
+	most := int64(s.c.MaxForks)
+	if spool < most && site < sitesForks*most {
+		return false, nil
+	}
+	s.metrics.bounds.WithLabelValues("forks").Inc()
+	return true, nil
 }
 
 func (s *Server) deadLettersFull(ctx context.Context, tx pgx.Tx, group []*item) (map[[16]byte]bool, error) {
@@ -284,7 +321,7 @@ func (s *Server) deadLettersFull(ctx context.Context, tx pgx.Tx, group []*item) 
 
 // writeTotals keeps the running totals. It comes last in the transaction, because transactions of one spool wait for each other here.
 func (s *Server) writeTotals(ctx context.Context, tx pgx.Tx, w *written, at time.Time) error {
-	type total struct{ batches, samples, quarantined, newest int64 }
+	type total struct{ batches, samples, quarantined, newest, forks int64 }
 	totals := map[batchKey]*total{}
 	for _, i := range w.fresh {
 		k := batchKey{i.header.Site, i.header.Spool, 0}
@@ -301,6 +338,12 @@ func (s *Server) writeTotals(ctx context.Context, tx pgx.Tx, w *written, at time
 			t.samples += int64(i.header.Samples)
 		}
 	}
+	for k, n := range w.unkept {
+		if totals[k] == nil {
+			totals[k] = &total{}
+		}
+		totals[k].forks = n
+	}
 	if len(totals) == 0 {
 		return nil
 	}
@@ -310,15 +353,15 @@ func (s *Server) writeTotals(ctx context.Context, tx pgx.Tx, w *written, at time
 	}
 	slices.SortFunc(keys, batchKey.compare)
 	var sites, spools []pgtype.UUID
-	var c [4][]int64
+	var c [5][]int64
 	for _, k := range keys {
 		t := totals[k]
 		sites, spools = append(sites, uuidOf(k.site)), append(spools, uuidOf(k.spool))
-		for n, v := range []int64{t.batches, t.samples, t.quarantined, t.newest} {
+		for n, v := range []int64{t.batches, t.samples, t.quarantined, t.newest, t.forks} {
 			c[n] = append(c[n], v)
 		}
 	}
-	rows, err := tx.Query(ctx, qTotals, sites, spools, c[0], c[1], c[2], c[3], at)
+	rows, err := tx.Query(ctx, qTotals, sites, spools, c[0], c[1], c[2], c[3], c[4], at)
 	if err != nil {
 		return fmt.Errorf("adding up batches: %w", err)
 	}

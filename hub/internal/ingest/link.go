@@ -120,6 +120,9 @@ func SweepLinks(ctx context.Context, tx pgx.Tx) error {
 
 // alarm counts and logs what a person must look at.
 func (s *Server) alarm(ctx context.Context, w *written) {
+	for _, n := range w.unkept {
+		s.metrics.forks.Add(float64(n))
+	}
 	for _, i := range w.forks {
 		s.metrics.forks.Inc()
 		s.c.Log.ErrorContext(ctx, "fork: a site signed two batches with one name", "site", i.header.Site, "spool", i.header.Spool, "seq", i.header.Seq)

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -57,7 +58,10 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hashinsight_ingest_queue_batches", Help: "Batches waiting for a writer."}, func() float64 {
 		return float64(len(s.queue))
 	})
-	for _, c := range []prometheus.Collector{m.batches, m.samples, m.bytes, m.groupRows, m.commit, m.failures, m.forks, m.broken, m.bounds, m.streams, m.replay, open, waiting} {
+	slowed := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hashinsight_ingest_slowed_sites", Help: "Sites that send more than their rate and are slowed down."}, func() float64 {
+		return float64(s.rates.owing(time.Now()))
+	})
+	for _, c := range []prometheus.Collector{m.batches, m.samples, m.bytes, m.groupRows, m.commit, m.failures, m.forks, m.broken, m.bounds, m.streams, m.replay, open, waiting, slowed} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics of ingest: %w", err)
 		}

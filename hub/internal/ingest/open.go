@@ -62,7 +62,7 @@ func (s *Server) open(st stream) (*session, error) {
 	ss := &session{
 		server: s, stream: st, id: uuid.New(), site: site, spool: ident.SpoolID(hello.GetSpoolId()), cert: cert, ended: make(chan struct{}),
 		slots: make(chan struct{}, s.c.WindowBatches), bytes: semaphore.NewWeighted(s.c.WindowBytes), answers: make(chan response, s.c.WindowBatches),
-		replays: make(chan *telemetryv1.Replay), stuck: make(chan struct{}), conn: info.conn, level: s.level(), oldestPending: hello.GetOldestPendingSeq(), newest: hello.GetNewestSeq(),
+		replays: make(chan *telemetryv1.Replay), paces: make(chan pace, 1), stuck: make(chan struct{}), conn: info.conn, level: s.level(), oldestPending: hello.GetOldestPendingSeq(), newest: hello.GetNewestSeq(),
 		others: s.othersOf(hello),
 	}
 	dbCtx, cancel := context.WithTimeout(ctx, queryTimeout)
@@ -186,6 +186,7 @@ func (s *Server) renewLeases(ctx context.Context) {
 			return
 		case <-time.After(fleet.Lease / 3):
 		}
+		s.rates.forget(time.Now())
 		s.mu.Lock()
 		open := make(map[fleet.StreamKey]*session, len(s.sessions))
 		keys := make([]fleet.StreamKey, 0, len(s.sessions))

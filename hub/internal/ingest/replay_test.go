@@ -276,11 +276,13 @@ func TestRestoredHubAsksForAnOlderSpool(t *testing.T) {
 		h.backUp(t)
 		lost := store(20)
 		l.close()
+		time.Sleep(time.Second) // until the hub has seen that: it has one stream a site
 		older := *k.site
 		k.spool, k.seq, k.prev = ident.NewSpoolID(), 0, evidence.Hash{}
 		l = k.connect(t, h)
 		store(5)
 		l.close()
+		time.Sleep(time.Second)
 		h.restore(t)
 		h.want(t, "batches after the restore", ledger, 30, k.id[:])
 
@@ -315,6 +317,7 @@ func TestRestoredHubAsksForAnOlderSpool(t *testing.T) {
 		if got := asks(); !slices.Equal(got, []seqRange{{31, 50}}) {
 			t.Errorf("asked for %v when nothing had come for long, want 31 to 50", got)
 		}
+		time.Sleep(time.Second)
 		older.oldestPending, older.newest = 31, 50 // as an agent opens it after the request
 		l = h.connect(t, &older)
 		l.send(lost...)

@@ -59,6 +59,8 @@ type Config struct {
 	Openings           int // streams being opened at a time, which costs the database; 0 means 16
 	MaxWaiting         int // streams waiting to be opened, beyond which agents are sent away for a moment; 0 means 2,000
 
+	Rate         SiteRate      // of each site
+	MaxForks     int           // proofs kept of one spool's forks, and ten times as many of one site; 0 means 100
 	MaxDeadBytes int64         // bytes of one site in quarantine; 0 means 256 MiB
 	RetryAfter   time.Duration // asked of agents when the database is away; 0 means 2 s
 
@@ -89,6 +91,8 @@ type Server struct {
 	replaying chan struct{} // a token for each look at the ledger for lost batches
 	asked     *askedSpools
 
+	rates *rates
+
 	stopping chan struct{} // closed when Serve's context ends
 	reading  sync.WaitGroup
 	mu       sync.Mutex
@@ -117,8 +121,10 @@ func NewServer(c Config) (*Server, error) {
 	setDefault(&c.Handshakes, 64)
 	setDefault(&c.Openings, 16)
 	setDefault(&c.MaxWaiting, 2000)
+	setDefault(&c.MaxForks, 100)
 	setDefault(&c.MaxDeadBytes, 256<<20)
 	setDefault(&c.RetryAfter, 2*time.Second)
+	c.Rate.setDefaults()
 	if c.WindowBytes < wire.MaxPayload {
 		return nil, fmt.Errorf("ingest: a stream's window of %d bytes is smaller than one batch may be (%d)", c.WindowBytes, wire.MaxPayload)
 	}
@@ -130,7 +136,8 @@ func NewServer(c Config) (*Server, error) {
 	}
 	s := &Server{
 		c: c, hubKey: ident.KeyIDOf(c.Key.Public().(ed25519.PublicKey)), memory: semaphore.NewWeighted(c.MaxBytes),
-		queue: make(chan *item, c.WindowBatches), stopping: make(chan struct{}), replaying: make(chan struct{}, maxReplaying), asked: &askedSpools{at: map[batchKey]time.Time{}}, sessions: map[ident.SiteID]*session{},
+		queue: make(chan *item, c.WindowBatches), stopping: make(chan struct{}), replaying: make(chan struct{}, maxReplaying), asked: &askedSpools{at: map[batchKey]time.Time{}},
+		rates: &rates{limit: c.Rate, sites: map[ident.SiteID]*reserve{}}, sessions: map[ident.SiteID]*session{},
 	}
 	s.keys = newKeyCache(c.Fleet, c.Now)
 	s.decoders = make(chan *wire.Decoder, max(2, runtime.GOMAXPROCS(0)))

@@ -48,6 +48,8 @@ type session struct {
 	bytes   *semaphore.Weighted // payload bytes under way
 	answers chan response       // has room for every slot, so an answer never waits
 	replays chan *telemetryv1.Replay
+	paces   chan pace // pauses to tell the agent of
+	slowed  bool      // the log has told that the site sends too much
 
 	level int         // of credit, as told to the agent
 	stall *time.Timer // ends the stream when a message stays unsent
@@ -132,6 +134,12 @@ func (ss *session) send(read <-chan error) error {
 			if err := ss.sendMsg(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Replay{Replay: r}}); err != nil {
 				return err
 			}
+		case p := <-ss.paces:
+			credit := ss.credit(p.wait)
+			credit.Text = p.text
+			if err := ss.sendMsg(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Credit{Credit: credit}}); err != nil {
+				return err
+			}
 		case err := <-read:
 			if drained := ss.drain(); drained != nil {
 				return drained
@@ -187,11 +195,15 @@ func (ss *session) take() error {
 		if len(group) == 0 {
 			return status.Error(codes.InvalidArgument, "a message after the Hello carries at least one batch")
 		}
+		if len(group) > maxGroupBatches {
+			return status.Errorf(codes.InvalidArgument, "a message of %d batches, at most %d are accepted: compare the versions of agent and hub", len(group), maxGroupBatches)
+		}
 		for _, b := range group {
 			if err := ss.takeBatch(ctx, b); err != nil {
 				return err
 			}
 		}
+		ss.slowDown(ctx)
 	}
 }
 
@@ -206,6 +218,8 @@ func (ss *session) takeBatch(ctx context.Context, b *telemetryv1.Batch) error {
 		ss.answers <- ss.refusal(r, b, telemetryv1.RefusalReason_REFUSAL_REASON_UNAVAILABLE, textAway, wait)
 		return nil
 	}
+	used := costOf(b)
+	s.rates.take(ss.site, used, 1, time.Now())
 	memory := s.footprint(b)
 	if err := s.hold(ctx, memory); err != nil {
 		return err
@@ -229,7 +243,10 @@ func (ss *session) takeBatch(ctx context.Context, b *telemetryv1.Batch) error {
 	}
 	r.item = i
 	i.answer = func(a answer) {
-		s.release(memory) // even if the stream is gone
+		s.release(memory)                  // even if the stream is gone
+		if a.result == resultUnavailable { // it will come again, which is no fault of the site's
+			s.rates.take(ss.site, used, -1, time.Now())
+		}
 		i.payload, i.samples = nil, nil
 		r.answer = a
 		ss.answers <- r // has room: one answer for each slot
