@@ -25,6 +25,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/config"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/ingest"
+	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/pki"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
@@ -46,6 +47,7 @@ type Config struct {
 
 	BindAddr       string         // page and API
 	GRPCAddr       string         // agents
+	Tunnel         Tunnel         // for the module ingest
 	MetricsAddr    string         // /metrics and /health; empty with no MetricsListener: none
 	ReusePort      bool           // let another hub process share BindAddr
 	ServerNames    []string       // DNS names and addresses in the hub's own certificate
@@ -72,6 +74,7 @@ const (
 	stopWeb      = 35 * time.Second // requests in flight have 30 s
 	stopAudit    = 10 * time.Second // the last entries get their place
 	stopJobs     = 15 * time.Second // running jobs have 10 s
+	stopTunnel   = 10 * time.Second // after ingest: streams end through it
 	stopIngest   = 30 * time.Second // streams end, what they brought is committed
 	stopDatabase = 60 * time.Second // the embedded server writes everything out
 )
@@ -202,6 +205,8 @@ type subjects struct {
 	audit  *audit.Log
 	fleet  *fleet.Store
 	series *series.Store
+	peers  *peers.Store   // nil as pki is
+	direct string         // URL of the database past a pooler
 	pki    *pki.Authority // nil in a process that does not know what opens the hub's keys; loaded once the database is there
 }
 
@@ -223,6 +228,7 @@ func (h *Hub) start(ctx context.Context, stack *lifecycle.Stack) error {
 	if err != nil {
 		return err
 	}
+	s.direct = db.direct()
 	web, err := h.webSide(s)
 	if err != nil {
 		return err
@@ -303,6 +309,9 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 	if h.runs(config.ModuleIngest) { // all that agents wait for is on their own pool: pages cannot starve it
 		db = pools.Ingest
 	}
+	if s.peers, err = h.c.Tunnel.store(db, h.c.Database, s.audit); err != nil {
+		return s, err
+	}
 	poll = 0 // its default
 	if h.alone {
 		poll = 4 * time.Second // without notices it is all there is
@@ -358,11 +367,24 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 		if s.pki == nil {
 			return errors.New("ENCRYPTION_PASSWORD is required by the module ingest: it opens the hub's keys")
 		}
-		server, err := h.startIngest(ctx, stack, s)
+		agents := h.grpc
+		var tunnel *peers.Manager
+		if h.c.Tunnel.on() {
+			var err error
+			if tunnel, agents, err = h.startTunnel(stack, s); err != nil {
+				return err
+			}
+		}
+		server, err := h.startIngest(stack, s, agents)
 		if err != nil {
 			return err
 		}
-		revoked = func(site ident.SiteID, why string) { server.Disconnect(site, "this site was revoked: "+why) }
+		revoked = func(site ident.SiteID, why string) {
+			server.Disconnect(site, "this site was revoked: "+why) // first: without its peer it would not hear why
+			if tunnel != nil {
+				h.cutOff(ctx, tunnel, site)
+			}
+		}
 	}
 	if s.pki != nil {
 		// Stopped before ingest: a hub that stops ends its streams anyway.
@@ -372,7 +394,7 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 }
 
 // startIngest starts what takes telemetry: the agents' listener.
-func (h *Hub) startIngest(ctx context.Context, stack *lifecycle.Stack, s subjects) (*ingest.Server, error) {
+func (h *Hub) startIngest(stack *lifecycle.Stack, s subjects, agents net.Listener) (*ingest.Server, error) {
 	sites, err := fleet.New(fleet.Config{Pool: s.pools.Ingest, Now: h.c.Now, Log: h.c.Log})
 	if err != nil {
 		return nil, err
@@ -393,7 +415,7 @@ func (h *Hub) startIngest(ctx context.Context, stack *lifecycle.Stack, s subject
 	if err != nil {
 		return nil, err
 	}
-	stack.Go("ingest", stopIngest, func(ctx context.Context) error { return server.Serve(ctx, h.grpc) })
+	stack.Go("ingest", stopIngest, func(ctx context.Context) error { return server.Serve(ctx, agents) })
 	return server, nil
 }
 

@@ -76,7 +76,7 @@ func (s *stack) program(name string) string { return filepath.Join(s.c.BinDir, "
 func (s *stack) hubEnv() []string {
 	return append([]string{
 		"HASHINSIGHT_ENV=dev", "DATABASE_URL=embedded:", "DATA_DIR=" + filepath.Join(s.dir, "hub"),
-		"BIND_ADDR=" + s.ports.Web, "GRPC_ADDR=" + s.ports.GRPC, "PROMETHEUS_ADDR=" + s.ports.Metrics, "LOG_FORMAT=json",
+		"BIND_ADDR=" + s.ports.Web, "GRPC_ADDR=" + s.ports.GRPC, "PROMETHEUS_ADDR=" + s.ports.Metrics, "WG_ADDR=off", "LOG_FORMAT=json",
 	}, s.secrets...)
 }
 

@@ -38,7 +38,7 @@ func environment(t *testing.T) []string {
 	}
 	return []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, asProgram + "=1", "HASHINSIGHT_ENV=dev", "DATA_DIR=" + filepath.Join(dir, "state"),
-		"BIND_ADDR=" + freeAddr(t), "GRPC_ADDR=" + freeAddr(t), "PROMETHEUS_ADDR=" + freeAddr(t), "DB_POOL_SIZE=2",
+		"BIND_ADDR=" + freeAddr(t), "GRPC_ADDR=" + freeAddr(t), "PROMETHEUS_ADDR=" + freeAddr(t), "WG_ADDR=off", "DB_POOL_SIZE=2",
 	}
 }
 

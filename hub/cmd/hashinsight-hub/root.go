@@ -89,6 +89,10 @@ func database(c *config.Config, log *slog.Logger) hubd.Database {
 	}
 }
 
+func tunnel(c *config.Config) hubd.Tunnel {
+	return hubd.Tunnel{Addr: c.WGAddr, Backend: c.WGBackend, Network: c.WGNetwork, Endpoint: c.WGEndpoint, Interface: c.WGInterface, Fallback: c.FallbackAddress}
+}
+
 // commandLog is for commands beside a hub: what a person should see, on standard error.
 func commandLog() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -116,6 +120,7 @@ func runCommand(o *options) *cobra.Command {
 				Database: database(c, logs.App), Modules: strings.Split(c.Modules, ","), EvidenceURL: c.EvidenceURL, AuditPath: c.AuditLogPath, Env: c.Env, SessionSecret: string(c.SessionSecret),
 				BindAddr: c.BindAddr, GRPCAddr: c.GRPCAddr, MetricsAddr: c.MetricsAddr(), ReusePort: c.HTTPReusePort,
 				ServerNames: c.ServerNames(), TrustedProxies: c.TrustedProxies,
+				Tunnel: tunnel(c),
 				FastStartup: c.FastStartup, SkipDatabaseHealthCheck: c.SkipDatabaseHealth, AccessLog: logs.Access,
 			})
 		},

@@ -49,6 +49,13 @@ type Config struct {
 	PrometheusAddr string         `env:"PROMETHEUS_ADDR" section:"Network" doc:"host:port of /metrics, instead of PROMETHEUS_PORT on all addresses."`
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" section:"Network" doc:"Addresses or prefixes, separated by commas, whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed."`
 
+	WGAddr          string       `env:"WG_ADDR" section:"Tunnel" default:"0.0.0.0:51820" doc:"UDP address where sites' WireGuard tunnels end; off: no tunnel, sites come over TCP. While the hub's key is changed the next port is used too."`
+	WGBackend       string       `env:"WG_BACKEND" section:"Tunnel" default:"auto" doc:"kernel, tun, netstack, or auto: the first of these that this machine and user can have. netstack needs no privilege."`
+	WGNetwork       netip.Prefix `env:"WG_NETWORK" section:"Tunnel" default:"10.8.0.0/16" doc:"Where addresses inside the tunnel come from: the first is the hub's, each site gets one for ever. May be widened, /8 at most."`
+	WGEndpoint      string       `env:"WG_ENDPOINT" section:"Tunnel" doc:"host:port under which sites reach WG_ADDR. Default: the host of HUB_ADDRESS and the port of WG_ADDR."`
+	WGInterface     string       `env:"WG_INTERFACE" section:"Tunnel" default:"wg0" doc:"Name of the interface that the backends kernel and tun make. It must not be one that something else has set up."`
+	FallbackAddress string       `env:"FALLBACK_ADDRESS" section:"Tunnel" doc:"host:port, usually port 443, that sites may use over TCP when UDP does not pass and the site allows it. Default: none."`
+
 	LogLevel  string `env:"LOG_LEVEL" section:"Logs" default:"info" doc:"debug, info, warn or error."`
 	LogFormat string `env:"LOG_FORMAT" section:"Logs" doc:"json or text. Default: text on a terminal, else json."`
 	LogDir    string `env:"LOG_DIR" section:"Logs" doc:"Directory that also gets app.log, access.log and error.log, rotated."`
@@ -173,6 +180,7 @@ func (c *Config) finish(home func() (string, error)) []error {
 		}
 		c.HubAddress = strings.Join(addrs, ",")
 	}
+	problems = append(problems, c.finishTunnel()...)
 	if c.HTTPReusePort && c.Embedded() {
 		bad("HTTP_REUSEPORT=1 does not go with the embedded PostgreSQL, which serves one hub process: set DATABASE_URL to a server")
 	}

@@ -176,6 +176,15 @@ func assign(f reflect.Value, s Setting, text string) error {
 		p, err := parsePrefixes(text)
 		f.Set(reflect.ValueOf(p))
 		return err
+	case f.Type() == reflect.TypeFor[netip.Prefix]():
+		p, err := parsePrefixes(text)
+		if err != nil {
+			return err
+		}
+		if len(p) != 1 {
+			return fmt.Errorf("is %.60q: want one prefix such as 10.8.0.0/16", text)
+		}
+		f.Set(reflect.ValueOf(p[0]))
 	case f.Kind() == reflect.Bool:
 		b, err := parseBool(text)
 		f.SetBool(b)

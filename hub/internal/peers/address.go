@@ -16,9 +16,6 @@ import (
 // The address plan: the network's first address is the hub's, each site gets one of the others, for ever. The lowest (the network itself) and the
 // highest (its broadcast address) are nobody's.
 
-// firstOffset is the first site's address, counted from the network's beginning.
-const firstOffset = 2
-
 // CheckNetwork says what is wrong with a network to take addresses from.
 func CheckNetwork(n netip.Prefix) error {
 	switch {

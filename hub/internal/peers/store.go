@@ -95,7 +95,7 @@ func scanRecord(row pgx.CollectableRow) (record, error) {
 	r.Keepalive = time.Duration(keepalive) * time.Second
 	r.RotateWanted, r.QuarantinedAt, r.RemovedAt = at(wanted), at(quarantined), at(removed)
 	r.Observed.Handshake, r.Observed.SeenAt = at(handshake), at(seen)
-	r.Observed.Received, r.Observed.Sent = uint64(max(0, received)), uint64(max(0, sent)) //nolint:gosec // not negative
+	r.Observed.Received, r.Observed.Sent = uint64(max(0, received)), uint64(max(0, sent))
 	return r, err
 }
 
