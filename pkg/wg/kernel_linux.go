@@ -21,11 +21,10 @@ type control struct {
 	client *wgctrl.Client
 	name   string
 	ledger *ledger
-	kicks  kicks
 }
 
 func newControl(client *wgctrl.Client, c Config) *control {
-	return &control{client: client, name: c.Interface, ledger: newLedger(c), kicks: kicks{last: map[Key]time.Time{}}}
+	return &control{client: client, name: c.Interface, ledger: newLedger(c)}
 }
 
 // Apply is Backend's.
@@ -117,14 +116,26 @@ func state(p *wgtypes.Peer) PeerState {
 // Kick is Backend's. The kernel cannot be told to expire keys: the peer is removed and added as it was, which sets its
 // counters to zero, and a keepalive makes it start.
 func (k *control) Kick(ctx context.Context, key Key) error {
-	if err := k.kicks.wait(ctx, key); err != nil {
-		return err
-	}
+	return kick(ctx, key, func() error { return k.again(key) }, func() (time.Time, error) {
+		dev, err := k.client.Device(k.name)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("read %s: %w", k.name, err)
+		}
+		for i := range dev.Peers {
+			if Key(dev.Peers[i].PublicKey) == key {
+				return state(&dev.Peers[i]).LastHandshake, nil
+			}
+		}
+		return time.Time{}, ErrUnknownPeer
+	})
+}
+
+func (k *control) again(key Key) error {
 	k.ledger.mu.Lock()
 	defer k.ledger.mu.Unlock()
 	dev, err := k.client.Device(k.name)
 	if err != nil {
-		return fmt.Errorf("kick %s: read %s: %w", key, k.name, err)
+		return fmt.Errorf("read %s: %w", k.name, err)
 	}
 	for i := range dev.Peers {
 		p := &dev.Peers[i]
@@ -137,17 +148,14 @@ func (k *control) Kick(ctx context.Context, key Key) error {
 			PersistentKeepaliveInterval: &keepalive, ReplaceAllowedIPs: true, AllowedIPs: p.AllowedIPs,
 		}
 		if err := k.set(wgtypes.PeerConfig{PublicKey: p.PublicKey, Remove: true}, again); err != nil {
-			return fmt.Errorf("kick %s: %w", key, err)
+			return err
 		}
 		if keepalive == p.PersistentKeepaliveInterval {
 			return nil
 		}
-		if err := k.set(wgtypes.PeerConfig{PublicKey: p.PublicKey, UpdateOnly: true, PersistentKeepaliveInterval: &p.PersistentKeepaliveInterval}); err != nil {
-			return fmt.Errorf("kick %s: %w", key, err)
-		}
-		return nil
+		return k.set(wgtypes.PeerConfig{PublicKey: p.PublicKey, UpdateOnly: true, PersistentKeepaliveInterval: &p.PersistentKeepaliveInterval})
 	}
-	return fmt.Errorf("kick %s: %w", key, ErrUnknownPeer)
+	return ErrUnknownPeer
 }
 
 // SetEndpoint is Tunnel's.

@@ -52,7 +52,7 @@ func TestReplacingPeersWouldCutLiveSessions(t *testing.T) {
 // Trap 8: many sites behind one address start at once; the hub answers 20 a second of one address once it is busy, and
 // everybody gets through who is patient.
 func TestManySitesBehindOneAddress(t *testing.T) {
-	const sites = 300
+	const sites = 200
 	b := netstackBed(t)
 	key := NewPrivate()
 	hub := b.open(t, 0, Config{Private: key, Addresses: prefixes(hubInside + "/16")})

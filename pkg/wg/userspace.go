@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.zx2c4.com/wireguard/device"
@@ -22,7 +21,6 @@ import (
 type userspace struct {
 	dev    *device.Device
 	ledger *ledger
-	kicks  kicks
 }
 
 // start makes a device with key and port and takes it up. It closes t if that fails. Sockets are opened by the calling thread,
@@ -45,7 +43,7 @@ func start(c Config, t tun.Device) (*userspace, error) {
 		dev.Close()
 		return nil, fmt.Errorf("wireguard: start on UDP port %d: %w", c.ListenPort, err)
 	}
-	return &userspace{dev: dev, ledger: newLedger(c), kicks: kicks{last: map[Key]time.Time{}}}, nil
+	return &userspace{dev: dev, ledger: newLedger(c)}, nil
 }
 
 // Apply is Backend's.
@@ -93,6 +91,15 @@ func (u *userspace) Snapshot(ctx context.Context) (Device, error) {
 	}
 	u.ledger.mu.Lock()
 	defer u.ledger.mu.Unlock()
+	d, err := u.read()
+	if err != nil {
+		return Device{}, err
+	}
+	u.ledger.observe(&d)
+	return d, nil
+}
+
+func (u *userspace) read() (Device, error) {
 	text, err := u.dev.IpcGet()
 	if err != nil {
 		return Device{}, fmt.Errorf("wireguard: read the device: %w", err)
@@ -102,7 +109,6 @@ func (u *userspace) Snapshot(ctx context.Context) (Device, error) {
 		return Device{}, fmt.Errorf("wireguard: read the device: %w", err)
 	}
 	d.PublicKey = u.ledger.own
-	u.ledger.observe(&d)
 	return d, nil
 }
 
@@ -167,21 +173,17 @@ func parseHex(to []byte, s string) error {
 
 // Kick is Backend's.
 func (u *userspace) Kick(ctx context.Context, key Key) error {
-	if u.dev.LookupPeer(device.NoisePublicKey(key)) == nil {
-		return fmt.Errorf("kick %s: %w", key, ErrUnknownPeer)
-	}
-	if err := u.kicks.wait(ctx, key); err != nil {
-		return err
-	}
-	p := u.dev.LookupPeer(device.NoisePublicKey(key))
-	if p == nil {
-		return fmt.Errorf("kick %s: %w", key, ErrUnknownPeer)
-	}
-	p.ExpireCurrentKeypairs()
-	if err := p.SendHandshakeInitiation(false); err != nil {
-		return fmt.Errorf("kick %s: %w", key, err)
-	}
-	return nil
+	return kick(ctx, key, func() error {
+		p := u.dev.LookupPeer(device.NoisePublicKey(key))
+		if p == nil {
+			return ErrUnknownPeer
+		}
+		p.ExpireCurrentKeypairs()
+		return p.SendHandshakeInitiation(false)
+	}, func() (time.Time, error) {
+		d, err := u.read()
+		return d.handshake(key), err
+	})
 }
 
 // SetEndpoint is Tunnel's.
@@ -204,41 +206,4 @@ func (u *userspace) SetEndpoint(_ context.Context, key Key, to netip.AddrPort) e
 func (u *userspace) Close() error {
 	u.dev.Close()
 	return nil
-}
-
-// kickSpacing is longer than what makes the other side drop a handshake: it takes one per 20 ms, and their timestamps
-// count in steps of 16.8 ms.
-const kickSpacing = 40 * time.Millisecond
-
-// kicks keeps kicks of one peer apart.
-type kicks struct {
-	mu   sync.Mutex
-	last map[Key]time.Time
-}
-
-func (k *kicks) wait(ctx context.Context, key Key) error {
-	k.mu.Lock()
-	now := time.Now()
-	for other, at := range k.last {
-		if now.Sub(at) > kickSpacing {
-			delete(k.last, other)
-		}
-	}
-	at := now
-	if last, ok := k.last[key]; ok {
-		at = last.Add(kickSpacing)
-	}
-	k.last[key] = at
-	k.mu.Unlock()
-	if at == now {
-		return nil
-	}
-	t := time.NewTimer(at.Sub(now))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -68,7 +68,8 @@ type Backend interface {
 	// Snapshot says what the device has.
 	Snapshot(ctx context.Context) (Device, error)
 	// Kick starts a new handshake with a peer now, where the protocol would wait up to 15 s: after the other side restarted.
-	// It does not wait for the answer.
+	// It returns when there was one, or after a second without an answer, which is no error. A new peer with an endpoint and a
+	// keepalive starts by itself and needs no kick.
 	Kick(ctx context.Context, peer Key) error
 	// Close ends the device and every connection through it.
 	Close() error
