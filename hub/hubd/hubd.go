@@ -43,6 +43,7 @@ type Config struct {
 	Env           string   // prod or dev
 	EvidenceURL   string   // where the module jobs moves evidence, file:///directory; empty leaves it in the database
 	AuditPath     string   // file of JSON lines that follows the audit log; empty: none on this host
+	RateLimit     int      // requests a minute to the API per key or address; 0: no limit
 	SessionSecret string   // one value, or new and old separated by a comma; for the module api
 
 	BindAddr       string         // page and API
@@ -203,6 +204,8 @@ func (h *Hub) Run(ctx context.Context) error {
 type subjects struct {
 	pools  *pg.Pools
 	audit  *audit.Log
+	access *access.Access  // nil without the module api
+	limits *access.Limiter // nil without a limit or the module api
 	fleet  *fleet.Store
 	series *series.Store
 	peers  *peers.Store   // nil as pki is
@@ -229,7 +232,7 @@ func (h *Hub) start(ctx context.Context, stack *lifecycle.Stack) error {
 		return err
 	}
 	s.direct = db.direct()
-	web, err := h.webSide(s)
+	web, err := h.webSide(&s)
 	if err != nil {
 		return err
 	}
@@ -323,7 +326,7 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 }
 
 // webSide builds what answers browsers and API clients; without those modules it still answers /health.
-func (h *Hub) webSide(s subjects) (*api.Server, error) {
+func (h *Hub) webSide(s *subjects) (*api.Server, error) {
 	c := api.Config{
 		Modules: h.c.Modules, APIOff: !h.runs(config.ModuleAPI), PageOff: !h.runs(config.ModulePage),
 		Fleet: s.fleet, Series: s.series, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
@@ -332,11 +335,19 @@ func (h *Hub) webSide(s subjects) (*api.Server, error) {
 	}
 	var err error
 	if !c.APIOff {
-		if c.Access, err = access.New(access.Config{
+		if s.access, err = access.New(access.Config{
 			Pool: s.pools.API, Audit: s.audit, Env: h.c.Env, Secret: h.c.SessionSecret, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
 		}); err != nil {
 			return nil, err
 		}
+		if h.c.RateLimit > 0 {
+			if s.limits, err = access.NewLimiter(access.LimiterConfig{
+				Pool: s.pools.API, Audit: s.audit, PerMinute: h.c.RateLimit, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
+			}); err != nil {
+				return nil, err
+			}
+		}
+		c.Access, c.Limiter = s.access, s.limits
 	}
 	if s.pki != nil {
 		c.PKI = s.pki.Handler()
@@ -352,6 +363,12 @@ func (h *Hub) webSide(s subjects) (*api.Server, error) {
 // startBackground starts what needs the migrated database.
 func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s subjects) error {
 	stack.Go("audit log", stopAudit, s.audit.Run)
+	if s.access != nil {
+		stack.Go("API keys", 0, s.access.Run)
+	}
+	if s.limits != nil {
+		stack.Go("rate limits", 0, s.limits.Run)
+	}
 	if h.runs(config.ModuleJobs) {
 		if err := h.startJobs(ctx, stack, s); err != nil {
 			return err

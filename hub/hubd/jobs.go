@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/archive"
 	"github.com/hashinsight/hashinsight/hub/internal/ingest"
 	"github.com/hashinsight/hashinsight/hub/internal/jobs"
@@ -35,6 +36,11 @@ func (h *Hub) tasks(s subjects) []jobs.Task {
 // startJobs starts the background work.
 func (h *Hub) startJobs(ctx context.Context, stack *lifecycle.Stack, s subjects) error {
 	tasks := h.tasks(s)
+	keys, err := access.NewKeys(access.KeysConfig{Pool: s.pools.Jobs, Audit: s.audit, Env: h.c.Env, Now: h.c.Now, Log: h.c.Log})
+	if err != nil {
+		return err
+	}
+	tasks = append(tasks, jobs.Task{Kind: "apikeys", Every: time.Hour, Run: keys.AnnounceEnds})
 	if h.c.EvidenceURL != "" {
 		a, err := archive.Open(ctx, archive.Config{Pool: s.pools.Jobs, URL: h.c.EvidenceURL, Log: h.c.Log, Registerer: h.c.Registry})
 		if err != nil {

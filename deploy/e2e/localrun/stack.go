@@ -77,6 +77,7 @@ func (s *stack) hubEnv() []string {
 	return append([]string{
 		"HASHINSIGHT_ENV=dev", "DATABASE_URL=embedded:", "DATA_DIR=" + filepath.Join(s.dir, "hub"),
 		"BIND_ADDR=" + s.ports.Web, "GRPC_ADDR=" + s.ports.GRPC, "PROMETHEUS_ADDR=" + s.ports.Metrics, "WG_ADDR=off", "LOG_FORMAT=json",
+		"RATE_LIMIT_REQUESTS_PER_MINUTE=1000000", // page, tests and benchmarks share one key
 	}, s.secrets...)
 }
 

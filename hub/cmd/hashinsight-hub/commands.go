@@ -213,7 +213,7 @@ func readBounded(path string) ([]byte, error) {
 }
 
 func apikeyCommand(o *options) *cobra.Command {
-	cmd := &cobra.Command{Use: "apikey", Short: "Make API keys"}
+	cmd := &cobra.Command{Use: "apikey", Short: "Make, list and revoke API keys"}
 	var out string
 	var replace bool
 	bootstrap := &cobra.Command{
@@ -246,6 +246,6 @@ func apikeyCommand(o *options) *cobra.Command {
 	bootstrap.Flags().StringVar(&out, "out", "", "file for the key")
 	bootstrap.Flags().BoolVar(&replace, "replace", false, "end the present owner's key and write over the file")
 	_ = bootstrap.MarkFlagRequired("out") // fails only for a flag that does not exist
-	cmd.AddCommand(bootstrap)
+	cmd.AddCommand(bootstrap, apikeyCreateCommand(o), apikeyListCommand(o), apikeyRevokeCommand(o), apikeyLimitCommand(o))
 	return cmd
 }

@@ -55,7 +55,7 @@ func newRoot() *cobra.Command {
 			f.String(s.Flag(), s.Default, s.Doc)
 		}
 	}
-	root.AddCommand(runCommand(o), configCommand(o), migrateCommand(o), siteCommand(o), apikeyCommand(o), auditCommand(o), jobsCommand(o), deadletterCommand(o), forksCommand(o), versionCommand(o))
+	root.AddCommand(runCommand(o), configCommand(o), migrateCommand(o), siteCommand(o), apikeyCommand(o), auditCommand(o), ratelimitCommand(o), jobsCommand(o), deadletterCommand(o), forksCommand(o), versionCommand(o))
 	return root
 }
 
@@ -117,10 +117,10 @@ func runCommand(o *options) *cobra.Command {
 				logs.App.WarnContext(cmd.Context(), "configuration", "warning", w)
 			}
 			return hubd.Run(cmd.Context(), hubd.Config{
-				Database: database(c, logs.App), Modules: strings.Split(c.Modules, ","), EvidenceURL: c.EvidenceURL, AuditPath: c.AuditLogPath, Env: c.Env, SessionSecret: string(c.SessionSecret),
+				Database: database(c, logs.App), Modules: strings.Split(c.Modules, ","), EvidenceURL: c.EvidenceURL, AuditPath: c.AuditLogPath, RateLimit: c.RateLimit(), Env: c.Env, SessionSecret: string(c.SessionSecret),
 				BindAddr: c.BindAddr, GRPCAddr: c.GRPCAddr, MetricsAddr: c.MetricsAddr(), ReusePort: c.HTTPReusePort,
 				ServerNames: c.ServerNames(), TrustedProxies: c.TrustedProxies,
-				Tunnel: tunnel(c),
+				Tunnel:      tunnel(c),
 				FastStartup: c.FastStartup, SkipDatabaseHealthCheck: c.SkipDatabaseHealth, AccessLog: logs.Access,
 			})
 		},

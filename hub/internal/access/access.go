@@ -66,12 +66,8 @@ type Config struct {
 
 // Access checks keys and sessions. It is safe for concurrent use.
 type Access struct {
-	pool     *pgxpool.Pool
-	audit    *audit.Log
-	env      string
+	*Keys
 	sealer   *sealer
-	now      func() time.Time
-	log      *slog.Logger
 	throttle *throttle
 
 	mu    sync.Mutex
@@ -80,6 +76,8 @@ type Access struct {
 
 	refusals refusals
 	refused  *prometheus.CounterVec
+	ending   *prometheus.GaugeVec
+	old      prometheus.Gauge
 }
 
 // credential is what a caller shows: the hash of a key, or a session's id.
@@ -95,10 +93,8 @@ type cached struct {
 
 // New checks the configuration and returns an Access. It does not touch the database.
 func New(c Config) (*Access, error) {
-	if c.Pool == nil {
-		return nil, errors.New("access: a database pool is needed")
-	}
-	if err := checkEnv(c.Env); err != nil {
+	keys, err := NewKeys(KeysConfig{Pool: c.Pool, Audit: c.Audit, Env: c.Env, Now: c.Now, Log: c.Log})
+	if err != nil {
 		return nil, err
 	}
 	s, err := newSealer(c.Secret)
@@ -106,36 +102,34 @@ func New(c Config) (*Access, error) {
 		return nil, err
 	}
 	a := &Access{
-		pool: c.Pool, audit: c.Audit, env: c.Env, sealer: s, now: c.Now, log: c.Log, throttle: newThrottle(),
+		Keys: keys, sealer: s, throttle: newThrottle(),
 		cache: make(map[credential]cached), used: make(map[[16]byte]time.Time),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hashinsight_auth_refused_total",
 			Help: "Requests refused for their key or session, by reason.",
 		}, []string{"reason"}),
+		ending: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "hashinsight_apikeys_expiring", Help: "API keys that work and end within this time.",
+		}, []string{"within"}),
+		old: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "hashinsight_apikeys_old", Help: "API keys that work and are older than 90 days.",
+		}),
 	}
-	if a.now == nil {
-		a.now = time.Now
-	}
-	if a.audit == nil {
-		if a.audit, err = audit.New(audit.Config{Pool: c.Pool, Now: a.now, Log: c.Log}); err != nil {
-			return nil, err
-		}
-	}
-	if a.log == nil {
-		a.log = slog.New(slog.DiscardHandler)
-	}
+	keys.forget = a.forgetKey
 	if c.Registerer != nil {
-		if err := c.Registerer.Register(a.refused); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
+		for _, m := range []prometheus.Collector{a.refused, a.ending, a.old} {
+			if err := c.Registerer.Register(m); err != nil {
+				return nil, fmt.Errorf("register metrics: %w", err)
+			}
 		}
 	}
 	return a, nil
 }
 
-const qKeyByHash = `SELECT id, name, hash, permissions, expires_at, last_used_at
+const qKeyByHash = `SELECT id, name, hash, permissions, expires_at, last_used_at, rate_limit
 	FROM api_key WHERE hash = $1 AND revoked_at IS NULL`
 
-const qKeyBySession = `SELECT k.id, k.name, k.hash, k.permissions, k.expires_at, k.last_used_at
+const qKeyBySession = `SELECT k.id, k.name, k.hash, k.permissions, k.expires_at, k.last_used_at, k.rate_limit
 	FROM api_session s JOIN api_key k ON k.id = s.key_id
 	WHERE s.id = $1 AND s.expires_at > $2 AND k.revoked_at IS NULL`
 
@@ -212,7 +206,7 @@ func (a *Access) lookup(ctx context.Context, cred credential, query string, from
 	var hash []byte
 	var granted []string
 	var expires, lastUsed *time.Time
-	err := a.pool.QueryRow(ctx, query, args...).Scan((*uuid.UUID)(&p.KeyID), &p.Name, &hash, &granted, &expires, &lastUsed)
+	err := a.pool.QueryRow(ctx, query, args...).Scan((*uuid.UUID)(&p.KeyID), &p.Name, &hash, &granted, &expires, &lastUsed, &p.RateLimit)
 	if err != nil {
 		return Principal{}, fmt.Errorf("look up the key: %w", err)
 	}

@@ -7,25 +7,31 @@ type Permission string
 
 // The permissions that exist. A key of the owner holds all of them, those of later versions too.
 const (
-	AuditRead  Permission = "audit:read"  // the audit log
-	SitesRead  Permission = "sites:read"  // sites, their links and counts
-	AgentsRead Permission = "agents:read" // agents with address, version and certificate
-	MinersRead Permission = "miners:read" // miners, their latest values, series and live changes
+	APIKeysRead     Permission = "apikeys:read"     // API keys, without their secrets
+	APIKeysWrite    Permission = "apikeys:write"    // making and revoking keys that may do no more than its holder
+	RateLimitsWrite Permission = "ratelimits:write" // the rate limit, everyone's and of single keys
+	AuditRead       Permission = "audit:read"       // the audit log
+	SitesRead       Permission = "sites:read"       // sites, their links and counts
+	AgentsRead      Permission = "agents:read"      // agents with address, version and certificate
+	MinersRead      Permission = "miners:read"      // miners, their latest values, series and live changes
 )
 
 // Owner, in a key's list, stands for every permission there is.
 const Owner Permission = "owner"
 
 // Permissions returns every permission, in a fixed order.
-func Permissions() []Permission { return []Permission{AgentsRead, AuditRead, MinersRead, SitesRead} }
+func Permissions() []Permission {
+	return []Permission{AgentsRead, APIKeysRead, APIKeysWrite, AuditRead, MinersRead, RateLimitsWrite, SitesRead}
+}
 
 // Principal is who makes a request: a key, directly or through a session that it opened.
 type Principal struct {
-	KeyID   [16]byte
-	Name    string
-	Granted []Permission // as stored with the key
-	Session [16]byte     // zero when the key itself was shown
-	Expires int64        // Unix seconds when the key or the session ends; 0 means never
+	KeyID     [16]byte
+	Name      string
+	Granted   []Permission // as stored with the key
+	Session   [16]byte     // zero when the key itself was shown
+	RateLimit *int         // requests a minute of its own; 0 is exempt, nil is everyone's
+	Expires   int64        // Unix seconds when the key or the session ends; 0 means never
 }
 
 // May reports whether the principal holds p.

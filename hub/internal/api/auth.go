@@ -32,9 +32,12 @@ func register[I, O any](s *Server, who audience, op huma.Operation, handle func(
 		op.Extensions = make(map[string]any)
 	}
 	op.Extensions[permissionExtension] = string(who)
-	if who != anyone {
+	switch {
+	case who != anyone:
 		op.Security = []map[string][]string{{"key": {}}, {"session": {}}}
 		op.Middlewares = append(huma.Middlewares{s.require(who)}, op.Middlewares...)
+	case isAPI(op.Path): // not /health, which balancers and monitors ask as often as they like
+		op.Middlewares = append(huma.Middlewares{s.limited}, op.Middlewares...)
 	}
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
@@ -50,6 +53,14 @@ func (s *Server) require(who audience) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, w := humago.Unwrap(ctx)
 		p, err := s.authenticate(r)
+		switch {
+		case err == nil:
+			err = s.limitPrincipal(r.Context(), p)
+		case apperr.Of(err).HTTP == http.StatusUnauthorized: // counted for its address, and refused for that first
+			if limited := s.limitAddress(r.Context()); limited != nil {
+				err = limited
+			}
+		}
 		if err == nil && who != signedIn && !p.May(access.Permission(who)) {
 			s.access.Denied(r.Context(), p, requestOf(r.Context()).origin.addr, r.Method+" "+routeOf(r), access.Permission(who))
 			err = apperr.E(apperr.Forbidden, "AUTH_002", "this needs the permission %s, which your key does not have", string(who))
@@ -60,6 +71,16 @@ func (s *Server) require(who audience) func(huma.Context, func(huma.Context)) {
 		}
 		next(ctx)
 	}
+}
+
+// limited counts requests to an operation that is open to anyone for their address.
+func (s *Server) limited(ctx huma.Context, next func(huma.Context)) {
+	r, w := humago.Unwrap(ctx)
+	if err := s.limitAddress(r.Context()); err != nil {
+		writeProblem(w, problemOf(r.Context(), err))
+		return
+	}
+	next(ctx)
 }
 
 // authenticate finds out who makes a request, from its key or else from its cookie, and notes it for the access record.

@@ -73,6 +73,10 @@ func problemOf(ctx context.Context, err error) *Problem {
 	if errors.As(err, &throttled) {
 		p.retryAfter = throttled.Wait
 	}
+	var limited *access.RateError
+	if errors.As(err, &limited) {
+		p.retryAfter = limited.Wait
+	}
 	// A client that went away is not a fault of the hub.
 	if pub.HTTP >= http.StatusInternalServerError && !errors.Is(ctx.Err(), context.Canceled) {
 		requestOf(ctx).log.ErrorContext(ctx, "request failed", "request_id", p.RequestID, "code", string(pub.Code), "err", err)

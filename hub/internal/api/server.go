@@ -46,6 +46,7 @@ const documentVersion = "0.1.0"
 type Config struct {
 	Access         *access.Access // this and the next three: not required with APIOff
 	Audit          *audit.Log
+	Limiter        *access.Limiter // nil: no rate limit
 	Fleet          *fleet.Store
 	Series         *series.Store
 	Pages          http.Handler                // the page's files; nil answers 404
@@ -71,6 +72,7 @@ type Server struct {
 	document  []byte
 	access    *access.Access
 	audit     *audit.Log
+	limiter   *access.Limiter
 	fleet     *fleet.Store
 	series    *series.Store
 	pages     http.Handler
@@ -120,7 +122,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("api metrics: %w", err)
 	}
 	s := &Server{
-		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, fleet: c.Fleet, series: c.Series, pages: c.Pages, pki: c.PKI,
+		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, series: c.Series, pages: c.Pages, pki: c.PKI,
 		modules: append([]string{}, c.Modules...), apiOff: c.APIOff, pageOff: c.PageOff, ready: c.Ready, version: c.Version,
 		trusted: c.TrustedProxies, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
 		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}), eventTimeout: eventTimeout,
@@ -140,6 +142,8 @@ func New(c Config) (*Server, error) {
 	s.snapshotRoutes()
 	s.eventRoutes()
 	s.auditRoutes()
+	s.apiKeyRoutes()
+	s.rateLimitRoutes()
 	if s.document, err = json.MarshalIndent(s.api.OpenAPI(), "", "  "); err != nil {
 		return nil, fmt.Errorf("api description: %w", err)
 	}
@@ -220,6 +224,12 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	if _, pattern := s.mux.Handler(r); pattern != "" {
 		s.mux.ServeHTTP(w, r)
 		return
+	}
+	if isAPI(r.URL.Path) {
+		if err := s.limitAddress(r.Context()); err != nil {
+			writeProblem(w, problemOf(r.Context(), err))
+			return
+		}
 	}
 	// No operation has this path and method. The mux knows whether another method would do.
 	var answer statusOnly

@@ -62,20 +62,21 @@ func (b *lockedBuffer) String() string {
 
 // world is a hub's web side on a real port, over a real database.
 type world struct {
-	t      testing.TB
-	pool   *pgxpool.Pool
-	clock  *clock
-	server *Server
-	audit  *audit.Log
-	url    string
-	owner  string // key
-	site   ident.SiteID
-	latest *fleet.Latest
-	enc    *wire.Encoder
-	dec    *wire.Decoder
-	log    *lockedBuffer
-	reg    *prometheus.Registry
-	stop   func() error
+	t       testing.TB
+	pool    *pgxpool.Pool
+	clock   *clock
+	server  *Server
+	audit   *audit.Log
+	limiter *access.Limiter
+	url     string
+	owner   string // key
+	site    ident.SiteID
+	latest  *fleet.Latest
+	enc     *wire.Encoder
+	dec     *wire.Decoder
+	log     *lockedBuffer
+	reg     *prometheus.Registry
+	stop    func() error
 }
 
 func newWorld(t testing.TB) *world {
@@ -101,6 +102,8 @@ func newWorldOn(t testing.TB, l net.Listener) *world {
 	}
 	w.audit, err = audit.New(audit.Config{Pool: w.pool, Now: w.clock.now})
 	must()
+	w.limiter, err = access.NewLimiter(access.LimiterConfig{Pool: w.pool, Audit: w.audit, PerMinute: access.MaxRate, Now: w.clock.now, Registerer: w.reg})
+	must()
 	a, err := access.New(access.Config{Pool: w.pool, Audit: w.audit, Env: "dev", Secret: testSecret, Now: w.clock.now, Registerer: w.reg})
 	must()
 	f, err := fleet.New(fleet.Config{Pool: w.pool, Now: w.clock.now})
@@ -117,7 +120,7 @@ func newWorldOn(t testing.TB, l net.Listener) *world {
 	pages, err := webui.New(nil)
 	must()
 	w.server, err = New(Config{
-		Access: a, Audit: w.audit, Fleet: f, Series: sr, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
+		Access: a, Audit: w.audit, Limiter: w.limiter, Fleet: f, Series: sr, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
 		Log: slog.New(slog.NewJSONHandler(w.log, nil)), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	})
 	must()
@@ -154,6 +157,17 @@ func (w *world) key(permissions ...string) string {
 		w.t.Fatal(err)
 	}
 	return key
+}
+
+// keyID is the id of a key.
+func (w *world) keyID(key string) string {
+	w.t.Helper()
+	hash := sha256.Sum256([]byte(key))
+	var id uuid.UUID
+	if err := w.pool.QueryRow(w.t.Context(), `SELECT id FROM api_key WHERE hash = $1`, hash[:]).Scan(&id); err != nil {
+		w.t.Fatal(err)
+	}
+	return id.String()
 }
 
 // observe stores polls as ingest does, and moves the clock so that the hub looks again.

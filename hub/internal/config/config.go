@@ -56,6 +56,9 @@ type Config struct {
 	WGInterface     string       `env:"WG_INTERFACE" section:"Tunnel" default:"wg0" doc:"Name of the interface that the backends kernel and tun make. It must not be one that something else has set up."`
 	FallbackAddress string       `env:"FALLBACK_ADDRESS" section:"Tunnel" doc:"host:port, usually port 443, that sites may use over TCP when UDP does not pass and the site allows it. Default: none."`
 
+	RateLimitEnabled   bool `env:"RATE_LIMIT_ENABLED" section:"Limits" default:"1" doc:"Limit the requests to the API. 0: none is refused for being one too many."`
+	RateLimitPerMinute int  `env:"RATE_LIMIT_REQUESTS_PER_MINUTE" section:"Limits" default:"600" min:"1" max:"1000000" doc:"Requests a minute per API key, or per address without one, counted over all hub processes. Changed at run time with hashinsight-hub ratelimit; keys can have a limit of their own."`
+
 	LogLevel  string `env:"LOG_LEVEL" section:"Logs" default:"info" doc:"debug, info, warn or error."`
 	LogFormat string `env:"LOG_FORMAT" section:"Logs" doc:"json or text. Default: text on a terminal, else json."`
 	LogDir    string `env:"LOG_DIR" section:"Logs" doc:"Directory that also gets app.log, access.log and error.log, rotated."`
@@ -80,6 +83,14 @@ func (c *Config) MetricsAddr() string {
 		return c.PrometheusAddr
 	}
 	return net.JoinHostPort("", strconv.Itoa(c.PrometheusPort))
+}
+
+// RateLimit is everyone's limit of requests a minute; 0 means none.
+func (c *Config) RateLimit() int {
+	if !c.RateLimitEnabled {
+		return 0
+	}
+	return c.RateLimitPerMinute
 }
 
 // ServerNames are the names of the hub's own certificate.

@@ -18,6 +18,8 @@ var undistributed = map[string]string{
 	"hub_secret":       "the hub's own keys",
 	"audit_entry":      "one chain in one order over all that people do",
 	"audit_pending":    "as audit_entry, for a second",
+	"rate_count":       "two minutes of counts by key and address, not by site",
+	"hub_setting":      "a few rows for the whole hub",
 	"api_key":          "belongs to people, not to sites",
 	"api_session":      "belongs to people, not to sites",
 	"hot_dropped":      "one row a day, about a partition of all sites",

@@ -4,6 +4,47 @@
  */
 
 export interface paths {
+    "/api/admin/apikeys/{id}/rate-limit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Give a key a rate limit of its own, or take it away
+         * @description Holds in every hub process within 3 s. Only for keys that may do no more than the caller's own.
+         */
+        put: operations["set-key-rate-limit"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/rate-limit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Everyone's rate limit */
+        get: operations["get-rate-limit"];
+        /**
+         * Change everyone's rate limit in all hub processes
+         * @description Holds in this process at once and in the others within 2 s, until it is changed again.
+         */
+        put: operations["set-rate-limit"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/agents": {
         parameters: {
             query?: never;
@@ -16,6 +57,47 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/apikeys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** API keys, the newest first, those that have ended too */
+        get: operations["list-apikeys"];
+        put?: never;
+        /**
+         * Make an API key
+         * @description The answer holds the key: it is shown once and not stored. It may do no more than the key that makes it.
+         */
+        post: operations["create-apikey"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/apikeys/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revoke an API key, and end the sessions it opened
+         * @description Within 3 s no hub process lets it in. Only keys that may do no more than the caller's own, and that itself, can be revoked.
+         */
+        delete: operations["revoke-apikey"];
         options?: never;
         head?: never;
         patch?: never;
@@ -280,6 +362,82 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        APIKey: {
+            /** @description Identity of the client certificate that stands for the key */
+            certificate?: string;
+            /**
+             * Format: uuid
+             * @description The key whose place it takes
+             */
+            copied_from?: string;
+            /** Format: date-time */
+            created_at: string;
+            /** @description Id of the key that made it, or command */
+            created_by?: string;
+            /**
+             * Format: date-time
+             * @description Absent: never
+             */
+            expires_at?: string;
+            /** Format: uuid */
+            id: string;
+            last_used_address?: string;
+            /**
+             * Format: date-time
+             * @description To the minute; absent: never
+             */
+            last_used_at?: string;
+            name: string;
+            /** @description It works and is older than 90 days */
+            old: boolean;
+            /** @description owner stands for all of them */
+            permissions: string[];
+            /**
+             * Format: int64
+             * @description Requests a minute, 0 for exempt; absent: everyone's limit
+             */
+            rate_limit?: number;
+            /** Format: date-time */
+            revoked_at?: string;
+            revoked_why?: string;
+            /**
+             * @description expiring: it ends in 14 days or less
+             * @enum {string}
+             */
+            state: "active" | "expiring" | "expired" | "revoked";
+            /** @description Whose key it is, as text */
+            user_id?: string;
+        };
+        APIKeyList: {
+            items: components["schemas"]["APIKey"][];
+            /** @description Cursor of the next page; absent on the last */
+            next?: string;
+        };
+        APIKeyOrder: {
+            /** @description Identity of a client certificate that shall stand for the key: uri: and its URI, or dn: and its subject */
+            certificate?: string;
+            /**
+             * Format: uuid
+             * @description Take this key's place: it works on beside the new one for 7 days, then ends
+             */
+            copy_from?: string;
+            /**
+             * Format: int64
+             * @description 90 by default
+             */
+            expires_in_days?: number;
+            /** @description Who uses it for what; with copy_from that key's name by default */
+            name?: string;
+            /** @description None that your own key does not have. With copy_from those of that key by default */
+            permissions?: string[] | null;
+            /**
+             * Format: int64
+             * @description Requests a minute, 0 for exempt; needs ratelimits:write
+             */
+            rate_limit?: number;
+            /** @description Whose key it is; text, not checked against users */
+            user_id?: string;
+        };
         Agent: {
             /** Format: date-time */
             certificate_not_after?: string;
@@ -648,6 +806,54 @@ export interface components {
             /** @description Of the active pool. Text from the miner: never markup */
             worker?: string;
         };
+        NewAPIKey: {
+            /** @description Identity of the client certificate that stands for the key */
+            certificate?: string;
+            /**
+             * Format: uuid
+             * @description The key whose place it takes
+             */
+            copied_from?: string;
+            /** Format: date-time */
+            created_at: string;
+            /** @description Id of the key that made it, or command */
+            created_by?: string;
+            /**
+             * Format: date-time
+             * @description Absent: never
+             */
+            expires_at?: string;
+            /** Format: uuid */
+            id: string;
+            /** @description The key itself: shown here and never again. Absent for a key that a client certificate stands for */
+            key?: string;
+            last_used_address?: string;
+            /**
+             * Format: date-time
+             * @description To the minute; absent: never
+             */
+            last_used_at?: string;
+            name: string;
+            /** @description It works and is older than 90 days */
+            old: boolean;
+            /** @description owner stands for all of them */
+            permissions: string[];
+            /**
+             * Format: int64
+             * @description Requests a minute, 0 for exempt; absent: everyone's limit
+             */
+            rate_limit?: number;
+            /** Format: date-time */
+            revoked_at?: string;
+            revoked_why?: string;
+            /**
+             * @description expiring: it ends in 14 days or less
+             * @enum {string}
+             */
+            state: "active" | "expiring" | "expired" | "revoked";
+            /** @description Whose key it is, as text */
+            user_id?: string;
+        };
         Pool: {
             /** Format: int64 */
             accepted?: number;
@@ -717,6 +923,27 @@ export interface components {
             location?: string;
             /** @description What is wrong */
             message: string;
+        };
+        RateLimit: {
+            /**
+             * Format: int64
+             * @description What the settings say, and what holds unless a limit was set at run time
+             */
+            configured_per_minute: number;
+            /** @description Whether this hub process limits at all */
+            enabled: boolean;
+            /**
+             * Format: int64
+             * @description By key, or by address without one; 0 is no limit
+             */
+            requests_per_minute: number;
+        };
+        RateLimitOrder: {
+            /**
+             * Format: int64
+             * @description 0 for no limit; absent to go back to the usual
+             */
+            requests_per_minute?: number;
         };
         Series: {
             /** @description One list a field, as long as times: the mean of a step's readings, null where there were none. polls and answered are counts and always there */
@@ -867,6 +1094,219 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    "set-key-rate-limit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The key's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RateLimitOrder"];
+            };
+        };
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-rate-limit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RateLimit"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "set-rate-limit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RateLimitOrder"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RateLimit"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "list-agents": {
         parameters: {
             query?: never;
@@ -896,6 +1336,231 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-apikeys": {
+        parameters: {
+            query?: {
+                limit?: number;
+                /** @description next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["APIKeyList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-apikey": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["APIKeyOrder"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewAPIKey"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "revoke-apikey": {
+        parameters: {
+            query?: {
+                /** @description For the list and the audit log */
+                why?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The key's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
