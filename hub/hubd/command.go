@@ -65,11 +65,16 @@ func (c Database) use(ctx context.Context, migrate bool, work func(ctx context.C
 
 // openPKI opens the certificate authority for a command; what it changes is recorded.
 func openPKI(ctx context.Context, c Database, pool *pgxpool.Pool) (*pki.Authority, error) {
-	l, err := audit.New(audit.Config{Now: c.Now, Log: c.Log})
+	pc, err := pkiConfig(c, pool)
 	if err != nil {
 		return nil, err
 	}
-	return pki.Open(ctx, pki.Config{DB: pool, Password: c.EncryptionPassword, Audit: l, Now: c.Now, Log: c.Log})
+	return pki.Open(ctx, pc)
+}
+
+func pkiConfig(c Database, pool *pgxpool.Pool) (pki.Config, error) {
+	l, err := audit.New(audit.Config{Now: c.Now, Log: c.Log})
+	return pki.Config{DB: pool, Password: c.EncryptionPassword, Audit: l, Now: c.Now, Log: c.Log}, err
 }
 
 // SiteOrder is what an operator orders for a site.

@@ -269,6 +269,12 @@ func (s *authorities) encode() ([]byte, error) {
 	return json.Marshal(f)
 }
 
+// fingerprint is the SHA-256 of a certificate in hexadecimal.
+func fingerprint(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
 func generationBytes(g uint64) []byte { return binary.BigEndian.AppendUint64(nil, g) }
 
 // loadAuthorities reads the roots, and makes the first ones: from the CA of an earlier hub, which goes on issuing until it is rolled over, or anew.
