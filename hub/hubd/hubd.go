@@ -374,7 +374,7 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 			return err
 		}
 	}
-	revoked := func(ident.SiteID, string) {}
+	revoked := func(pki.Ended) {}
 	if s.pki != nil {
 		if err := s.pki.Load(ctx); err != nil {
 			return err
@@ -396,10 +396,28 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 		if err != nil {
 			return err
 		}
-		revoked = func(site ident.SiteID, why string) {
-			server.Disconnect(site, "this site was revoked: "+why) // first: without its peer it would not hear why
-			if tunnel != nil {
-				h.cutOff(ctx, tunnel, site)
+		ended := make(chan ident.SiteID, 10_000) // revoked sites whose peer goes too
+		if tunnel != nil {
+			stack.Go("peers of revoked sites", 0, func(ctx context.Context) error {
+				for {
+					select {
+					case site := <-ended:
+						h.cutOff(ctx, tunnel, site)
+					case <-ctx.Done():
+						return nil
+					}
+				}
+			})
+		}
+		revoked = func(e pki.Ended) {
+			if !e.Whole {
+				server.Recheck(ctx, e.Site)
+				return
+			}
+			server.Disconnect(e.Site, "this site was revoked: "+e.Why) // first: without its peer it would not hear why
+			select {
+			case ended <- e.Site: // not here: a device that is slow must not keep other revocations waiting
+			default: // the row has ended already, and the loop's next pass removes the peer
 			}
 		}
 	}

@@ -22,8 +22,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
@@ -251,6 +253,21 @@ func (s *Server) Disconnect(site ident.SiteID, why string) {
 	defer s.mu.Unlock()
 	if ss := s.sessions[site]; ss != nil {
 		ss.end(errRevoked(why))
+	}
+}
+
+// Recheck ends the live stream of a site at this hub process if its certificate does not count any more.
+func (s *Server) Recheck(ctx context.Context, site ident.SiteID) {
+	s.mu.Lock()
+	ss := s.sessions[site]
+	s.mu.Unlock()
+	if ss == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	if err := s.checkPeer(ctx, ss.cert); status.Code(err) == codes.Unauthenticated || status.Code(err) == codes.PermissionDenied {
+		ss.end(err)
 	}
 }
 

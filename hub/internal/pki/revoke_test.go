@@ -33,7 +33,7 @@ func watch(t *testing.T, a *pki.Authority) <-chan ident.SiteID {
 	told := make(chan ident.SiteID, 100)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
-	go func() { done <- a.Watch(ctx, func(site ident.SiteID, _ string) { told <- site }) }()
+	go func() { done <- a.Watch(ctx, func(e pki.Ended) { told <- e.Site }) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -30,6 +30,7 @@ type revocation struct {
 	site     ident.SiteID // of kind site
 	issuer   issuerID     // zero for the CA of an earlier hub
 	why      string
+	whole    bool // the site itself was revoked
 	at       time.Time
 	notAfter time.Time
 }
@@ -130,12 +131,11 @@ const (
 	qSnapshot = `
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text, (SELECT public FROM hub_secret WHERE name = 'authorities'),
 	EXISTS (SELECT FROM certificate WHERE revoked_xid >= $1::text::xid8)`
-	qAllRevoked = `
-SELECT serial, kind, site_id, issuer, coalesce(revoked_why, ''), revoked_at, not_after FROM certificate
-WHERE revoked_at IS NOT NULL AND not_after > $1 LIMIT $2`
-	qNewRevoked = `
-SELECT serial, kind, site_id, issuer, coalesce(revoked_why, ''), revoked_at, not_after FROM certificate
-WHERE revoked_xid >= $3::text::xid8 AND not_after > $1 LIMIT $2`
+	qRevokedColumns = `
+SELECT c.serial, c.kind, c.site_id, c.issuer, coalesce(c.revoked_why, ''), s.revoked_at IS NOT NULL, c.revoked_at, c.not_after
+FROM certificate c LEFT JOIN site_certificate s ON s.site_id = c.site_id `
+	qAllRevoked = qRevokedColumns + `WHERE c.revoked_at IS NOT NULL AND c.not_after > $1 LIMIT $2`
+	qNewRevoked = qRevokedColumns + `WHERE c.revoked_xid >= $3::text::xid8 AND c.not_after > $1 LIMIT $2`
 )
 
 // reload reads all revocations.
@@ -183,7 +183,7 @@ func (a *Authority) compare(ctx context.Context, whole bool) error {
 	var number, issued []byte
 	var site *[16]byte
 	var e revocation
-	if _, err := pgx.ForEachRow(rows, []any{&number, &e.kind, &site, &issued, &e.why, &e.at, &e.notAfter}, func() error {
+	if _, err := pgx.ForEachRow(rows, []any{&number, &e.kind, &site, &issued, &e.why, &e.whole, &e.at, &e.notAfter}, func() error {
 		if len(number) != len(serial{}) || len(issued) != 0 && len(issued) != len(issuerID{}) {
 			return errors.New("a certificate's row is malformed")
 		}
@@ -204,9 +204,17 @@ func (a *Authority) compare(ctx context.Context, whole bool) error {
 	return nil
 }
 
-// Watch tells of every site whose certificate is revoked, once, until ctx ends: at once by the database's notice, and by asking every few seconds for
+// Ended is a revocation as Watch tells of it.
+type Ended struct {
+	Site ident.SiteID
+	Why  string
+	// Whole says that the site was revoked. Else one of its certificates was, which need not be the one that it uses.
+	Whole bool
+}
+
+// Watch tells of every site of which a certificate is revoked, once, until ctx ends: at once by the database's notice, and by asking every few seconds for
 // what a lost notice kept back. It also takes over new roots. It returns nil at the end of ctx.
-func (a *Authority) Watch(ctx context.Context, revoked func(site ident.SiteID, why string)) error {
+func (a *Authority) Watch(ctx context.Context, revoked func(Ended)) error {
 	var listening sync.WaitGroup
 	notices := make(chan struct{}, 1)
 	if !a.c.PollOnly {
@@ -243,15 +251,15 @@ func (a *Authority) Watch(ctx context.Context, revoked func(site ident.SiteID, w
 }
 
 // tell passes on what is new, each site once.
-func (a *Authority) tell(ctx context.Context, revoked func(site ident.SiteID, why string)) {
+func (a *Authority) tell(ctx context.Context, revoked func(Ended)) {
 	told := map[ident.SiteID]bool{}
 	for _, e := range slices.Backward(a.revoked.take()) {
 		if e.kind != "site" || told[e.site] {
 			continue
 		}
 		told[e.site] = true
-		a.log.InfoContext(ctx, "site's certificate revoked", "site", e.site, "why", e.why)
-		revoked(e.site, e.why)
+		a.log.InfoContext(ctx, "site's certificate revoked", "site", e.site, "why", e.why, "whole", e.whole)
+		revoked(Ended{Site: e.site, Why: e.why, Whole: e.whole})
 	}
 }
 
