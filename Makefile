@@ -13,6 +13,7 @@ LDFLAGS  := -s -w -X github.com/hashinsight/hashinsight/pkg/diag.version=$(VERSI
 TOOLS         := $(CURDIR)/.tools
 GOLANGCI      := v2.15.0
 GOVULNCHECK   := v1.9.0
+VERSITYGW     := v1.8.0
 GEN_GO        := v1.36.12
 GEN_GO_GRPC   := v1.6.2
 BUF           := 1.75.0
@@ -48,7 +49,7 @@ hub/web/node_modules/.installed: hub/web/package-lock.json
 
 test: install-test build test-web test-go test-kills test-page ## install what tests need, build, and run every test
 
-test-go: build ## Go tests of every module with the race detector
+test-go: build $(TOOLS)/bin/versitygw ## Go tests of every module with the race detector
 	@failed=; for m in $(MODULES); do (cd $$m && CGO_ENABLED=1 HSI_TEST_BIN=$(CURDIR)/bin go test -race -timeout 20m ./...) || failed="$$failed $$m"; done; \
 	if [ -n "$$failed" ]; then echo "test-go: failed in$$failed"; exit 1; fi
 
@@ -111,6 +112,7 @@ install-run:
 	@deploy/dev/install.sh run
 install-test:
 	@deploy/dev/install.sh test
+	@$(MAKE) --no-print-directory $(TOOLS)/bin/versitygw
 
 $(TOOLS)/bin/golangci-lint:
 	@echo "install: golangci-lint $(GOLANGCI) (built from its Go module)"
@@ -118,6 +120,10 @@ $(TOOLS)/bin/golangci-lint:
 	@$(MAKE) --no-print-directory $(TOOLS)/gen
 $(TOOLS)/bin/govulncheck:
 	GOBIN=$(TOOLS)/bin GOWORK=off go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK)
+# An S3 server, for tests of the archive: a program of its own that nothing links.
+$(TOOLS)/bin/versitygw:
+	@echo "install: versitygw $(VERSITYGW) (S3 server for tests, built from its Go module: about 130 s of CPU time)"
+	GOBIN=$(TOOLS)/bin GOWORK=off CGO_ENABLED=0 go install -ldflags '-s -w' github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 $(TOOLS)/gen:
 	@echo "install: buf $(BUF), protoc-gen-go $(GEN_GO), protoc-gen-go-grpc $(GEN_GO_GRPC)"
 	npm install --prefix $(TOOLS) --no-audit --no-fund --no-save --loglevel=error @bufbuild/buf@$(BUF)

@@ -41,7 +41,7 @@ type Config struct {
 
 	Modules       []string // that this process runs: ingest, api, page, jobs; empty means all
 	Env           string   // prod or dev
-	EvidenceURL   string   // where the module jobs moves evidence, file:///directory; empty leaves it in the database
+	Evidence      Evidence // where the module jobs moves evidence; without URL it stays in the database
 	AuditPath     string   // file of JSON lines that follows the audit log; empty: none on this host
 	RateLimit     int      // requests a minute to the API per key or address; 0: no limit
 	SessionSecret string   // one value, or new and old separated by a comma; for the module api

@@ -2,7 +2,6 @@ package hubd
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,10 +40,10 @@ func (h *Hub) startJobs(ctx context.Context, stack *lifecycle.Stack, s subjects)
 		return err
 	}
 	tasks = append(tasks, jobs.Task{Kind: "apikeys", Every: time.Hour, Run: keys.AnnounceEnds})
-	if h.c.EvidenceURL != "" {
-		a, err := archive.Open(ctx, archive.Config{Pool: s.pools.Jobs, URL: h.c.EvidenceURL, Log: h.c.Log, Registerer: h.c.Registry})
+	if h.c.Evidence.URL != "" {
+		a, err := h.c.Evidence.open(ctx, archive.Config{Pool: s.pools.Jobs, Log: h.c.Log, Registerer: h.c.Registry})
 		if err != nil {
-			return fmt.Errorf("EVIDENCE_URL: %w", err)
+			return err
 		}
 		stack.OnStop("archive", 0, func(context.Context) error { return a.Close() })
 		tasks = append(tasks, jobs.Task{Kind: "archive", Every: 10 * time.Minute, Run: func(ctx context.Context) error { return a.Move(ctx, h.c.Now()) }})

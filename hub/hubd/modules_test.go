@@ -35,7 +35,7 @@ func TestEachModuleRunsByItself(t *testing.T) {
 				c.SessionSecret = ""
 			}
 			evidence := filepath.Join(t.TempDir(), "evidence")
-			c.EvidenceURL = "file://" + filepath.ToSlash(evidence)
+			c.Evidence.URL = "file://" + filepath.ToSlash(evidence)
 			h := start(t, c)
 			awaitReady(t, h)
 			if _, err := os.Stat(evidence); (err == nil) != has("jobs") {
@@ -103,7 +103,7 @@ func wantPart(t *testing.T, url string, runs bool, status int, modules []string)
 
 func TestAPlaceForEvidenceThatCannotBeUsedEndsTheHub(t *testing.T) {
 	c := config(pgtest.URL(t))
-	c.EvidenceURL = "file:///dev/null/evidence"
+	c.Evidence.URL = "file:///dev/null/evidence"
 	if err := hubd.Run(t.Context(), c); err == nil || !strings.Contains(err.Error(), "EVIDENCE_URL") {
 		t.Errorf("got %v", err)
 	}

@@ -55,7 +55,7 @@ func newRoot() *cobra.Command {
 			f.String(s.Flag(), s.Default, s.Doc)
 		}
 	}
-	root.AddCommand(runCommand(o), configCommand(o), migrateCommand(o), siteCommand(o), caCommand(o), apikeyCommand(o), auditCommand(o), ratelimitCommand(o), jobsCommand(o), deadletterCommand(o), forksCommand(o), versionCommand(o))
+	root.AddCommand(runCommand(o), configCommand(o), migrateCommand(o), siteCommand(o), caCommand(o), apikeyCommand(o), auditCommand(o), ratelimitCommand(o), jobsCommand(o), deadletterCommand(o), forksCommand(o), evidenceCommand(o), versionCommand(o))
 	return root
 }
 
@@ -117,7 +117,7 @@ func runCommand(o *options) *cobra.Command {
 				logs.App.WarnContext(cmd.Context(), "configuration", "warning", w)
 			}
 			return hubd.Run(cmd.Context(), hubd.Config{
-				Database: database(c, logs.App), Modules: strings.Split(c.Modules, ","), EvidenceURL: c.EvidenceURL, AuditPath: c.AuditLogPath, RateLimit: c.RateLimit(), Env: c.Env, SessionSecret: string(c.SessionSecret),
+				Database: database(c, logs.App), Modules: strings.Split(c.Modules, ","), Evidence: evidencePlace(c), AuditPath: c.AuditLogPath, RateLimit: c.RateLimit(), Env: c.Env, SessionSecret: string(c.SessionSecret),
 				BindAddr: c.BindAddr, GRPCAddr: c.GRPCAddr, MetricsAddr: c.MetricsAddr(), ReusePort: c.HTTPReusePort,
 				ServerNames: c.ServerNames(), TrustedProxies: c.TrustedProxies,
 				Tunnel:      tunnel(c),
@@ -190,8 +190,15 @@ func makeFile(path string, mode os.FileMode, replace bool) (*newFile, error) {
 
 // put writes the contents and gives the file its name.
 func (f *newFile) put(data []byte) error {
-	_, err := f.tmp.Write(data)
-	if err := errors.Join(err, f.tmp.Sync(), f.tmp.Close()); err != nil {
+	if _, err := f.tmp.Write(data); err != nil {
+		return errors.Join(err, f.tmp.Close())
+	}
+	return f.finish()
+}
+
+// finish gives what was written its name.
+func (f *newFile) finish() error {
+	if err := errors.Join(f.tmp.Sync(), f.tmp.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.tmp.Name(), f.path)

@@ -28,15 +28,20 @@ type Config struct {
 
 	Modules string `env:"MODULES" section:"Basics" doc:"Modules that this process runs, separated by commas: ingest (takes telemetry from agents), api, page, jobs (background work). Default: all. Any number of processes, each with any modules, may share one database; jobs must run in at least one."`
 
-	DatabaseURL        URL    `env:"DATABASE_URL" section:"Database" doc:"PostgreSQL URL, such as postgres://user:password@host:5432/database, or embedded: for a PostgreSQL of the hub's own (the default in dev)."`
-	DatabaseURLDirect  URL    `env:"DATABASE_URL_DIRECT" section:"Database" doc:"URL of the same database past a transaction pooler, for migrations; only where DATABASE_URL leads through one."`
-	DBPoolSize         int    `env:"DB_POOL_SIZE" alias:"SQLALCHEMY_POOL_SIZE" section:"Database" default:"10" min:"1" max:"1000" doc:"Connections kept open in each pool; API and ingest have one each. Older name: SQLALCHEMY_POOL_SIZE."`
-	DBMaxOverflow      int    `env:"DB_MAX_OVERFLOW" alias:"SQLALCHEMY_MAX_OVERFLOW" section:"Database" default:"20" min:"0" max:"1000" doc:"Connections opened on demand above DB_POOL_SIZE. Older name: SQLALCHEMY_MAX_OVERFLOW."`
-	DataDir            string `env:"DATA_DIR" section:"Database" doc:"Directory for the embedded PostgreSQL. Default: as root /var/lib/hashinsight, else hashinsight in the user's state directory."`
-	EmbeddedUser       string `env:"EMBEDDED_POSTGRES_USER" section:"Database" doc:"When the hub runs as root: the user that runs the embedded PostgreSQL. Default: postgres, else hashinsight, which is made if it does not exist."`
-	EvidenceURL        string `env:"EVIDENCE_URL" section:"Database" doc:"Where evidence goes once its hour is over: file:///directory. Hubs on several machines need one that all of them mount. Default: the directory evidence in DATA_DIR."`
-	FastStartup        bool   `env:"FAST_STARTUP" section:"Start" default:"1" doc:"Listen at once; until migrations are done everything but /health answers 503 with Retry-After. 0: listen when everything is ready."`
-	SkipDatabaseHealth bool   `env:"SKIP_DATABASE_HEALTH_CHECK" section:"Start" default:"1" doc:"0: check that the database answers, writes and has room for our connections before listening. First start in production: 0, and FAST_STARTUP=0."`
+	DatabaseURL       URL    `env:"DATABASE_URL" section:"Database" doc:"PostgreSQL URL, such as postgres://user:password@host:5432/database, or embedded: for a PostgreSQL of the hub's own (the default in dev)."`
+	DatabaseURLDirect URL    `env:"DATABASE_URL_DIRECT" section:"Database" doc:"URL of the same database past a transaction pooler, for migrations; only where DATABASE_URL leads through one."`
+	DBPoolSize        int    `env:"DB_POOL_SIZE" alias:"SQLALCHEMY_POOL_SIZE" section:"Database" default:"10" min:"1" max:"1000" doc:"Connections kept open in each pool; API and ingest have one each. Older name: SQLALCHEMY_POOL_SIZE."`
+	DBMaxOverflow     int    `env:"DB_MAX_OVERFLOW" alias:"SQLALCHEMY_MAX_OVERFLOW" section:"Database" default:"20" min:"0" max:"1000" doc:"Connections opened on demand above DB_POOL_SIZE. Older name: SQLALCHEMY_MAX_OVERFLOW."`
+	DataDir           string `env:"DATA_DIR" section:"Database" doc:"Directory for the embedded PostgreSQL. Default: as root /var/lib/hashinsight, else hashinsight in the user's state directory."`
+	EmbeddedUser      string `env:"EMBEDDED_POSTGRES_USER" section:"Database" doc:"When the hub runs as root: the user that runs the embedded PostgreSQL. Default: postgres, else hashinsight, which is made if it does not exist."`
+
+	EvidenceURL        string `env:"EVIDENCE_URL" section:"Evidence" doc:"Where signed payloads go once their hour is over: file:///directory, or a bucket of a store that speaks S3: s3://bucket/prefix?region=eu-central-1, or s3://bucket?endpoint=https://minio.example.com:9000 for a store of one's own (region is then us-east-1 and path_style true unless given). Hubs on several machines need a place that all of them reach. Default: the directory evidence in DATA_DIR."`
+	AWSAccessKeyID     Secret `env:"AWS_ACCESS_KEY_ID" section:"Evidence" doc:"Opens the bucket of EVIDENCE_URL, with AWS_SECRET_ACCESS_KEY. Without both, the role that the machine or container has opens it."`
+	AWSSecretAccessKey Secret `env:"AWS_SECRET_ACCESS_KEY" section:"Evidence" doc:"The secret half of AWS_ACCESS_KEY_ID."`
+	AWSSessionToken    Secret `env:"AWS_SESSION_TOKEN" section:"Evidence" doc:"Belongs to temporary keys only."`
+
+	FastStartup        bool `env:"FAST_STARTUP" section:"Start" default:"1" doc:"Listen at once; until migrations are done everything but /health answers 503 with Retry-After. 0: listen when everything is ready."`
+	SkipDatabaseHealth bool `env:"SKIP_DATABASE_HEALTH_CHECK" section:"Start" default:"1" doc:"0: check that the database answers, writes and has room for our connections before listening. First start in production: 0, and FAST_STARTUP=0."`
 
 	SessionSecret      Secret `env:"SESSION_SECRET" section:"Secrets" doc:"Signs and encrypts sessions. At least 32 characters; hashinsight-hub config generate makes one. Two values separated by a comma (new, old) during a change."`
 	EncryptionPassword Secret `env:"ENCRYPTION_PASSWORD" section:"Secrets" doc:"Seals the hub's private keys in the database. At least 32 characters. If it is lost, so are they."`
@@ -169,11 +174,7 @@ func (c *Config) finish(home func() (string, error)) []error {
 	case !filepath.IsAbs(c.AuditLogPath):
 		c.AuditLogPath = filepath.Join(c.DataDir, c.AuditLogPath)
 	}
-	if c.EvidenceURL == "" {
-		c.EvidenceURL = defaultEvidenceURL(c.DataDir)
-	} else if err := checkEvidenceURL(c.EvidenceURL); err != nil {
-		bad("EVIDENCE_URL %w", err)
-	}
+	problems = append(problems, c.finishEvidence()...)
 	for name, addr := range map[string]string{"BIND_ADDR": c.BindAddr, "GRPC_ADDR": c.GRPCAddr, "PROMETHEUS_ADDR": c.MetricsAddr()} {
 		if err := checkAddr(addr); err != nil {
 			bad("%s is %.80q: %w", name, addr, err)
@@ -248,7 +249,11 @@ func DefaultDataDir() (string, error) {
 // Secret is text that nothing prints: not fmt, not slog, not JSON.
 type Secret string
 
-const hidden = "[set, not shown]"
+// What is shown of a secret.
+const (
+	hidden  = "[set, not shown]"
+	missing = "[missing]"
+)
 
 // String implements fmt.Stringer.
 func (s Secret) String() string {

@@ -48,7 +48,7 @@ func wrap(text string, width int) []string {
 // Value is a setting as a person may see it.
 type Value struct {
 	Name   string `json:"name"`
-	Value  string `json:"value"` // secrets are hidden
+	Value  string `json:"value"` // secrets are hidden: set or missing
 	Source string `json:"source"`
 }
 
@@ -64,6 +64,9 @@ func (c *Config) Values() []Value {
 		text := fmt.Sprint(v.Field(s.field).Interface())
 		if v.Field(s.field).Kind() == reflect.Slice {
 			text = strings.Trim(text, "[]")
+		}
+		if v.Field(s.field).Type() == reflect.TypeFor[Secret]() && text == "" {
+			text = missing
 		}
 		out = append(out, Value{Name: s.Name, Value: text, Source: source})
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -46,8 +47,8 @@ func TestSecretsAreRequiredWhereTheyAreUsed(t *testing.T) {
 func TestEvidenceURL(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "", "file:///var/lib/evidence": "",
-		"/var/lib/evidence": "want file:///", "file://evidence": "names no directory", "file:///": "names no directory", "ftp://host/x": "scheme",
-		"s3://key:hunter2@bucket": "scheme", "file://me:hunter2@/x": "has more than a path", "file://%zz hunter2": "is not a URL",
+		"s3://evidence?region=eu-central-1": "",
+		"/var/lib/evidence":                 "want file:///", "s3://evidence": "names no region", "s3://key:hunter2@bucket": "a password", "file://%zz hunter2": "is not a URL",
 	} {
 		c, err := Load(Sources{Environ: []string{"HASHINSIGHT_ENV=dev", "DATA_DIR=/var/lib/hub", "EVIDENCE_URL=" + text}})
 		switch {
@@ -58,6 +59,44 @@ func TestEvidenceURL(t *testing.T) {
 		case text == "" && c.EvidenceURL != "file:///var/lib/hub/evidence":
 			t.Errorf("the default is %s", c.EvidenceURL)
 		}
+	}
+}
+
+// What opens a bucket is named as set or missing, and never shown.
+func TestCredentialsOfTheEvidenceStore(t *testing.T) {
+	const bucket = "EVIDENCE_URL=s3://evidence?region=eu-central-1"
+	for name, c := range map[string]struct {
+		environ          []string
+		problem, warning string
+		set              string
+	}{
+		"both":                  {[]string{bucket, "AWS_ACCESS_KEY_ID=AKhunter2", "AWS_SECRET_ACCESS_KEY=hunter2"}, "", "", "set set missing"},
+		"temporary":             {[]string{bucket, "AWS_ACCESS_KEY_ID=AKhunter2", "AWS_SECRET_ACCESS_KEY=hunter2", "AWS_SESSION_TOKEN=hunter2"}, "", "", "set set set"},
+		"none":                  {[]string{bucket}, "", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are missing", "missing missing missing"},
+		"no secret":             {[]string{bucket, "AWS_ACCESS_KEY_ID=AKhunter2"}, "AWS_SECRET_ACCESS_KEY is missing", "", "set missing missing"},
+		"no id":                 {[]string{bucket, "AWS_SECRET_ACCESS_KEY=hunter2"}, "AWS_ACCESS_KEY_ID is missing", "", "missing set missing"},
+		"token only":            {[]string{bucket, "AWS_SESSION_TOKEN=hunter2"}, "are missing", "", "missing missing set"},
+		"a directory asks none": {[]string{"EVIDENCE_URL=file:///x", "AWS_ACCESS_KEY_ID=AKhunter2"}, "", "", "set missing missing"},
+		"in the clear":          {[]string{"EVIDENCE_URL=s3://evidence?endpoint=http://minio:9000", "AWS_ACCESS_KEY_ID=AKhunter2", "AWS_SECRET_ACCESS_KEY=hunter2"}, "", "in the clear", "set set missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Load(Sources{Environ: append(c.environ, "HASHINSIGHT_ENV=dev", "DATA_DIR=/var/lib/hub")})
+			if (err != nil) != (c.problem != "") || err != nil && !strings.Contains(err.Error(), c.problem) {
+				t.Errorf("%v, want %q", err, c.problem)
+			}
+			if warnings := strings.Join(got.Warnings, "\n"); (warnings != "") != (c.warning != "") || !strings.Contains(warnings, c.warning) {
+				t.Errorf("warnings %q, want %q", warnings, c.warning)
+			}
+			var set []string
+			for _, v := range got.Values() {
+				if strings.HasPrefix(v.Name, "AWS_") {
+					set = append(set, strings.Trim(strings.TrimSuffix(v.Value, ", not shown]"), "[]"))
+				}
+			}
+			if shown := strings.Join(set, " "); shown != c.set || strings.Contains(fmt.Sprintf("%v %+v %v", got, got.Values(), err), "hunter2") {
+				t.Errorf("shown are %s, want %s; all: %+v", shown, c.set, got)
+			}
+		})
 	}
 }
 
