@@ -305,15 +305,15 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 	if s.series, err = series.New(series.Config{Pool: pools.API, Jobs: pools.Jobs, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry}); err != nil {
 		return s, err
 	}
-	if h.c.EncryptionPassword == "" || !h.runs(config.ModuleIngest) && !h.runs(config.ModuleAPI) {
-		return s, nil
-	}
 	db := pools.API
 	if h.runs(config.ModuleIngest) { // all that agents wait for is on their own pool: pages cannot starve it
 		db = pools.Ingest
 	}
 	if s.peers, err = h.c.Tunnel.store(db, h.c.Database, s.audit); err != nil {
 		return s, err
+	}
+	if h.c.EncryptionPassword == "" || !h.runs(config.ModuleIngest) && !h.runs(config.ModuleAPI) {
+		return s, nil
 	}
 	poll = 0 // its default
 	if h.alone {
@@ -329,7 +329,7 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 func (h *Hub) webSide(s *subjects) (*api.Server, error) {
 	c := api.Config{
 		Modules: h.c.Modules, APIOff: !h.runs(config.ModuleAPI), PageOff: !h.runs(config.ModulePage),
-		Fleet: s.fleet, Series: s.series, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
+		Fleet: s.fleet, Peers: s.peers, Series: s.series, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
 		Version: diag.ReadBuild().Version, TrustedProxies: h.c.TrustedProxies, Now: h.c.Now,
 		Log: h.c.Log, AccessLog: h.c.AccessLog, Registerer: h.c.Registry,
 	}

@@ -16,6 +16,8 @@ import (
 // bodies are requests that operations accept, by method and path; others take none. ID stands for the id in the path.
 var bodies = map[string]string{ //nolint:gochecknoglobals // a table of the test below
 	"POST /api/apikeys":                      `{"name":"x","permissions":["apikeys:write"]}`,
+	"POST /api/peers":                        `{"site_id":"SITE","public_key":"KEY"}`,
+	"PATCH /api/peers/{id}":                  `{"keepalive_s":20}`,
 	"PUT /api/admin/rate-limit":              `{"requests_per_minute":5000}`,
 	"PUT /api/admin/apikeys/{id}/rate-limit": `{"requests_per_minute":5000}`,
 }
@@ -38,7 +40,7 @@ func TestEveryRouteKeepsItsPermission(t *testing.T) {
 			}
 			id := miner.String()
 			switch {
-			case strings.Contains(path, "/sites/"):
+			case strings.Contains(path, "/sites/"), strings.Contains(path, "/peers/"):
 				id = w.site.String()
 			case strings.Contains(path, "/apikeys/"):
 				id = w.keyID(w.key(who))
@@ -73,6 +75,9 @@ func TestEveryRouteKeepsItsPermission(t *testing.T) {
 				}
 				if path == eventsPath {
 					return // it does not end by itself; its own test shows that it begins
+				}
+				if strings.HasPrefix(path, "/api/peers") {
+					body = strings.NewReplacer("SITE", w.site.String(), "KEY", w.withPeer().PublicKey.String()).Replace(body)
 				}
 				res, answer = w.request(method, target, body, append(headers, "Authorization", "Bearer "+w.key(who))...)
 				if res.StatusCode < 200 || res.StatusCode > 299 {

@@ -9,6 +9,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
+	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
 )
 
@@ -44,7 +45,11 @@ func withoutDatabase(t *testing.T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Access: a, Audit: au, Fleet: f, Series: sr, Ping: pool.Ping})
+	ps, err := peers.NewStore(peers.Config{DB: pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Access: a, Audit: au, Fleet: f, Peers: ps, Series: sr, Ping: pool.Ping})
 	if err != nil {
 		t.Fatal(err)
 	}

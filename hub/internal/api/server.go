@@ -25,6 +25,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
+	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
 )
 
@@ -44,10 +45,11 @@ const documentVersion = "0.1.0"
 
 // Config is what New needs.
 type Config struct {
-	Access         *access.Access // this and the next three: not required with APIOff
+	Access         *access.Access // this and the next four: not required with APIOff
 	Audit          *audit.Log
 	Limiter        *access.Limiter // nil: no rate limit
 	Fleet          *fleet.Store
+	Peers          *peers.Store
 	Series         *series.Store
 	Pages          http.Handler                // the page's files; nil answers 404
 	PKI            http.Handler                // below /pki/: roots, revocation lists and OCSP, for anyone; nil answers that another process has them
@@ -74,6 +76,7 @@ type Server struct {
 	audit     *audit.Log
 	limiter   *access.Limiter
 	fleet     *fleet.Store
+	peers     *peers.Store
 	series    *series.Store
 	pages     http.Handler
 	pki       http.Handler
@@ -99,8 +102,8 @@ type Server struct {
 
 // New builds the routes. It does not touch the database.
 func New(c Config) (*Server, error) {
-	if c.Ping == nil || !c.APIOff && (c.Access == nil || c.Audit == nil || c.Fleet == nil || c.Series == nil) {
-		return nil, errors.New("api: Access, Audit, Fleet, Series and Ping are required")
+	if c.Ping == nil || !c.APIOff && (c.Access == nil || c.Audit == nil || c.Fleet == nil || c.Peers == nil || c.Series == nil) {
+		return nil, errors.New("api: Access, Audit, Fleet, Peers, Series and Ping are required")
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -122,7 +125,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("api metrics: %w", err)
 	}
 	s := &Server{
-		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, series: c.Series, pages: c.Pages, pki: c.PKI,
+		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, peers: c.Peers, series: c.Series, pages: c.Pages, pki: c.PKI,
 		modules: append([]string{}, c.Modules...), apiOff: c.APIOff, pageOff: c.PageOff, ready: c.Ready, version: c.Version,
 		trusted: c.TrustedProxies, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
 		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}), eventTimeout: eventTimeout,
@@ -135,6 +138,7 @@ func New(c Config) (*Server, error) {
 	s.sessionRoutes()
 	s.siteRoutes()
 	s.agentRoutes()
+	s.peerRoutes()
 	s.minerRoutes()
 	s.seriesRoutes()
 	s.partSeriesRoutes()

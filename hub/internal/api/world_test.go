@@ -26,6 +26,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
+	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
 	"github.com/hashinsight/hashinsight/hub/internal/webui"
@@ -68,6 +69,7 @@ type world struct {
 	server  *Server
 	audit   *audit.Log
 	limiter *access.Limiter
+	peers   *peers.Store
 	url     string
 	owner   string // key
 	site    ident.SiteID
@@ -108,6 +110,8 @@ func newWorldOn(t testing.TB, l net.Listener) *world {
 	must()
 	f, err := fleet.New(fleet.Config{Pool: w.pool, Now: w.clock.now})
 	must()
+	w.peers, err = peers.NewStore(peers.Config{DB: w.pool, Password: testSecret, Listen: "127.0.0.1:51820", Endpoint: "hub.example.com:51820", Audit: w.audit, Now: w.clock.now})
+	must()
 	sr, err := series.New(series.Config{Pool: w.pool, Now: w.clock.now})
 	must()
 	w.latest, err = fleet.NewLatest(fleet.LatestConfig{Every: time.Nanosecond, Now: w.clock.now})
@@ -120,7 +124,7 @@ func newWorldOn(t testing.TB, l net.Listener) *world {
 	pages, err := webui.New(nil)
 	must()
 	w.server, err = New(Config{
-		Access: a, Audit: w.audit, Limiter: w.limiter, Fleet: f, Series: sr, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
+		Access: a, Audit: w.audit, Limiter: w.limiter, Fleet: f, Peers: w.peers, Series: sr, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
 		Log: slog.New(slog.NewJSONHandler(w.log, nil)), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	})
 	must()

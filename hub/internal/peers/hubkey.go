@@ -76,6 +76,9 @@ func (s *Store) readHubKeys(ctx context.Context, q querier) ([]HubKey, error) {
 
 // addHubKey keeps a key under a name and lists it. Of several processes that do so at once, the first one's is everyone's.
 func (s *Store) addHubKey(ctx context.Context, number, shift int, secret string, private wg.Secret) (wg.Key, error) {
+	if err := s.needPassword(); err != nil {
+		return wg.Key{}, err
+	}
 	plain, _, err := pki.Secret(ctx, s.c.DB, s.c.Password, secret, s.c.Now().UTC(), func() ([]byte, []byte, error) {
 		public := private.Public()
 		return private[:], public[:], nil

@@ -257,7 +257,7 @@ func TestASiteCallsThroughTheTunnelAsSoonAsItIsAdded(t *testing.T) {
 		return err == nil && p.Connected(time.Now()) && strings.HasPrefix(p.Observed.Endpoint, "127.0.0.1:") && p.Observed.Received > 0 && p.Observed.Sent > 0
 	})
 	eventually(t, "it shows in the metrics", 5*time.Second, func() bool {
-		return testutil.ToFloat64(h.metrics.peers.WithLabelValues(peerConnected)) == 2
+		return testutil.ToFloat64(h.metrics.peers.WithLabelValues(StateConnected)) == 2
 	})
 	o, err := h.Store.Owner(t.Context())
 	if err != nil || o.Backend != wg.KindNetstack || o.Host == "" || o.Problem != "" {

@@ -23,14 +23,6 @@ type metrics struct {
 	now time.Time // of the look at the devices
 }
 
-// States of peers in the metrics.
-const (
-	peerConnected   = "connected"
-	peerSilent      = "silent"
-	peerNever       = "never_seen"
-	peerQuarantined = "quarantined"
-)
-
 func newMetrics(m *Manager) *metrics {
 	x := &metrics{
 		owner: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hashinsight_tunnel_owner", Help: "1 in the hub process that has the tunnel's device."}, func() float64 {
@@ -52,7 +44,7 @@ func newMetrics(m *Manager) *metrics {
 		roamed:      prometheus.NewCounter(prometheus.CounterOpts{Name: "hashinsight_tunnel_peers_roamed_total", Help: "Peers that were found at another address than before."}),
 		bytes:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hashinsight_tunnel_bytes_total", Help: "Bytes through the tunnel, WireGuard's own included."}, []string{"direction"}),
 	}
-	for _, state := range []string{peerConnected, peerSilent, peerNever, peerQuarantined} {
+	for _, state := range []string{StateConnected, StateSilent, StateNever, StateQuarantined} {
 		x.peers.WithLabelValues(state)
 	}
 	return x
@@ -108,7 +100,7 @@ func (x *metrics) ran(devices []*device) {
 // clear begins a new count of peers.
 func (x *metrics) clear(now func() time.Time) {
 	x.now = now()
-	for _, state := range []string{peerConnected, peerSilent, peerNever, peerQuarantined} {
+	for _, state := range []string{StateConnected, StateSilent, StateNever, StateQuarantined} {
 		x.peers.WithLabelValues(state).Set(0)
 	}
 }
@@ -118,14 +110,14 @@ func (x *metrics) count(a *applied, handshake time.Time) {
 	if handshake.IsZero() {
 		handshake = a.noted.Handshake
 	}
-	state := peerSilent
+	state := StateSilent
 	switch {
 	case !a.QuarantinedAt.IsZero():
-		state = peerQuarantined
+		state = StateQuarantined
 	case handshake.IsZero():
-		state = peerNever
+		state = StateNever
 	case x.now.Sub(handshake) < ConnectedFor:
-		state = peerConnected
+		state = StateConnected
 	}
 	x.peers.WithLabelValues(state).Inc()
 }

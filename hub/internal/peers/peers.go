@@ -75,6 +75,27 @@ func (p *Peer) Connected(now time.Time) bool {
 	return !p.Observed.Handshake.IsZero() && now.Sub(p.Observed.Handshake) < ConnectedFor
 }
 
+// States of a peer.
+const (
+	StateConnected   = "connected"
+	StateSilent      = "silent"
+	StateNever       = "never_seen"
+	StateQuarantined = "quarantined"
+)
+
+// State says in one word how a peer is.
+func (p *Peer) State(now time.Time) string {
+	switch {
+	case !p.QuarantinedAt.IsZero():
+		return StateQuarantined
+	case p.Observed.Handshake.IsZero():
+		return StateNever
+	case p.Connected(now):
+		return StateConnected
+	}
+	return StateSilent
+}
+
 // Keys are the secrets that a site needs besides its own private key. Only the site itself may get them.
 type Keys struct {
 	PSK     wg.Secret
@@ -95,7 +116,7 @@ type New struct {
 // Config describes a Store.
 type Config struct {
 	DB       *pgxpool.Pool
-	Password string       // ENCRYPTION_PASSWORD: seals PSKs and the hub's key
+	Password string       // ENCRYPTION_PASSWORD: seals PSKs and the hub's key; without it this process can add no peer
 	Network  netip.Prefix // WG_NETWORK; zero means 10.8.0.0/16. The first address is the hub's
 	Listen   string       // WG_ADDR, host:port of the device; empty means that the hub has no tunnel
 	Endpoint string       // WG_ENDPOINT: host:port under which sites reach Listen
@@ -117,8 +138,8 @@ type Store struct {
 
 // NewStore checks its configuration and touches nothing.
 func NewStore(c Config) (*Store, error) {
-	if c.DB == nil || c.Password == "" {
-		return nil, errors.New("peers: database and password are required")
+	if c.DB == nil {
+		return nil, errors.New("peers: the database is required")
 	}
 	if !c.Network.IsValid() {
 		c.Network = DefaultNetwork
@@ -212,6 +233,14 @@ func shiftPort(addr string, shift int) string {
 		return addr
 	}
 	return net.JoinHostPort(host, strconv.Itoa(n+shift))
+}
+
+// needPassword refuses what needs a secret in a process that cannot seal it.
+func (s *Store) needPassword() error {
+	if s.c.Password == "" {
+		return apperr.E(apperr.Unavailable, "API_004", "this hub process cannot seal secrets: it has no ENCRYPTION_PASSWORD; a process that runs the module ingest can do this")
+	}
+	return nil
 }
 
 // checkKey refuses what is no key of a site.

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
+	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/pki"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/wg"
@@ -426,6 +427,17 @@ func (s *Store) quarantine(ctx context.Context, tx pgx.Tx, p Peer, reason string
 	return true, s.record(ctx, tx, event{action: "peer_quarantined", by: "hub", site: p.Site, details: map[string]any{"reason": reason}})
 }
 
+// Make makes a change in a transaction of its own and waits a moment until the device has it. That it has not yet is no error: it will.
+func (s *Store) Make(ctx context.Context, change func(tx pgx.Tx) (Peer, error)) (p Peer, err error) {
+	if err := pg.InTx(ctx, s.c.DB, func(tx pgx.Tx) error { p, err = change(tx); return err }); err != nil {
+		return Peer{}, err
+	}
+	if err := s.Await(ctx); err != nil {
+		s.c.Log.InfoContext(ctx, "a change of a peer is stored, and not on the device yet", "err", err)
+	}
+	return p, nil
+}
+
 // Get returns a site's peer; one that was removed is not found.
 func (s *Store) Get(ctx context.Context, site ident.SiteID) (Peer, error) {
 	r, known, err := s.one(ctx, s.c.DB, site)
@@ -494,6 +506,9 @@ func (s *Store) Notify(ctx context.Context, q querier) error {
 func pskName(site ident.SiteID) string { return "peer-psk/" + site.String() }
 
 func (s *Store) sealPSK(site ident.SiteID, psk wg.Secret) ([]byte, error) {
+	if err := s.needPassword(); err != nil {
+		return nil, err
+	}
 	sealed, err := pki.Seal(s.c.Password, pskName(site), psk[:])
 	return sealed, wrap(err, "sealing a preshared key")
 }
