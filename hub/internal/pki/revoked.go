@@ -2,7 +2,6 @@ package pki
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -185,7 +184,8 @@ func (a *Authority) compare(ctx context.Context, whole bool) error {
 	var e revocation
 	if _, err := pgx.ForEachRow(rows, []any{&number, &e.kind, &site, &issued, &e.why, &e.whole, &e.at, &e.notAfter}, func() error {
 		if len(number) != len(serial{}) || len(issued) != 0 && len(issued) != len(issuerID{}) {
-			return errors.New("a certificate's row is malformed")
+			a.log.ErrorContext(ctx, "a revoked certificate's row is malformed and passed over", "serial", fmt.Sprintf("%.40x", number))
+			return nil // one such row must not keep the others back
 		}
 		e.site, e.issuer = ident.SiteID{}, issuerID{}
 		if site != nil {
