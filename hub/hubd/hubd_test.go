@@ -104,10 +104,19 @@ func awaitReady(t *testing.T, h *hubd.Hub) {
 // site is an agent's identity, made as the agent makes it.
 func site(t *testing.T, c hubd.Config, name, hubAddress string) (*tls.Config, identity.Bundle) {
 	t.Helper()
+	_, evidence, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return siteWith(t, c, name, hubAddress, evidence)
+}
+
+// siteWith is site with a key of the caller's, who signs batches.
+func siteWith(t *testing.T, c hubd.Config, name, hubAddress string, evidence ed25519.PrivateKey) (*tls.Config, identity.Bundle) {
+	t.Helper()
 	key, err1 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	_, evidence, err2 := ed25519.GenerateKey(rand.Reader)
-	request, err3 := identity.NewRequest(key, evidence)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	request, err2 := identity.NewRequest(key, evidence)
+	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
 	file, err := hubd.RegisterSite(t.Context(), c.Database, hubd.SiteOrder{Name: name, Request: request, HubAddress: hubAddress})

@@ -62,7 +62,7 @@ func (a *Archive) find(ctx context.Context, ref Ref, from *objects) (Batch, erro
 	b := Batch{Ref: ref}
 	var disposition int16
 	var size, offset int64
-	err := a.c.Pool.QueryRow(ctx, qFind, ref.Site, ref.Spool, int64(min(ref.Seq, 1<<63-1))).Scan( //nolint:gosec // bounded
+	err := a.c.Pool.QueryRow(ctx, qFind, ref.Site, ref.Spool, int64(min(ref.Seq, 1<<63-1))).Scan(
 		&b.RawHeader, &b.Signature, &b.ReceivedAt, &b.Payload, &disposition, &b.Object, &size, &offset)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return b, b.error(ErrNotFound)

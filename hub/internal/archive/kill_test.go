@@ -163,7 +163,7 @@ func (k *killer) database(to string) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL."+port)) //nolint:noctx // in a directory of its own
+	l, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL."+port))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func (k *killer) database(to string) (stop func()) {
 			if err != nil {
 				return
 			}
-			s, err := net.Dial("unix", socket) //nolint:noctx // as above
+			s, err := net.Dial("unix", socket)
 			if err != nil {
 				_ = c.Close()
 				return
@@ -281,7 +281,7 @@ func send(w io.Writer, kind byte, body []byte, first bool) error {
 	if !first {
 		b = append(b, kind)
 	}
-	b = binary.BigEndian.AppendUint32(b, uint32(len(body)+4)) //nolint:gosec // came from one
+	b = binary.BigEndian.AppendUint32(b, uint32(len(body)+4))
 	_, err := w.Write(append(b, body...))
 	return err
 }

@@ -162,7 +162,7 @@ func (a *Archive) moveHour(ctx context.Context, h siteHour, now time.Time) (move
 		}
 		key := h.key(name)
 		if err := a.put(ctx, key, size, func(w io.Writer) error { return copyPayloads(ctx, tx, h.site, pieces, w) }); err != nil {
-			return fmt.Errorf("object %s: %w", key, err)
+			return fmt.Errorf("object %s in %s: %w", key, a.place, err)
 		}
 		var id int64
 		if err := tx.QueryRow(ctx, qObject, h.site, h.hour, key, size, len(pieces), now).Scan(&id); err != nil {

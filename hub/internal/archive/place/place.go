@@ -6,7 +6,6 @@ package place
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -139,7 +138,7 @@ func parseEndpoint(text string) (string, error) {
 		return "", errors.New("has an endpoint that is not https:// (or http://), host and port: it looks like https://minio.example.com:9000")
 	}
 	if port := u.Port(); port != "" {
-		if _, err := net.LookupPort("tcp", port); err != nil {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 			return "", errors.New("has an endpoint whose port is not a number up to 65535")
 		}
 	}
