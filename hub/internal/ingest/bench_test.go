@@ -203,6 +203,11 @@ func writeGroup(t *testing.T, batches []*telemetryv1.Batch) (file string) {
 // newBenchHub is a hub on a real socket.
 func newBenchHub(t *testing.T, pool *pgxpool.Pool, writers int) (h *hub, address string) {
 	t.Helper()
+	return newBenchHubWith(t, pool, func(c *Config) { c.Writers = writers })
+}
+
+func newBenchHubWith(t *testing.T, pool *pgxpool.Pool, change func(*Config)) (h *hub, address string) {
+	t.Helper()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -220,7 +225,9 @@ func newBenchHub(t *testing.T, pool *pgxpool.Pool, writers int) (h *hub, address
 	var private ed25519.PrivateKey
 	h.public, private, err = ed25519.GenerateKey(rand.Reader)
 	must(err)
-	h.server, err = NewServer(Config{Pool: pool, Fleet: h.fleet, Latest: latest, Series: h.series, Key: private, TLS: h.ca.serverTLS(t), Writers: writers})
+	c := Config{Pool: pool, Fleet: h.fleet, Latest: latest, Series: h.series, Key: private, TLS: h.ca.serverTLS(t)}
+	change(&c)
+	h.server, err = NewServer(c)
 	must(err)
 	lis, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	must(err)

@@ -217,13 +217,15 @@ func (q queuedCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthIn
 	if !ok {
 		return nil, nil, errors.New("a handshake without TLS")
 	}
-	return conn, peerInfo{tlsInfo, raw}, raw.SetDeadline(begin.Add(connectTimeout)) // gRPC's own, for what follows
+	in := newIntake()
+	return watchedConn{conn, in}, peerInfo{tlsInfo, raw, in}, raw.SetDeadline(begin.Add(connectTimeout)) // gRPC's own, for what follows
 }
 
 // peerInfo is what the handshake found out about a peer, and its connection: a stream whose agent reads nothing can be ended only with that.
 type peerInfo struct {
 	credentials.TLSInfo
-	conn net.Conn
+	conn   net.Conn
+	intake *intake
 }
 
 // Clone implements credentials.TransportCredentials.

@@ -99,7 +99,7 @@ func (h *hub) open(t testing.TB, log *slog.Logger, change func(*Config)) {
 	}
 	h.server, err = NewServer(c)
 	must(err)
-	h.lis = bufconn.Listen(1 << 20)
+	h.lis = bufconn.Listen(64 << 10) // for each direction of each connection, at once
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- h.server.Serve(ctx, h.lis) }()

@@ -339,8 +339,10 @@ func TestWhatIsNotAuthenticIsRefusedAndNotKept(t *testing.T) {
 			s.spool = ident.NewSpoolID()
 			return s.batch(t, at)
 		},
-		"payload of 9 MiB": func() *telemetryv1.Batch { return s.sign(evidence.KindHour, 0, make([]byte, 9<<20), wire.Meta{}) },
-		"nothing":          func() *telemetryv1.Batch { return &telemetryv1.Batch{} },
+		"payload of more than 8 MiB": func() *telemetryv1.Batch {
+			return s.sign(evidence.KindHour, 0, make([]byte, wire.MaxPayload+1), wire.Meta{})
+		},
+		"nothing": func() *telemetryv1.Batch { return &telemetryv1.Batch{} },
 		"seq beyond the table": func() *telemetryv1.Batch {
 			q := s.seq
 			defer func() { s.seq = q }()

@@ -58,10 +58,16 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hashinsight_ingest_queue_batches", Help: "Batches waiting for a writer."}, func() float64 {
 		return float64(len(s.queue))
 	})
+	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hashinsight_ingest_held_bytes", Help: "Memory taken for batches on their way to the database."}, func() float64 {
+		return float64(s.held.Load())
+	})
+	incoming := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hashinsight_ingest_incoming_bytes", Help: "Memory taken for messages on their way in."}, func() float64 {
+		return float64(s.incoming.Load())
+	})
 	slowed := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hashinsight_ingest_slowed_sites", Help: "Sites that send more than their rate and are slowed down."}, func() float64 {
 		return float64(s.rates.owing(time.Now()))
 	})
-	for _, c := range []prometheus.Collector{m.batches, m.samples, m.bytes, m.groupRows, m.commit, m.failures, m.forks, m.broken, m.bounds, m.streams, m.replay, open, waiting, slowed} {
+	for _, c := range []prometheus.Collector{m.batches, m.samples, m.bytes, m.groupRows, m.commit, m.failures, m.forks, m.broken, m.bounds, m.streams, m.replay, open, waiting, held, incoming, slowed} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics of ingest: %w", err)
 		}

@@ -49,7 +49,10 @@ func (s *Server) open(st stream) (*session, error) {
 	if err := s.checkPeer(ctx, cert); err != nil {
 		return nil, err
 	}
-	hello, err := s.hello(st)
+	if err := info.intake.take(); err != nil {
+		return nil, err
+	}
+	hello, err := s.hello(st, info.intake)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +65,7 @@ func (s *Server) open(st stream) (*session, error) {
 	ss := &session{
 		server: s, stream: st, id: uuid.New(), site: site, spool: ident.SpoolID(hello.GetSpoolId()), cert: cert, ended: make(chan struct{}),
 		slots: make(chan struct{}, s.c.WindowBatches), bytes: semaphore.NewWeighted(s.c.WindowBytes), answers: make(chan response, s.c.WindowBatches),
-		replays: make(chan *telemetryv1.Replay), paces: make(chan pace, 1), stuck: make(chan struct{}), conn: info.conn, level: s.level(), oldestPending: hello.GetOldestPendingSeq(), newest: hello.GetNewestSeq(),
+		replays: make(chan *telemetryv1.Replay), paces: make(chan pace, 1), stuck: make(chan struct{}), conn: info.conn, intake: info.intake, level: s.level(), oldestPending: hello.GetOldestPendingSeq(), newest: hello.GetNewestSeq(),
 		others: s.othersOf(hello),
 	}
 	dbCtx, cancel := context.WithTimeout(ctx, queryTimeout)
@@ -110,14 +113,21 @@ func (s *Server) checkPeer(ctx context.Context, cert *x509.Certificate) error {
 	return status.Errorf(codes.PermissionDenied, "the client certificate is refused: %v", err)
 }
 
-func (s *Server) hello(st stream) (*telemetryv1.Hello, error) {
+func (s *Server) hello(st stream, in *intake) (*telemetryv1.Hello, error) {
 	type received struct {
 		msg *telemetryv1.StreamRequest
 		err error
 	}
 	first := make(chan received, 1)
 	s.reading.Go(func() {
-		msg, err := st.Recv()
+		n, err := in.next(st.Context())
+		if err == nil && n > maxHello {
+			err = status.Errorf(codes.InvalidArgument, "a Hello of %d bytes, at most %d are accepted", n, maxHello)
+		}
+		var msg *telemetryv1.StreamRequest
+		if err == nil {
+			msg, err = st.Recv()
+		}
 		first <- received{msg, err}
 	})
 	var r received

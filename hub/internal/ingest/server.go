@@ -24,6 +24,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
@@ -52,7 +54,7 @@ type Config struct {
 	GroupDelay    time.Duration // how long an idle writer waits for more batches; 0 means 5 ms
 	WindowBatches int           // batches of one stream that may be under way; 0 means 64
 	WindowBytes   int64         // payload bytes of one stream that may be under way; 0 means 16 MiB
-	MaxBytes      int64         // memory for batches of all streams; 0 means 256 MiB
+	MaxBytes      int64         // memory for batches of all streams, a quarter of it for messages on their way in; 0 means 256 MiB
 	MaxStreams    int           // 0 means 10,000
 
 	MaxConns           int // connections; 0 means MaxStreams and 1,000
@@ -80,11 +82,15 @@ type Server struct {
 	keys     *keyCache
 	decoders chan *wire.Decoder // as many as batches may be unpacked at a time
 	memory   *semaphore.Weighted
-	queue    chan *item
-	downTill atomic.Int64 // ms since 1970 until which the database is taken to be away
-	door     *door
+	// Apart from memory, which streams wait for while they hold of these.
+	receiving    *semaphore.Weighted
+	receiveBytes int64
+	queue        chan *item
+	downTill     atomic.Int64 // ms since 1970 until which the database is taken to be away
+	door         *door
 
 	held       atomic.Int64  // bytes of memory taken
+	incoming   atomic.Int64  // bytes of receiving taken
 	commitTime atomic.Int64  // of late, ns
 	opening    chan struct{} // a token for each stream being opened
 	openings   atomic.Int64  // those, and those that wait
@@ -136,8 +142,11 @@ func NewServer(c Config) (*Server, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	receive := max(1, c.MaxBytes/4)
+	c.MaxBytes -= receive
 	s := &Server{
 		c: c, hubKey: ident.KeyIDOf(c.Key.Public().(ed25519.PublicKey)), memory: semaphore.NewWeighted(c.MaxBytes),
+		receiving: semaphore.NewWeighted(receive), receiveBytes: receive,
 		queue: make(chan *item, c.WindowBatches), stopping: make(chan struct{}), replaying: make(chan struct{}, maxReplaying), asked: &askedSpools{at: map[batchKey]time.Time{}},
 		rates: &rates{limit: c.Rate, sites: map[ident.SiteID]*reserve{}}, sessions: map[ident.SiteID]*session{},
 	}
@@ -166,9 +175,6 @@ func setDefault[T comparable](v *T, d T) {
 	}
 }
 
-// maxMessage bounds one message of an agent: a group of batches within the window, or one batch of any allowed size, and their headers.
-const maxMessage = 2*wire.MaxPayload + 1<<20
-
 // maxIdle is how long a connection may stay without a stream.
 const maxIdle = time.Minute
 
@@ -177,7 +183,11 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	g := grpc.NewServer(
 		grpc.Creds(queuedCreds{credentials.NewTLS(s.c.TLS), s.door}),
 		grpc.MaxRecvMsgSize(maxMessage),
-		grpc.MaxConcurrentStreams(4), // of one connection
+		grpc.MaxConcurrentStreams(1), // of one connection, see intake
+		grpc.StaticStreamWindowSize(freeMessage),
+		grpc.ReadBufferSize(4<<10), // enough for heads of frames; what is longer is read past it
+		grpc.WriteBufferSize(4<<10),
+		grpc.ForceServerCodecV2(turnCodec{encoding.GetCodecV2(proto.Name), make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))}),
 		grpc.MaxHeaderListSize(16<<10),
 		grpc.ConnectionTimeout(connectTimeout),
 		grpc.WaitForHandlers(true), // a handler that outlived Serve would find its queue closed

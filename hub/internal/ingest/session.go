@@ -55,6 +55,8 @@ type session struct {
 	stall *time.Timer // ends the stream when a message stays unsent
 	stuck chan struct{}
 	conn  io.Closer // below the stream
+
+	intake *intake // of conn
 }
 
 // response is the answer to one batch and what it gives back.
@@ -184,27 +186,36 @@ func (ss *session) drain() error {
 func (ss *session) take() error {
 	ctx := ss.stream.Context()
 	for {
-		msg, err := ss.stream.Recv()
+		msg, done, err := ss.recv(ctx)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return status.Convert(err).Err()
 		}
-		group := msg.GetBatches().GetBatches()
-		if len(group) == 0 {
-			return status.Error(codes.InvalidArgument, "a message after the Hello carries at least one batch")
-		}
-		if len(group) > maxGroupBatches {
-			return status.Errorf(codes.InvalidArgument, "a message of %d batches, at most %d are accepted: compare the versions of agent and hub", len(group), maxGroupBatches)
-		}
-		for _, b := range group {
-			if err := ss.takeBatch(ctx, b); err != nil {
-				return err
-			}
+		err = ss.takeGroup(ctx, msg.GetBatches().GetBatches())
+		done()
+		if err != nil {
+			return err
 		}
 		ss.slowDown(ctx)
 	}
+}
+
+// takeGroup takes the batches of one message.
+func (ss *session) takeGroup(ctx context.Context, group []*telemetryv1.Batch) error {
+	if len(group) == 0 {
+		return status.Error(codes.InvalidArgument, "a message after the Hello carries at least one batch")
+	}
+	if len(group) > maxGroupBatches {
+		return status.Errorf(codes.InvalidArgument, "a message of %d batches, at most %d are accepted: compare the versions of agent and hub", len(group), maxGroupBatches)
+	}
+	for _, b := range group {
+		if err := ss.takeBatch(ctx, b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // takeBatch waits for room, authenticates the batch and hands it to the writers. It returns only errors that end the stream.
