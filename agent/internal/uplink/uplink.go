@@ -2,6 +2,12 @@
 // to the spool. The newest batches go first, the backlog in the room that is left; what was not acknowledged when a stream
 // ends is sent again on the next one. It decides neither what is stored nor what may be deleted: package spool does. The
 // agent's composition root runs one Uplink.
+//
+// New batches make dashboards right at once after an outage. The backlog behind them goes oldest first, although newest first
+// would show the last hours sooner: the oldest hours are the nearest to the deadline after which a slot that is still unknown
+// counts against the site, and they are what the spool drops first at its size cap; a link that fails again half-way must not
+// have left them for last. The hub finds what it lost by looking from below for holes that no longer change, and would take
+// the old end of a backlog that fills from above for lost.
 package uplink
 
 import (
