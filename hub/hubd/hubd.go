@@ -29,6 +29,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/pki"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
+	"github.com/hashinsight/hashinsight/hub/internal/webtls"
 	"github.com/hashinsight/hashinsight/hub/internal/webui"
 	"github.com/hashinsight/hashinsight/pkg/diag"
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -43,6 +44,7 @@ type Config struct {
 	Env           string   // prod or dev
 	Evidence      Evidence // where the module jobs moves evidence; without URL it stays in the database
 	AuditPath     string   // file of JSON lines that follows the audit log; empty: none on this host
+	WebTLS        WebTLS   // of the page and the API
 	RateLimit     int      // requests a minute to the API per key or address; 0: no limit
 	SessionSecret string   // one value, or new and old separated by a comma; for the module api
 
@@ -205,6 +207,7 @@ type subjects struct {
 	pools  *pg.Pools
 	audit  *audit.Log
 	access *access.Access  // nil without the module api
+	tls    *webtls.TLS     // nil without TLS and client certificates
 	limits *access.Limiter // nil without a limit or the module api
 	fleet  *fleet.Store
 	series *series.Store
@@ -349,6 +352,12 @@ func (h *Hub) webSide(s *subjects) (*api.Server, error) {
 		}
 		c.Access, c.Limiter = s.access, s.limits
 	}
+	if h.c.WebTLS.on() && h.serves() {
+		if s.tls, err = h.webTLS(s); err != nil {
+			return nil, err
+		}
+		c.TLS, c.ClientHeader, c.CertRequired = s.tls, h.c.WebTLS.ClientHeader, h.c.WebTLS.RequiredFor
+	}
 	if s.pki != nil {
 		c.PKI = s.pki.Handler()
 	}
@@ -365,6 +374,9 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 	stack.Go("audit log", stopAudit, s.audit.Run)
 	if s.access != nil {
 		stack.Go("API keys", 0, s.access.Run)
+	}
+	if s.tls != nil {
+		stack.Go("web certificates", 0, s.tls.Run)
 	}
 	if s.limits != nil {
 		stack.Go("rate limits", 0, s.limits.Run)

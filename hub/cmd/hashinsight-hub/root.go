@@ -93,6 +93,17 @@ func tunnel(c *config.Config) hubd.Tunnel {
 	return hubd.Tunnel{Addr: c.WGAddr, Backend: c.WGBackend, Network: c.WGNetwork, Endpoint: c.WGEndpoint, Interface: c.WGInterface, Fallback: c.FallbackAddress}
 }
 
+func webTLS(c *config.Config) hubd.WebTLS {
+	w := hubd.WebTLS{
+		VerifyClient: c.VerifiesClients(), Patterns: c.MTLSPatterns, CRLs: c.CRLs(), OCSP: c.MTLSOCSP, RequiredFor: c.MTLSRequiredFor, ClientHeader: c.TrustedClientCertHeader,
+	}
+	if c.MTLSEnabled {
+		w.Cert, w.Key = c.MTLSServerCert, c.MTLSServerKey
+	}
+	w.CAs, w.OwnCA = c.ClientCAs()
+	return w
+}
+
 // commandLog is for commands beside a hub: what a person should see, on standard error.
 func commandLog() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -117,7 +128,7 @@ func runCommand(o *options) *cobra.Command {
 				logs.App.WarnContext(cmd.Context(), "configuration", "warning", w)
 			}
 			return hubd.Run(cmd.Context(), hubd.Config{
-				Database: database(c, logs.App), Modules: strings.Split(c.Modules, ","), Evidence: evidencePlace(c), AuditPath: c.AuditLogPath, RateLimit: c.RateLimit(), Env: c.Env, SessionSecret: string(c.SessionSecret),
+				Database: database(c, logs.App), Modules: strings.Split(c.Modules, ","), Evidence: evidencePlace(c), AuditPath: c.AuditLogPath, RateLimit: c.RateLimit(), WebTLS: webTLS(c), Env: c.Env, SessionSecret: string(c.SessionSecret),
 				BindAddr: c.BindAddr, GRPCAddr: c.GRPCAddr, MetricsAddr: c.MetricsAddr(), ReusePort: c.HTTPReusePort,
 				ServerNames: c.ServerNames(), TrustedProxies: c.TrustedProxies,
 				Tunnel:      tunnel(c),

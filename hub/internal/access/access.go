@@ -6,6 +6,7 @@ package access
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -33,9 +34,10 @@ const (
 
 // Why a request is not let in. They come wrapped in coded errors.
 var (
-	ErrNoKey     = errors.New("this key is not known, or it was revoked")
-	ErrExpired   = errors.New("this key has expired")
-	ErrSignedOut = errors.New("the session has ended")
+	ErrNoKey            = errors.New("this key is not known, or it was revoked")
+	ErrExpired          = errors.New("this key has expired")
+	ErrNoCertificateKey = errors.New("no API key stands for this client certificate, or it was revoked: make one with its identity")
+	ErrSignedOut        = errors.New("the session has ended")
 )
 
 func refusal(code apperr.Code, why error) error {
@@ -80,8 +82,9 @@ type Access struct {
 	old      prometheus.Gauge
 }
 
-// credential is what a caller shows: the hash of a key, or a session's id.
+// credential is what a caller shows: the hash of a key, a session's id, or a client certificate.
 type credential struct {
+	cert    bool // key is then the hash of the certificate's identity
 	key     [32]byte
 	session [16]byte
 }
@@ -200,6 +203,35 @@ func (a *Access) Session(ctx context.Context, token string, from netip.Addr) (Pr
 	return p, nil
 }
 
+const (
+	qKeyByID = `SELECT id, name, hash, permissions, expires_at, last_used_at, rate_limit
+		FROM api_key WHERE id = $1 AND revoked_at IS NULL`
+	qKeyByCertificate = `SELECT id, name, hash, permissions, expires_at, last_used_at, rate_limit
+		FROM api_key WHERE certificate = $1 AND revoked_at IS NULL`
+)
+
+// Certificate returns the principal of the key that a client certificate stands for: the one that it was issued for where the hub's own
+// CA did, or else the one that names its identity. Whether the certificate itself counts has been decided.
+func (a *Access) Certificate(ctx context.Context, identity string, issuedFor [16]byte, from netip.Addr) (Principal, error) {
+	query, arg := qKeyByCertificate, any(identity)
+	name := identity
+	if issuedFor != ([16]byte{}) {
+		query, arg = qKeyByID, uuid.UUID(issuedFor)
+		name = "key:" + uuid.UUID(issuedFor).String() // no identity begins so
+	}
+	cred := credential{cert: true, key: sha256.Sum256([]byte(name))}
+	if p, ok := a.cached(cred); ok {
+		return p, nil
+	}
+	p, err := a.lookup(ctx, cred, query, from, arg)
+	if errors.Is(err, pgx.ErrNoRows) {
+		a.forget(cred)
+		a.refused.WithLabelValues("certificate").Inc()
+		return Principal{}, refusal("AUTH_001", ErrNoCertificateKey)
+	}
+	return p, err
+}
+
 // lookup reads the key behind a credential, records its use and remembers the answer for CacheFor.
 func (a *Access) lookup(ctx context.Context, cred credential, query string, from netip.Addr, args ...any) (Principal, error) {
 	p := Principal{Session: cred.session}
@@ -210,7 +242,7 @@ func (a *Access) lookup(ctx context.Context, cred credential, query string, from
 	if err != nil {
 		return Principal{}, fmt.Errorf("look up the key: %w", err)
 	}
-	if cred.session == ([16]byte{}) && subtle.ConstantTimeCompare(hash, cred.key[:]) != 1 {
+	if cred.session == ([16]byte{}) && !cred.cert && subtle.ConstantTimeCompare(hash, cred.key[:]) != 1 {
 		return Principal{}, refusal("AUTH_001", ErrNoKey)
 	}
 	for _, g := range granted {

@@ -105,6 +105,9 @@ func (s *Server) credential(r *http.Request, from origin) (access.Principal, err
 	if c, err := r.Cookie(sessionCookie); err == nil && c.Value != "" {
 		return s.access.Session(r.Context(), c.Value, from.addr)
 	}
+	if client := requestOf(r.Context()).client; client != nil {
+		return s.access.Certificate(r.Context(), client.Name, client.Key, from.addr)
+	}
 	return access.Principal{}, apperr.E(apperr.Unauthenticated, "AUTH_001", "this needs an API key or a session: nobody is signed in")
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
@@ -54,4 +55,13 @@ func withoutDatabase(t *testing.T) *Server {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func uuidOf(t *testing.T, s string) uuid.UUID {
+	t.Helper()
+	id, err := uuid.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }

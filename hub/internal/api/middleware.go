@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/hex"
 	"log/slog"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
+	"github.com/hashinsight/hashinsight/hub/internal/webtls"
 )
 
 // requestInfo is what is known of a request beside its text. It travels in the context.
@@ -23,7 +25,10 @@ type requestInfo struct {
 	id        string
 	origin    origin
 	log       *slog.Logger
-	principal *access.Principal // nil until somebody showed a key or a session
+	principal *access.Principal   // nil until somebody showed a key or a session
+	shown     []*x509.Certificate // the client's certificate and chain, not verified; nil without
+	shownErr  error               // the proxy forwarded something else
+	client    *webtls.Identity    // who the client's certificate names; nil until it was found to count
 	request   *http.Request
 }
 
@@ -71,6 +76,7 @@ func (s *Server) outermost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := s.now()
 		info := &requestInfo{id: newRequestID(), origin: originOf(r, s.trusted), log: s.log}
+		info.shown, info.shownErr = s.shownCertificate(r)
 		ctx := context.WithValue(r.Context(), requestKey{}, info)
 		if !isStream(r) {
 			var cancel context.CancelFunc

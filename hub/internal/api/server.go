@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
+	"github.com/hashinsight/hashinsight/hub/internal/webtls"
 )
 
 // Limits of a connection and a request.
@@ -60,6 +62,9 @@ type Config struct {
 	Ready          func() bool                 // while false everything but /health answers 503; nil means always ready
 	Version        string                      // of the program
 	TrustedProxies []netip.Prefix              // whose forwarding headers are believed
+	TLS            *webtls.TLS                 // of the listener and of clients' certificates; nil: neither
+	ClientHeader   string                      // in which trusted proxies forward a client's certificate; empty: none
+	CertRequired   string                      // CertAdmin (also "") or CertAPI: for what a client certificate is needed where TLS verifies them
 	Now            func() time.Time            // nil means time.Now
 	Log            *slog.Logger                // nil means no log
 	AccessLog      *slog.Logger                // one record a request; nil means Log
@@ -86,6 +91,9 @@ type Server struct {
 	ready     func() bool
 	version   string
 	trusted   []netip.Prefix
+	tls       *webtls.TLS
+	header    string
+	certAPI   bool
 	now       func() time.Time
 	log       *slog.Logger
 	accessLog *slog.Logger
@@ -127,7 +135,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, peers: c.Peers, series: c.Series, pages: c.Pages, pki: c.PKI,
 		modules: append([]string{}, c.Modules...), apiOff: c.APIOff, pageOff: c.PageOff, ready: c.Ready, version: c.Version,
-		trusted: c.TrustedProxies, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
+		trusted: c.TrustedProxies, tls: c.TLS, header: c.ClientHeader, certAPI: c.CertRequired == CertAPI, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
 		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}), eventTimeout: eventTimeout,
 	}
 	s.miners = newHeld(c.Now, s.loadImage)
@@ -204,6 +212,12 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			p.retryAfter = 5 * time.Second
 			writeProblem(w, p)
 			return
+		}
+		if isAPI(r.URL.Path) {
+			if err := s.checkCertificate(r); err != nil {
+				writeProblem(w, problemOf(r.Context(), err))
+				return
+			}
 		}
 		if err := origins.Check(r); err != nil {
 			writeProblem(w, newProblem(r.Context(), http.StatusForbidden, "AUTH_002", "a page of another origin must not make this request"))
@@ -303,7 +317,18 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
+	var secure *tls.Config
+	if s.tls != nil {
+		secure = s.tls.Server()
+	}
+	go func() {
+		if secure == nil {
+			served <- srv.Serve(l)
+			return
+		}
+		srv.TLSConfig = secure
+		served <- srv.ServeTLS(l, "", "")
+	}()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve the API: %w", err)

@@ -90,7 +90,8 @@ func newWorld(t testing.TB) *world {
 	return newWorldOn(t, l)
 }
 
-func newWorldOn(t testing.TB, l net.Listener) *world {
+// newWorldOn serves on l, with a configuration that options change.
+func newWorldOn(t testing.TB, l net.Listener, options ...func(*Config)) *world {
 	t.Helper()
 	w := &world{t: t, pool: pgtest.New(t), clock: &clock{}, site: ident.NewSiteID(), log: &lockedBuffer{}, reg: prometheus.NewRegistry()}
 	w.clock.ns.Store(time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC).UnixNano())
@@ -123,10 +124,14 @@ func newWorldOn(t testing.TB, l net.Listener) *world {
 	t.Cleanup(w.dec.Close)
 	pages, err := webui.New(nil)
 	must()
-	w.server, err = New(Config{
+	c := Config{
 		Access: a, Audit: w.audit, Limiter: w.limiter, Fleet: f, Peers: w.peers, Series: sr, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
 		Log: slog.New(slog.NewJSONHandler(w.log, nil)), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-	})
+	}
+	for _, o := range options {
+		o(&c)
+	}
+	w.server, err = New(c)
 	must()
 	w.owner, err = access.Bootstrap(ctx, access.BootstrapConfig{Pool: w.pool, Env: "dev", Now: w.clock.now})
 	must()

@@ -61,6 +61,17 @@ type Config struct {
 	WGInterface     string       `env:"WG_INTERFACE" section:"Tunnel" default:"wg0" doc:"Name of the interface that the backends kernel and tun make. It must not be one that something else has set up."`
 	FallbackAddress string       `env:"FALLBACK_ADDRESS" section:"Tunnel" doc:"host:port, usually port 443, that sites may use over TCP when UDP does not pass and the site allows it. Default: none."`
 
+	TrustedClientCertHeader string `env:"TRUSTED_CLIENT_CERT_HEADER" section:"TLS of the web API" doc:"Header in which TRUSTED_PROXIES, and nobody else, forward the certificate of their client: Client-Cert (RFC 9440, with Client-Cert-Chain), or any name with URL-encoded PEM, such as nginx's $ssl_client_escaped_cert. The proxy must set or remove it on every request. The certificate is verified here like one that was shown here."`
+	MTLSEnabled             bool   `env:"MTLS_ENABLED" section:"TLS of the web API" default:"false" doc:"Serve the page and the API with TLS, and verify clients' certificates. Files that change are read again."`
+	MTLSCACert              string `env:"MTLS_CA_CERT_PATH" section:"TLS of the web API" default:"/app/certs/ca.crt" doc:"Files, separated by commas, with the CAs whose client certificates count (PEM, intermediate CAs too). The word hub stands for the hub's own CA for API clients (hashinsight-hub ca issue)."`
+	MTLSServerCert          string `env:"MTLS_SERVER_CERT_PATH" section:"TLS of the web API" default:"/app/certs/server.crt" doc:"The server's certificate with its chain, PEM."`
+	MTLSServerKey           string `env:"MTLS_SERVER_KEY_PATH" section:"TLS of the web API" default:"/app/certs/server.key" doc:"Its private key, PEM."`
+	MTLSVerifyClient        bool   `env:"MTLS_VERIFY_CLIENT" section:"TLS of the web API" default:"true" doc:"0: TLS without client certificates."`
+	MTLSRequiredFor         string `env:"MTLS_REQUIRED_FOR" section:"TLS of the web API" default:"admin" doc:"For what a client certificate is needed: admin (/api/admin/...) or api (all of the API). A certificate that is shown must count in any case. It stands for the API key that was made for it (apikey create --certificate)."`
+	MTLSPatterns            string `env:"MTLS_ALLOWED_DN_PATTERNS" section:"TLS of the web API" doc:"Subjects that may come, such as CN=*.hashinsight.net,O=HashInsight,C=US. Several patterns are separated by semicolons; all attributes of one must match, * stands for any text. Default: any subject of these CAs."`
+	MTLSCRL                 string `env:"MTLS_CRL" section:"TLS of the web API" doc:"Revocation lists of those CAs: files or http URLs, separated by commas. A list that cannot be read, or has run out, stops its CA's clients. The hub's own revocations always count."`
+	MTLSOCSP                string `env:"MTLS_OCSP" section:"TLS of the web API" default:"soft" doc:"Whether the OCSP responder that a client certificate names is asked: off, soft (one that does not answer stops nobody) or hard (it stops its clients)."`
+
 	RateLimitEnabled   bool `env:"RATE_LIMIT_ENABLED" section:"Limits" default:"1" doc:"Limit the requests to the API. 0: none is refused for being one too many."`
 	RateLimitPerMinute int  `env:"RATE_LIMIT_REQUESTS_PER_MINUTE" section:"Limits" default:"600" min:"1" max:"1000000" doc:"Requests a minute per API key, or per address without one, counted over all hub processes. Changed at run time with hashinsight-hub ratelimit; keys can have a limit of their own."`
 
@@ -88,6 +99,65 @@ func (c *Config) MetricsAddr() string {
 		return c.PrometheusAddr
 	}
 	return net.JoinHostPort("", strconv.Itoa(c.PrometheusPort))
+}
+
+// VerifiesClients reports whether clients' certificates of the web API are looked at: those shown to us, or those that proxies forward.
+func (c *Config) VerifiesClients() bool {
+	return c.MTLSEnabled && c.MTLSVerifyClient || c.TrustedClientCertHeader != ""
+}
+
+// ClientCAs are the files of the CAs that may name clients of the web API, and whether the hub's own may.
+func (c *Config) ClientCAs() (files []string, own bool) {
+	for _, f := range list(c.MTLSCACert) {
+		if f == "hub" {
+			own = true
+		} else {
+			files = append(files, f)
+		}
+	}
+	return files, own
+}
+
+// CRLs are the revocation lists of clients of the web API.
+func (c *Config) CRLs() []string { return list(c.MTLSCRL) }
+
+// list cuts at commas.
+func list(s string) []string {
+	var out []string
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+// checkTLS returns what is wrong with the settings of the web API's TLS.
+func (c *Config) checkTLS() (problems []error) {
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if h := c.TrustedClientCertHeader; h != "" {
+		if len(c.TrustedProxies) == 0 {
+			bad("TRUSTED_CLIENT_CERT_HEADER needs TRUSTED_PROXIES: without it nobody may forward a certificate")
+		}
+		if strings.ContainsFunc(h, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-'
+		}) {
+			bad("TRUSTED_CLIENT_CERT_HEADER is %.60q: want a header's name such as Client-Cert", h)
+		}
+	}
+	if c.MTLSRequiredFor != "admin" && c.MTLSRequiredFor != "api" {
+		bad("MTLS_REQUIRED_FOR is %.40q: want admin or api", c.MTLSRequiredFor)
+	}
+	if c.MTLSOCSP != "off" && c.MTLSOCSP != "soft" && c.MTLSOCSP != "hard" {
+		bad("MTLS_OCSP is %.40q: want off, soft or hard", c.MTLSOCSP)
+	}
+	if files, own := c.ClientCAs(); c.VerifiesClients() && len(files) == 0 && !own {
+		bad("MTLS_CA_CERT_PATH names no CA: want a file, or hub for the hub's own")
+	}
+	if c.MTLSEnabled && (c.MTLSServerCert == "" || c.MTLSServerKey == "") {
+		bad("MTLS_ENABLED needs MTLS_SERVER_CERT_PATH and MTLS_SERVER_KEY_PATH")
+	}
+	return problems
 }
 
 // RateLimit is everyone's limit of requests a minute; 0 means none.
@@ -196,6 +266,7 @@ func (c *Config) finish(home func() (string, error)) []error {
 	if c.HTTPReusePort && c.Embedded() {
 		bad("HTTP_REUSEPORT=1 does not go with the embedded PostgreSQL, which serves one hub process: set DATABASE_URL to a server")
 	}
+	problems = append(problems, c.checkTLS()...)
 	if _, err := diag.ParseLevel(c.LogLevel); err != nil {
 		bad("LOG_LEVEL: %w", err)
 	}
