@@ -332,7 +332,7 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 func (h *Hub) webSide(s *subjects) (*api.Server, error) {
 	c := api.Config{
 		Modules: h.c.Modules, APIOff: !h.runs(config.ModuleAPI), PageOff: !h.runs(config.ModulePage),
-		Fleet: s.fleet, Peers: s.peers, Series: s.series, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
+		Fleet: s.fleet, PKI: s.pki, Peers: s.peers, Series: s.series, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
 		Version: diag.ReadBuild().Version, TrustedProxies: h.c.TrustedProxies, Now: h.c.Now,
 		Log: h.c.Log, AccessLog: h.c.AccessLog, Registerer: h.c.Registry,
 	}
@@ -357,9 +357,6 @@ func (h *Hub) webSide(s *subjects) (*api.Server, error) {
 			return nil, err
 		}
 		c.TLS, c.ClientHeader, c.CertRequired = s.tls, h.c.WebTLS.ClientHeader, h.c.WebTLS.RequiredFor
-	}
-	if s.pki != nil {
-		c.PKI = s.pki.Handler()
 	}
 	if !c.PageOff {
 		if c.Pages, err = webui.New(nil); err != nil {

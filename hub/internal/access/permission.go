@@ -7,15 +7,16 @@ type Permission string
 
 // The permissions that exist. A key of the owner holds all of them, those of later versions too.
 const (
-	APIKeysRead     Permission = "apikeys:read"     // API keys, without their secrets
-	APIKeysWrite    Permission = "apikeys:write"    // making and revoking keys that may do no more than its holder
-	RateLimitsWrite Permission = "ratelimits:write" // the rate limit, everyone's and of single keys
-	AuditRead       Permission = "audit:read"       // the audit log
-	PeersRead       Permission = "peers:read"       // sites' ends of the tunnel, and the hub's
-	PeersWrite      Permission = "peers:write"      // adding, changing, rotating and removing them
-	SitesRead       Permission = "sites:read"       // sites, their links and counts
-	AgentsRead      Permission = "agents:read"      // agents with address, version and certificate
-	MinersRead      Permission = "miners:read"      // miners, their latest values, series and live changes
+	APIKeysRead      Permission = "apikeys:read"      // API keys, without their secrets
+	APIKeysWrite     Permission = "apikeys:write"     // making and revoking keys that may do no more than its holder
+	RateLimitsWrite  Permission = "ratelimits:write"  // the rate limit, everyone's and of single keys
+	AuditRead        Permission = "audit:read"        // the audit log
+	CertificatesRead Permission = "certificates:read" // certificates, roots and what is revoked
+	PeersRead        Permission = "peers:read"        // sites' ends of the tunnel, and the hub's
+	PeersWrite       Permission = "peers:write"       // adding, changing, rotating and removing them
+	SitesRead        Permission = "sites:read"        // sites, their links and counts
+	AgentsRead       Permission = "agents:read"       // agents with address, version and certificate
+	MinersRead       Permission = "miners:read"       // miners, their latest values, series and live changes
 )
 
 // Owner, in a key's list, stands for every permission there is.
@@ -23,7 +24,7 @@ const Owner Permission = "owner"
 
 // Permissions returns every permission, in a fixed order.
 func Permissions() []Permission {
-	return []Permission{AgentsRead, APIKeysRead, APIKeysWrite, AuditRead, MinersRead, PeersRead, PeersWrite, RateLimitsWrite, SitesRead}
+	return []Permission{AgentsRead, APIKeysRead, APIKeysWrite, AuditRead, CertificatesRead, MinersRead, PeersRead, PeersWrite, RateLimitsWrite, SitesRead}
 }
 
 // Principal is who makes a request: a key, directly or through a session that it opened.

@@ -27,6 +27,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
+	"github.com/hashinsight/hashinsight/hub/internal/pki"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
 	"github.com/hashinsight/hashinsight/hub/internal/webtls"
 )
@@ -54,7 +55,7 @@ type Config struct {
 	Peers          *peers.Store
 	Series         *series.Store
 	Pages          http.Handler                // the page's files; nil answers 404
-	PKI            http.Handler                // below /pki/: roots, revocation lists and OCSP, for anyone; nil answers that another process has them
+	PKI            *pki.Authority              // certificates; below /pki/ roots, revocation lists and OCSP, for anyone; nil answers that another process has them
 	Modules        []string                    // that this process runs, for /health
 	APIOff         bool                        // /api and its description answer that another process has them
 	PageOff        bool                        // so does every other path
@@ -84,7 +85,8 @@ type Server struct {
 	peers     *peers.Store
 	series    *series.Store
 	pages     http.Handler
-	pki       http.Handler
+	pki       *pki.Authority
+	pkiFiles  http.Handler // nil as pki is
 	modules   []string
 	apiOff    bool
 	pageOff   bool
@@ -141,10 +143,14 @@ func New(c Config) (*Server, error) {
 	s.miners = newHeld(c.Now, s.loadImage)
 	s.sites = newHeld(c.Now, s.loadSites)
 	humaErrors()
+	if c.PKI != nil {
+		s.pkiFiles = c.PKI.Handler()
+	}
 	s.api = humago.New(s.mux, s.description())
 	s.healthRoutes()
 	s.sessionRoutes()
 	s.siteRoutes()
+	s.certificateRoutes()
 	s.agentRoutes()
 	s.peerRoutes()
 	s.minerRoutes()
@@ -236,7 +242,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	}
 	if isPKI(r.URL.Path) { // past the mux, which would clean up the base64 of an OCSP request
 		r.Pattern = pkiPrefix
-		s.pki.ServeHTTP(w, r)
+		s.pkiFiles.ServeHTTP(w, r)
 		return
 	}
 	if _, pattern := s.mux.Handler(r); pattern != "" {

@@ -28,6 +28,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
+	"github.com/hashinsight/hashinsight/hub/internal/pki"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
 	"github.com/hashinsight/hashinsight/hub/internal/webui"
 	"github.com/hashinsight/hashinsight/hub/pgtest"
@@ -70,6 +71,7 @@ type world struct {
 	audit   *audit.Log
 	limiter *access.Limiter
 	peers   *peers.Store
+	pki     *pki.Authority
 	url     string
 	owner   string // key
 	site    ident.SiteID
@@ -113,6 +115,8 @@ func newWorldOn(t testing.TB, l net.Listener, options ...func(*Config)) *world {
 	must()
 	w.peers, err = peers.NewStore(peers.Config{DB: w.pool, Password: testSecret, Listen: "127.0.0.1:51820", Endpoint: "hub.example.com:51820", Audit: w.audit, Now: w.clock.now})
 	must()
+	w.pki, err = pki.Open(ctx, pki.Config{DB: w.pool, Password: testSecret, Audit: w.audit, Now: w.clock.now})
+	must()
 	sr, err := series.New(series.Config{Pool: w.pool, Now: w.clock.now})
 	must()
 	w.latest, err = fleet.NewLatest(fleet.LatestConfig{Every: time.Nanosecond, Now: w.clock.now})
@@ -125,7 +129,7 @@ func newWorldOn(t testing.TB, l net.Listener, options ...func(*Config)) *world {
 	pages, err := webui.New(nil)
 	must()
 	c := Config{
-		Access: a, Audit: w.audit, Limiter: w.limiter, Fleet: f, Peers: w.peers, Series: sr, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
+		Access: a, Audit: w.audit, Limiter: w.limiter, Fleet: f, Peers: w.peers, PKI: w.pki, Series: sr, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
 		Log: slog.New(slog.NewJSONHandler(w.log, nil)), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	}
 	for _, o := range options {

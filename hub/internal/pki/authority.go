@@ -124,16 +124,6 @@ func (s *authorities) issuerOf(c *x509.Certificate) *issuer {
 	return nil
 }
 
-// byID finds an issuer; the zero id stands for the CA of an earlier hub.
-func (s *authorities) byID(id issuerID) *issuer {
-	for _, i := range s.all {
-		if i.id == id || id == (issuerID{}) && i.single() {
-			return i
-		}
-	}
-	return nil
-}
-
 // authorityFile is what the row "authorities" of hub_secret holds, sealed as a whole: whoever can write the table can neither exchange a root nor
 // bring a retired one back.
 type authorityFile struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -90,7 +91,7 @@ func (a *Authority) IssueClient(ctx context.Context, o ClientOrder) (chain []*x5
 		}
 		chain = by.chain(cert)
 		return a.audit(ctx, tx, audit.Security, "certificate_issued", o.By, map[string]any{
-			"profile": "client", "serial": fmt.Sprintf("%x", serialBytes(cert)), "key_id": o.Key.String(), "name": o.Name, "subject": cert.Subject.String(), "not_after": cert.NotAfter,
+			"profile": "client", "serial": hex.EncodeToString(serialBytes(cert)), "key_id": o.Key.String(), "name": o.Name, "subject": cert.Subject.String(), "not_after": cert.NotAfter,
 		})
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package pki
 import (
 	"context"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -81,7 +82,7 @@ func (a *Authority) issueSite(ctx context.Context, tx pgx.Tx, site ident.SiteID,
 		return nil, err
 	}
 	err = a.audit(ctx, tx, audit.Info, "certificate_issued", "", map[string]any{
-		"site_id": site.String(), "serial": fmt.Sprintf("%x", serialBytes(cert)), "profile": t.profile, "not_after": cert.NotAfter,
+		"site_id": site.String(), "serial": hex.EncodeToString(serialBytes(cert)), "profile": t.profile, "not_after": cert.NotAfter,
 	})
 	return by.chain(cert), err
 }

@@ -3,6 +3,7 @@ package pki
 import (
 	"context"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -67,7 +68,7 @@ func (a *Authority) RevokeSerial(ctx context.Context, number []byte, why, by str
 		if err != nil {
 			return fmt.Errorf("revoking a certificate: %w", err)
 		}
-		payload, details := "", map[string]any{"serial": fmt.Sprintf("%x", number), "kind": kind, "why": why}
+		payload, details := "", map[string]any{"serial": hex.EncodeToString(number), "kind": kind, "why": why}
 		if site != nil {
 			payload = ident.SiteID(*site).String()
 			details["site_id"] = payload

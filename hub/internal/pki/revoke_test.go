@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
-	"fmt"
 	"io"
 	"math/big"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,7 +148,7 @@ func TestRevocationListAndOpenSSL(t *testing.T) {
 	root := file("root.pem", []byte(identity.EncodeCertificates(w.a.Roots())))
 	inter := file("inter.pem", []byte(identity.EncodeCertificates(e.chain[1:])))
 	crl := file("crl.der", der)
-	at := fmt.Sprint(w.clock.now().Unix())
+	at := strconv.FormatInt(w.clock.now().Unix(), 10)
 	if out, err := exec.Command(openssl, "crl", "-inform", "DER", "-in", crl, "-out", crl+".pem", "-CAfile", inter, "-verify").CombinedOutput(); err != nil || !strings.Contains(string(out), "verify OK") {
 		t.Fatalf("openssl crl: %v %s", err, out)
 	}

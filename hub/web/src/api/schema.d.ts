@@ -120,6 +120,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/certificates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Certificates of sites, hub processes and API clients, and the roots */
+        get: operations["list-certificates"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events": {
         parameters: {
             query?: never;
@@ -613,6 +630,83 @@ export interface components {
             times: number[];
             /** Format: date-time */
             to: string;
+        };
+        CARoot: {
+            /**
+             * Format: int64
+             * @description Of sites and clients, that count
+             */
+            certificates: number;
+            /** @description Its revocation list is /pki/ISSUER.crl */
+            issuer: string;
+            /** Format: date-time */
+            issuer_not_after: string;
+            name: string;
+            /** Format: date-time */
+            not_after: string;
+            /**
+             * @description Where the root's private key lies
+             * @enum {string}
+             */
+            root_key: "offline" | "database" | "issuing" | "none";
+            /** @description Fingerprint, hexadecimal */
+            sha256: string;
+            /**
+             * @description next: sites learn it, nothing is issued with it yet; retiring: what it issued still counts
+             * @enum {string}
+             */
+            state: "next" | "active" | "retiring" | "retired";
+        };
+        Certificate: {
+            /**
+             * Format: date-time
+             * @description Of a site's
+             */
+            first_used_at?: string;
+            /** Format: date-time */
+            issued_at: string;
+            /**
+             * Format: uuid
+             * @description The API key whose permissions an API client's certificate has
+             */
+            key_id?: string;
+            /** @enum {string} */
+            kind: "site" | "hub" | "client";
+            /** @description Of an API client */
+            name?: string;
+            /** Format: date-time */
+            not_after: string;
+            /** Format: date-time */
+            revoked_at?: string;
+            revoked_why?: string;
+            /** @description 32 hexadecimal digits */
+            serial: string;
+            /** Format: uuid */
+            site_id?: string;
+            site_name?: string;
+            /**
+             * @description pending: valid, and not used yet; superseded: a newer one of the site has been used
+             * @enum {string}
+             */
+            state: "valid" | "pending" | "superseded" | "revoked" | "expired";
+            /** Format: date-time */
+            superseded_at?: string;
+        };
+        CertificateList: {
+            /** @description The newest first */
+            items: components["schemas"]["Certificate"][];
+            /** @description Cursor of the next page; absent on the last */
+            next?: string;
+            /**
+             * Format: int64
+             * @description Certificates that are revoked and have not expired
+             */
+            revoked: number;
+            /** @description The active one first */
+            roots: components["schemas"]["CARoot"][];
+            /** @description Names of sites that do not know the next root yet */
+            sites_not_ready: string[];
+            warnings: string[];
         };
         DetailedHealth: {
             /** @enum {string} */
@@ -1813,6 +1907,87 @@ export interface operations {
             };
             /** @description Internal Server Error */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-certificates": {
+        parameters: {
+            query?: {
+                kind?: "site" | "hub" | "client";
+                /** @description Only certificates of this site */
+                site?: string;
+                limit?: number;
+                /** @description next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CertificateList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
