@@ -109,6 +109,7 @@ type New struct {
 	Address   netip.Addr // zero: the site's own if it ever had one, else the next free one
 	Endpoint  string     // host:port; usually empty
 	PSK       wg.Secret  // zero: a fresh one
+	NoPSK     bool       // none at all: an older set-up has none
 	Replace   bool       // a site that has a peer with another key gets this one in its place, at once
 	By        string     // who orders it, for the audit log
 }
@@ -241,6 +242,16 @@ func (s *Store) needPassword() error {
 		return apperr.E(apperr.Unavailable, "API_004", "this hub process cannot seal secrets: it has no ENCRYPTION_PASSWORD; a process that runs the module ingest can do this")
 	}
 	return nil
+}
+
+func invalid(format string, args ...any) error {
+	return apperr.E(apperr.Invalid, "VALID_001", format, args...)
+}
+
+// refusal reports whether an error is about what was asked, not about the database.
+func refusal(err error) bool {
+	var e *apperr.Error
+	return errors.As(err, &e) && e.Kind != apperr.Internal && e.Kind != apperr.Unavailable
 }
 
 // checkKey refuses what is no key of a site.

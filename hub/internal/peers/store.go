@@ -36,6 +36,7 @@ const (
 	qLockSite = `SELECT name FROM site WHERE id = $1 FOR NO KEY UPDATE`
 	qPeer     = peerColumns + `WHERE p.site_id = $1`
 	qPage     = peerColumns + `WHERE (s.name, p.site_id) > ($1, $2) AND ($3 OR p.removed_at IS NULL) ORDER BY s.name, p.site_id LIMIT $4`
+	qSiteID   = `SELECT id FROM site WHERE id::text = $1 OR name = $1 LIMIT 1`
 	qByName   = peerColumns + `WHERE s.name = $1`
 
 	qClaimKey  = `INSERT INTO peer_key (public_key, site_id, added_at) VALUES ($1, $2, $3) ON CONFLICT (public_key) DO NOTHING`
@@ -182,7 +183,7 @@ func (s *Store) Add(ctx context.Context, tx pgx.Tx, n New) (Peer, error) {
 	if err != nil {
 		return Peer{}, err
 	}
-	if n.PSK == (wg.Secret{}) {
+	if n.PSK.IsZero() && !n.NoPSK {
 		n.PSK = wg.NewPSK()
 	}
 	sealed, err := s.sealPSK(n.Site, n.PSK)
@@ -460,6 +461,15 @@ func (s *Store) Find(ctx context.Context, site string) (Peer, error) {
 		return Peer{}, err
 	}
 	return all[0].Peer, nil
+}
+
+// SiteID finds a site by its name or id.
+func (s *Store) SiteID(ctx context.Context, q querier, site string) (id ident.SiteID, err error) {
+	err = q.QueryRow(ctx, qSiteID, site).Scan((*[16]byte)(&id))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return id, apperr.E(apperr.NotFound, "NOTFOUND_001", "there is no site with the name or id %.100q", site)
+	}
+	return id, wrap(err, "looking for the site")
 }
 
 // KeysOf returns the preshared keys of a site's peer, for the site itself.

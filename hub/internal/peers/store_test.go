@@ -474,3 +474,10 @@ func TestNetworksToTakeAddressesFrom(t *testing.T) {
 		}
 	}
 }
+
+func prefixes(texts ...string) (out []netip.Prefix) {
+	for _, s := range texts {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}
