@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"encoding/hex"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -177,6 +178,13 @@ func TestExportGivesEveryStoredAnswerWithItsAddress(t *testing.T) {
 			BestShare int64  `json:"best_share"`
 			Seq       uint64 `json:"seq"`
 			Outcome   string `json:"outcome"`
+			PublicKey string `json:"public_key"`
+		}
+		if strings.Contains(line, `"kind":"key"`) { // the first batch says who signs
+			if err := json.Unmarshal([]byte(line), &l); err != nil || l.Seq != 1 || l.PublicKey != hex.EncodeToString(c.EvidenceKey.Public().(ed25519.PublicKey)) {
+				t.Errorf("line %s: %v", line, err)
+			}
+			continue
 		}
 		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Seq == 0 || l.Outcome != "ok" || !given[key{l.Address, l.BestShare}] {
 			t.Errorf("line %s: %v", line, err)

@@ -45,6 +45,7 @@ type exported struct {
 	BestShare  *int64         `json:"best_share,omitempty"`
 	Flags      uint32         `json:"flags,omitempty"`
 	Gap        *exportedGap   `json:"gap,omitempty"`
+	PublicKey  string         `json:"public_key,omitempty"` // of kind key: hex
 }
 
 type exportedGap struct {
@@ -124,6 +125,12 @@ func (x *exporter) batch(b spool.Batch) error {
 			return fmt.Errorf("batch %d: %w", b.Header.Seq, err)
 		}
 		line.Gap = &exportedGap{Reason: g.Reason.String(), Spool: g.Spool, FirstSeq: g.FirstSeq, LastSeq: g.LastSeq, Samples: g.Samples}
+	case evidence.KindKey:
+		k, err := evidence.ParseKey(b.Payload)
+		if err != nil {
+			return fmt.Errorf("batch %d: %w", b.Header.Seq, err)
+		}
+		line.PublicKey = hex.EncodeToString(k.Public)
 	}
 	return x.out.Encode(line)
 }

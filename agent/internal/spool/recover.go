@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/wire"
 )
 
 // recover finds out what the directory holds.
@@ -47,6 +48,7 @@ func (s *Spool) recover(ctx context.Context) error {
 	known := readAcks(s.cfg.Dir)
 	var good []*segment
 	newestLost := true // also when there is none
+	newKey := false
 	for i, g := range s.segs {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -85,14 +87,40 @@ func (s *Spool) recover(ctx context.Context) error {
 	case newestLost:
 		err = s.newChain(max(highest, m.Chain) + 1)
 	case s.rememberKey(&m):
-		if failed := writeMeta(s.cfg.Dir, m); failed != nil { // only "spool verify" misses it, and a full disk must not keep the agent from starting
-			s.log.WarnContext(ctx, "the site's public key could not be noted in the spool", "err", failed)
-		}
+		newKey = true
 	}
 	if err != nil {
 		return err
 	}
-	return s.recordLost()
+	if err := s.recordLost(); err != nil {
+		return err
+	}
+	// Before the key is noted: killed in between, the chain has the key twice, which is better than not at all.
+	if told := s.tellKey(newKey); told != nil {
+		s.log.WarnContext(ctx, "the site's key could not be told in the chain; the next start tries again", "err", told)
+		return nil
+	}
+	if newKey {
+		if failed := writeMeta(s.cfg.Dir, m); failed != nil { // only "spool verify" misses it, and a full disk must not keep the agent from starting
+			s.log.WarnContext(ctx, "the site's public key could not be noted in the spool", "err", failed)
+		}
+	}
+	return nil
+}
+
+// tellKey makes the site's key a batch of the chain, when nothing of the chain is there yet or the key is another one.
+func (s *Spool) tellKey(newKey bool) error {
+	s.mu.Lock()
+	g := s.segs[len(s.segs)-1]
+	empty := g.first == 1 && g.count() == 0
+	s.mu.Unlock()
+	if !s.cfg.TellKey || !empty && !newKey {
+		return nil
+	}
+	k := evidence.Key{Site: s.cfg.Site, Public: s.cfg.Key.Public().(ed25519.PublicKey)} //nolint:forcetypeassert // ed25519 has no other
+	now := s.cfg.Now().UnixMilli()
+	_, err := s.append(evidence.KindKey, k.Bytes(), wire.Meta{FirstMS: now, LastMS: now})
+	return err
 }
 
 // newChain begins a chain of its own under a new spool id: for a new directory, and when the end of the chain before

@@ -52,6 +52,8 @@ type Config struct {
 	Dir  string // made when missing; needs a file system with working locks
 	Site ident.SiteID
 	Key  ed25519.PrivateKey // the site's evidence key
+	// TellKey makes the key the first batch of a chain, and a batch of its own when it has changed: so the chain itself says whose it is.
+	TellKey bool
 	// HubKey returns the pinned hub evidence key with this id, or nil.
 	HubKey       func(ident.KeyID) ed25519.PublicKey
 	MaxBytes     int64                  // of all segment files; 0 means 4 GiB. Beyond it the oldest data goes

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -482,4 +483,56 @@ func TestLiveReturnsTheNewest(t *testing.T) {
 func metaOf(s *site) wire.Meta {
 	ms := s.clock.UnixMilli()
 	return wire.Meta{Miners: 1, Samples: 10, FirstMS: ms, LastMS: ms}
+}
+
+func TestAChainBeginsWithTheKeyThatSignsIt(t *testing.T) {
+	made := newSite(t, func(c *Config) { c.TellKey = true })
+	if err := made.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := made.cfg
+	keys := func(c Config) (found []ident.KeyID, seqs []uint64) {
+		t.Helper()
+		s, err := Open(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Append(t.Context(), evidence.KindHour, []byte("an hour"), wire.Meta{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Export(t.Context(), c.Dir, func(b Batch) error {
+			if b.Header.Kind != evidence.KindKey {
+				return nil
+			}
+			k, err := evidence.ParseKey(b.Payload)
+			if err != nil || k.Site != c.Site || ident.KeyIDOf(k.Public) != b.Header.Key {
+				t.Errorf("batch %d names key %x of site %s, %v", b.Header.Seq, k.Public, k.Site, err)
+			}
+			found, seqs = append(found, ident.KeyIDOf(k.Public)), append(seqs, b.Header.Seq)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return found, seqs
+	}
+	first := ident.KeyIDOf(c.Key.Public().(ed25519.PublicKey))
+	for range 2 { // the second start says nothing new
+		if got, at := keys(c); !slices.Equal(got, []ident.KeyID{first}) || at[0] != 1 {
+			t.Fatalf("keys %v at %v, want %v at 1", got, at, first)
+		}
+	}
+	_, next, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Key = next
+	second := ident.KeyIDOf(next.Public().(ed25519.PublicKey))
+	for range 2 {
+		if got, at := keys(c); !slices.Equal(got, []ident.KeyID{first, second}) || at[1] != 4 {
+			t.Fatalf("keys %v at %v, want %v and %v at 1 and 4", got, at, first, second)
+		}
+	}
 }

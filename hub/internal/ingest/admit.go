@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"math"
@@ -81,7 +82,7 @@ func (s *Server) admit(ctx context.Context, site ident.SiteID, spool ident.Spool
 	}
 	select {
 	case d := <-s.decoders:
-		err = i.unpack(d)
+		err = i.unpack(d, public)
 		s.decoders <- d
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -92,8 +93,9 @@ func (s *Server) admit(ctx context.Context, site ident.SiteID, spool ident.Spool
 	return i, nil
 }
 
-// unpack reads the payload as far as this hub knows its kind; hours and keys are kept as evidence only. An error is the reason for quarantine.
-func (i *item) unpack(d *wire.Decoder) error {
+// unpack reads the payload as far as this hub knows its kind; hours are kept as evidence only. An error is the reason for quarantine. public is the
+// enrolled key that signed the batch.
+func (i *item) unpack(d *wire.Decoder, public []byte) error {
 	h := &i.header
 	if h.Schema > evidence.Schema {
 		return fmt.Errorf("payload schema %d is newer than this hub, which knows %d: upgrade the hub", h.Schema, evidence.Schema)
@@ -120,7 +122,15 @@ func (i *item) unpack(d *wire.Decoder) error {
 			return fmt.Errorf("gap record %d names batches %d to %d, which are not before it", h.Seq, gap.FirstSeq, gap.LastSeq)
 		}
 		i.gap = &gap
-	case evidence.KindHour, evidence.KindKey:
+	case evidence.KindKey:
+		k, err := evidence.ParseKey(i.payload)
+		if err != nil {
+			return err
+		}
+		if k.Site != h.Site || !k.Public.Equal(ed25519.PublicKey(public)) {
+			return fmt.Errorf("the batch binds key %s to site %s, and it is signed by key %s of site %s", ident.KeyIDOf(k.Public), k.Site, h.Key, h.Site)
+		}
+	case evidence.KindHour:
 	}
 	return nil
 }

@@ -241,7 +241,7 @@ func openLetter(ctx context.Context, keys *fleet.Store, d *wire.Decoder, l Lette
 		return nil, fmt.Errorf("batch %d in quarantine is not what its site signed: the table was changed: %w", l.Seq, err)
 	}
 	i := &item{header: h, hash: h.Hash(), raw: l.Header, signature: l.Signature, payload: l.Payload}
-	if err := i.unpack(d); err != nil {
+	if err := i.unpack(d, key.Public); err != nil {
 		return nil, &unusableError{err}
 	}
 	return i, nil

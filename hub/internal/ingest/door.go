@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -195,7 +196,8 @@ func (c *countedConn) Close() error {
 // queuedCreds lets a bounded number of peers shake hands at a time.
 type queuedCreds struct {
 	credentials.TransportCredentials
-	door *door
+	door  *door
+	enrol *handedListener // nil without the enrolment service
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
@@ -217,6 +219,15 @@ func (q queuedCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthIn
 	if !ok {
 		return nil, nil, errors.New("a handshake without TLS")
 	}
+	if peer := (peerInfo{tlsInfo, raw, nil}); q.enrol != nil && peer.enrols() {
+		if err := raw.SetDeadline(time.Time{}); err != nil {
+			return nil, nil, err
+		}
+		if !q.enrol.hand(handedConn{conn, peer}) {
+			return nil, nil, errStopping()
+		}
+		return nil, nil, credentials.ErrConnDispatched
+	}
 	in := newIntake()
 	return watchedConn{conn, in}, peerInfo{tlsInfo, raw, in}, raw.SetDeadline(begin.Add(connectTimeout)) // gRPC's own, for what follows
 }
@@ -228,9 +239,12 @@ type peerInfo struct {
 	intake *intake
 }
 
+// TLSState is what the handshake found out, for services beside this package's.
+func (p peerInfo) TLSState() tls.ConnectionState { return p.State }
+
 // Clone implements credentials.TransportCredentials.
 func (q queuedCreds) Clone() credentials.TransportCredentials {
-	return queuedCreds{q.TransportCredentials.Clone(), q.door}
+	return queuedCreds{q.TransportCredentials.Clone(), q.door, q.enrol}
 }
 
 // busyRetry is asked of an agent that came when too many did.

@@ -17,6 +17,7 @@ type metrics struct {
 	failures  *prometheus.CounterVec // of transactions, by kind
 	forks     prometheus.Counter
 	broken    prometheus.Counter
+	cloned    prometheus.Counter
 	bounds    *prometheus.CounterVec // by bound
 	streams   *prometheus.CounterVec // by how they were answered
 	replay    *prometheus.CounterVec // batches by what became of them
@@ -43,6 +44,7 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 		failures: vec("transaction_failures_total", "Transactions that failed, by what was done about it.", "kind"),
 		forks:    counter("forks_total", "Batches that a site signed twice with different content. Any of them is an alarm: look at batch_fork."),
 		broken:   counter("broken_links_total", "Batches that name another batch before them than the one stored."),
+		cloned:   counter("cloned_agents_total", "Second agents refused because another one with the site's identity is connected. Any of them is an alarm: a machine was copied."),
 		bounds:   vec("bounds_total", "Times a bound made an agent wait or be refused.", "bound"),
 		replay:   vec("replay_batches_total", "Batches that this hub had lost: asked of agents, arrived again, still missing after waiting.", "event"),
 		streams:  vec("streams_total", "Streams opened, by how they were answered.", "result"),
@@ -67,7 +69,7 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 	slowed := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hashinsight_ingest_slowed_sites", Help: "Sites that send more than their rate and are slowed down."}, func() float64 {
 		return float64(s.rates.owing(time.Now()))
 	})
-	for _, c := range []prometheus.Collector{m.batches, m.samples, m.bytes, m.groupRows, m.commit, m.failures, m.forks, m.broken, m.bounds, m.streams, m.replay, open, waiting, held, incoming, slowed} {
+	for _, c := range []prometheus.Collector{m.batches, m.samples, m.bytes, m.groupRows, m.commit, m.failures, m.forks, m.broken, m.cloned, m.bounds, m.streams, m.replay, open, waiting, held, incoming, slowed} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics of ingest: %w", err)
 		}

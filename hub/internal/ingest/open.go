@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/semaphore"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -65,7 +66,7 @@ func (s *Server) open(st stream) (*session, error) {
 	ss := &session{
 		server: s, stream: st, id: uuid.New(), site: site, spool: ident.SpoolID(hello.GetSpoolId()), cert: cert, ended: make(chan struct{}),
 		slots: make(chan struct{}, s.c.WindowBatches), bytes: semaphore.NewWeighted(s.c.WindowBytes), answers: make(chan response, s.c.WindowBatches),
-		replays: make(chan *telemetryv1.Replay), paces: make(chan pace, 1), stuck: make(chan struct{}), conn: info.conn, intake: info.intake, level: s.level(), oldestPending: hello.GetOldestPendingSeq(), newest: hello.GetNewestSeq(),
+		replays: make(chan *telemetryv1.Replay), paces: make(chan pace, 1), notices: make(chan struct{}, 1), stuck: make(chan struct{}), conn: info.conn, intake: info.intake, level: s.level(), oldestPending: hello.GetOldestPendingSeq(), newest: hello.GetNewestSeq(),
 		others: s.othersOf(hello),
 	}
 	dbCtx, cancel := context.WithTimeout(ctx, queryTimeout)
@@ -79,10 +80,11 @@ func (s *Server) open(st stream) (*session, error) {
 	switch {
 	case errors.Is(err, fleet.ErrCloned):
 		s.c.Log.WarnContext(ctx, "second agent with one identity refused", "site", site, "remote", p.Addr.String())
-		return nil, status.Errorf(codes.AlreadyExists, "another agent with the identity of site %s is connected, with another spool: "+
-			"stop one of the two; if this is a copied machine, register it as a site of its own", site)
+		s.cloned(ctx, site, p.Addr.String())
+		return nil, typed(codes.AlreadyExists, identity.ReasonCloned, fmt.Sprintf("another agent with the identity of site %s is connected, with another spool: "+
+			"stop one of the two; if this is a copied machine, enrol it as a site of its own", site))
 	case errors.Is(err, fleet.ErrNotFound):
-		return nil, status.Errorf(codes.PermissionDenied, "site %s is not registered at this hub: register it, and give the agent the certificate the hub returns", site)
+		return nil, typed(codes.PermissionDenied, identity.ReasonSiteUnknown, fmt.Sprintf("site %s is not registered at this hub: enrol it with a token", site))
 	case err != nil:
 		s.c.Log.WarnContext(ctx, "stream refused for want of the database", "site", site, "err", err)
 		return nil, status.Error(codes.Unavailable, "the hub's database does not answer: try again")
@@ -97,6 +99,15 @@ func (s *Server) open(st stream) (*session, error) {
 		return nil, err
 	}
 	return ss, nil
+}
+
+// typed is a refusal with a reason that agents know.
+func typed(code codes.Code, reason, text string) error {
+	st := status.New(code, text)
+	if detailed, err := st.WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: identity.ErrorDomain}); err == nil {
+		st = detailed // else the text says it too
+	}
+	return st.Err()
 }
 
 func (s *Server) checkPeer(ctx context.Context, cert *x509.Certificate) error {
@@ -145,7 +156,11 @@ func (s *Server) hello(st stream, in *intake) (*telemetryv1.Hello, error) {
 	case hello == nil:
 		return nil, status.Error(codes.InvalidArgument, "a stream begins with a Hello")
 	case hello.GetProtocol() != protocol:
-		return nil, status.Errorf(codes.FailedPrecondition, "the agent speaks protocol %d, this hub %d: upgrade the older of the two", hello.GetProtocol(), protocol)
+		reason := identity.ReasonTooNew
+		if hello.GetProtocol() < protocol {
+			reason = identity.ReasonTooOld
+		}
+		return nil, typed(codes.FailedPrecondition, reason, fmt.Sprintf("the agent speaks protocol %d, this hub %d: upgrade the older of the two", hello.GetProtocol(), protocol))
 	case len(hello.GetSpoolId()) != len(ident.SpoolID{}):
 		return nil, status.Errorf(codes.InvalidArgument, "spool id of %d bytes, want 16", len(hello.GetSpoolId()))
 	case hello.GetPollIntervalMs() == 0:

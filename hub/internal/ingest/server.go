@@ -32,6 +32,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
 	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/identity"
 	"github.com/hashinsight/hashinsight/pkg/wire"
 	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
 )
@@ -48,6 +49,12 @@ type Config struct {
 	// stream and whenever a lease is renewed; a gRPC status that it returns reaches the agent as it is, so that the agent learns why, which a
 	// refused handshake would not tell it. The certificate is nil when the peer showed none. Without CheckPeer the handshake must verify.
 	CheckPeer func(context.Context, *x509.Certificate) error
+
+	// Enrol registers the services of callers that ask for identity.EnrolALPN; nil: there are none. These callers need no certificate.
+	Enrol func(grpc.ServiceRegistrar)
+	// Cloned is told of each second agent that was refused because another one with its site's identity is connected, at most once an hour for a
+	// site; nil: nobody is told.
+	Cloned func(ctx context.Context, site ident.SiteID, remote string)
 
 	Writers       int           // transactions at a time; 0 means 2
 	GroupRows     int           // samples after which a transaction takes no further batch; 0 means 10,000
@@ -105,6 +112,7 @@ type Server struct {
 	reading  sync.WaitGroup
 	mu       sync.Mutex
 	sessions map[ident.SiteID]*session
+	clones   map[ident.SiteID]time.Time // when somebody was last told of one
 }
 
 // NewServer returns a Server; Serve makes it work, once.
@@ -148,7 +156,7 @@ func NewServer(c Config) (*Server, error) {
 		c: c, hubKey: ident.KeyIDOf(c.Key.Public().(ed25519.PublicKey)), memory: semaphore.NewWeighted(c.MaxBytes),
 		receiving: semaphore.NewWeighted(receive), receiveBytes: receive,
 		queue: make(chan *item, c.WindowBatches), stopping: make(chan struct{}), replaying: make(chan struct{}, maxReplaying), asked: &askedSpools{at: map[batchKey]time.Time{}},
-		rates: &rates{limit: c.Rate, sites: map[ident.SiteID]*reserve{}}, sessions: map[ident.SiteID]*session{},
+		rates: &rates{limit: c.Rate, sites: map[ident.SiteID]*reserve{}}, sessions: map[ident.SiteID]*session{}, clones: map[ident.SiteID]time.Time{},
 	}
 	s.keys = newKeyCache(c.Fleet, c.Now)
 	s.decoders = make(chan *wire.Decoder, max(2, runtime.GOMAXPROCS(0)))
@@ -180,8 +188,18 @@ const maxIdle = time.Minute
 
 // Serve takes streams from lis until ctx ends. Batches that were taken by then are still committed and acknowledged before it returns.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
+	settings := s.c.TLS
+	var enrol *grpc.Server
+	var handed *handedListener
+	var enrolling sync.WaitGroup
+	if s.c.Enrol != nil {
+		settings = settings.Clone()
+		settings.NextProtos = append([]string{identity.EnrolALPN}, settings.NextProtos...)
+		enrol, handed = newEnrolServer(s.c.Enrol), newHandedListener(lis.Addr())
+		enrolling.Go(func() { _ = enrol.Serve(handed) }) // it ends when it is stopped below
+	}
 	g := grpc.NewServer(
-		grpc.Creds(queuedCreds{credentials.NewTLS(s.c.TLS), s.door}),
+		grpc.Creds(queuedCreds{credentials.NewTLS(settings), s.door, handed}),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(1), // of one connection, see intake
 		grpc.StaticStreamWindowSize(freeMessage),
@@ -215,11 +233,15 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		case <-served:
 		}
 		close(s.stopping)
+		if enrol != nil {
+			stopper.Go(func() { stopGracefully(enrol) })
+		}
 		stopGracefully(g)
 	})
 	err := g.Serve(countedListener{lis, s.door})
 	close(served)
 	stopper.Wait()
+	enrolling.Wait()
 	s.reading.Wait()
 	close(s.queue)
 	cut := time.AfterFunc(drainTimeout, stopWork) // nobody waits for these batches any more; agents send them again
@@ -283,6 +305,40 @@ func (s *Server) Recheck(ctx context.Context, site ident.SiteID) {
 
 // ForgetKeys makes this hub process read a site's evidence keys again.
 func (s *Server) ForgetKeys(site ident.SiteID) { s.keys.forget(site) }
+
+// Notify tells a site's agent, if its stream is at this hub process, that something waits for it at the enrolment service.
+func (s *Server) Notify(site ident.SiteID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ss := s.sessions[site]; ss != nil {
+		select {
+		case ss.notices <- struct{}{}:
+		default: // it is to be told already
+		}
+	}
+}
+
+// cloneAlarmEvery is how often one site's clone is told of; in the metric it counts each time.
+const cloneAlarmEvery = time.Hour
+
+// cloned raises the alarm about a second agent.
+func (s *Server) cloned(ctx context.Context, site ident.SiteID, remote string) {
+	s.metrics.cloned.Inc()
+	now := s.c.Now()
+	s.mu.Lock()
+	last, known := s.clones[site]
+	tell := !known || now.Sub(last) >= cloneAlarmEvery || now.Before(last)
+	if tell {
+		if len(s.clones) >= s.c.MaxStreams {
+			clear(s.clones)
+		}
+		s.clones[site] = now
+	}
+	s.mu.Unlock()
+	if tell && s.c.Cloned != nil {
+		s.c.Cloned(ctx, site, remote)
+	}
+}
 
 // unavailable returns how long the database is still taken to be away. A longer time than was ever set comes from a clock that was set back.
 func (s *Server) unavailable() time.Duration {

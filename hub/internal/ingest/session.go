@@ -48,8 +48,9 @@ type session struct {
 	bytes   *semaphore.Weighted // payload bytes under way
 	answers chan response       // has room for every slot, so an answer never waits
 	replays chan *telemetryv1.Replay
-	paces   chan pace // pauses to tell the agent of
-	slowed  bool      // the log has told that the site sends too much
+	paces   chan pace     // pauses to tell the agent of
+	slowed  bool          // the log has told that the site sends too much
+	notices chan struct{} // the agent shall sync
 
 	level int         // of credit, as told to the agent
 	stall *time.Timer // ends the stream when a message stays unsent
@@ -140,6 +141,10 @@ func (ss *session) send(read <-chan error) error {
 			credit := ss.credit(p.wait)
 			credit.Text = p.text
 			if err := ss.sendMsg(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Credit{Credit: credit}}); err != nil {
+				return err
+			}
+		case <-ss.notices:
+			if err := ss.sendMsg(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Notice{Notice: &telemetryv1.Notice{Sync: true}}}); err != nil {
 				return err
 			}
 		case err := <-read:
