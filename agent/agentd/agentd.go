@@ -22,7 +22,9 @@ import (
 
 	"github.com/hashinsight/hashinsight/agent/internal/asic"
 	"github.com/hashinsight/hashinsight/agent/internal/cgminer"
+	"github.com/hashinsight/hashinsight/agent/internal/enrol"
 	"github.com/hashinsight/hashinsight/agent/internal/inventory"
+	"github.com/hashinsight/hashinsight/agent/internal/keys"
 	"github.com/hashinsight/hashinsight/agent/internal/poll"
 	"github.com/hashinsight/hashinsight/agent/internal/spool"
 	"github.com/hashinsight/hashinsight/agent/internal/tunnel"
@@ -66,6 +68,10 @@ type Config struct {
 	EvidenceKey ed25519.PrivateKey
 	// HubKey returns the pinned hub evidence key with this id, or nil; nil means that there is no hub yet.
 	HubKey func(ident.KeyID) ed25519.PublicKey
+	// IdentityDir is where keys and the hub's answer lie, as the command enrol writes them. It gives Site, EvidenceKey, HubKey and, where they are
+	// not set, Hub and HubTLS; the certificate is then renewed, and what the hub changes is taken. "" means that the caller keeps them.
+	IdentityDir string
+	identity    *keys.Identity // the same, loaded
 
 	Miners      []Miner
 	MaxInFlight int                                                                  // reads at the same time; 0 means 2048
@@ -90,6 +96,10 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
+	c, err := c.loadIdentity()
+	if err != nil {
+		return c, err
+	}
 	var errs []error
 	if c.Dir == "" {
 		errs = append(errs, errors.New("no Dir"))
@@ -128,6 +138,7 @@ type parts struct {
 	poller    *poll.Poller
 	link      *tunnel.Link   // nil without a hub
 	uplink    *uplink.Uplink // as link
+	keeper    *enrol.Keeper  // nil without an identity of its own
 }
 
 // New checks the configuration. Nothing is opened before Run.
@@ -169,7 +180,7 @@ func (a *Agent) start(ctx context.Context, stack *lifecycle.Stack) error {
 	p := &parts{began: c.Now()}
 	var err error
 	p.spool, err = spool.Open(ctx, spool.Config{
-		Dir: SpoolDir(c.Dir), Site: c.Site, Key: c.EvidenceKey, HubKey: c.HubKey, MaxBytes: c.SpoolMaxBytes, SegmentBytes: c.SpoolSegmentBytes,
+		Dir: SpoolDir(c.Dir), Site: c.Site, Key: c.EvidenceKey, TellKey: true, HubKey: c.HubKey, MaxBytes: c.SpoolMaxBytes, SegmentBytes: c.SpoolSegmentBytes,
 		Grace: c.SpoolGrace, Now: c.Now, Beacon: beacon.Load, Log: a.log, Registerer: c.Registry,
 	})
 	if err != nil {
@@ -211,8 +222,15 @@ func (a *Agent) start(ctx context.Context, stack *lifecycle.Stack) error {
 		stack.Go("tunnel's watch", 0, p.link.Run)
 		if p.uplink, err = uplink.New(uplink.Config{
 			Spool: p.spool, Addresses: p.link.Addresses, TLS: c.HubTLS, DialContext: p.link.DialContext, Version: a.build.Version,
-			PollInterval: longest.Interval, Beacon: beacon, Now: c.Now, Log: a.log, Registerer: c.Registry,
+			PollInterval: longest.Interval, Beacon: beacon, Sync: func() {
+				if p.keeper != nil {
+					p.keeper.Sync()
+				}
+			}, Now: c.Now, Log: a.log, Registerer: c.Registry,
 		}); err != nil {
+			return err
+		}
+		if err := a.keep(stack, p); err != nil {
 			return err
 		}
 		stack.Go("uplink", stopUplink, p.uplink.Run)

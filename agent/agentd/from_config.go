@@ -1,10 +1,7 @@
 package agentd
 
 import (
-	"cmp"
 	"log/slog"
-	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -15,12 +12,12 @@ import (
 // FromConfig joins a loaded configuration and the site's identity.
 func FromConfig(c config.Config, id *keys.Identity, log *slog.Logger, registry *prometheus.Registry) Config {
 	out := Config{
-		Dir: c.DataDir, Site: id.Site, EvidenceKey: id.Evidence, HubKey: id.HubKey,
+		Dir: c.DataDir, identity: id,
 		MaxInFlight: c.Poll.MaxInFlight, BatchInterval: c.Batch.Interval, MaxSamples: c.Batch.MaxSamples,
 		SpoolMaxBytes: int64(c.Spool.MaxSize), SpoolSegmentBytes: int64(c.Spool.SegmentSize), SpoolGrace: c.Spool.Grace,
-		HubTLS: id.TLS(time.Now), Listen: c.ListenAddress(), Log: log, Registry: registry,
+		Listen: c.ListenAddress(), Log: log, Registry: registry,
 	}
-	out.Hub = Direct(cmp.Or(strings.Join(c.Hub.Addresses(), ","), id.Hub))
+	out.Hub = ways(id, c.Hub.Addresses())
 	if out.SpoolGrace == 0 {
 		out.SpoolGrace = -1 // of a spool, 0 is the default
 	}

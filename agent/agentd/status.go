@@ -88,6 +88,9 @@ func (a *Agent) Health() Health {
 			h.Status, h.Reasons = "degraded", append(h.Reasons, h.Link.Reason)
 		}
 	}
+	if reason := p.identityReason(a.cfg.Now()); reason != "" {
+		h.Status, h.Reasons = "degraded", append(h.Reasons, reason)
+	}
 	if ps.StoreError != nil {
 		h.Status, h.Reasons = "failing", append(h.Reasons, ps.StoreError.Error())
 	}

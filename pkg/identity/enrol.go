@@ -89,18 +89,27 @@ func NewCSR(key crypto.Signer) ([]byte, error) {
 	return der, nil
 }
 
-// Fingerprint names a site's three public keys in a form that two people can compare by voice: the first 16 bytes of
-// SHA-256 over the tag, the evidence key, the TLS key (SubjectPublicKeyInfo) and the WireGuard key (nothing without one), in
-// eight groups of hex digits.
-func (r Request) Fingerprint(wireGuard []byte) string {
+// KeysHash names a site's three public keys: SHA-256 over the tag, the evidence key, the SHA-256 of the TLS key
+// (SubjectPublicKeyInfo) and the WireGuard key (nothing without one).
+func (r Request) KeysHash(wireGuard []byte) [sha256.Size]byte {
 	h := sha256.New()
 	h.Write([]byte(fingerprintTag))
 	h.Write(r.Evidence)
 	tls := sha256.Sum256(r.CSR.RawSubjectPublicKeyInfo)
 	h.Write(tls[:])
 	h.Write(wireGuard)
-	text := hex.EncodeToString(h.Sum(nil)[:16])
-	var groups []string
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// Fingerprint is KeysHash in a form that two people can compare by voice: its first 16 bytes in eight groups of hex digits.
+func (r Request) Fingerprint(wireGuard []byte) string {
+	return FormatFingerprint(r.KeysHash(wireGuard))
+}
+
+// FormatFingerprint shows a KeysHash.
+func FormatFingerprint(hash [sha256.Size]byte) string {
+	text := hex.EncodeToString(hash[:16])
+	groups := make([]string, 0, 8)
 	for i := 0; i < len(text); i += 4 {
 		groups = append(groups, text[i:i+4])
 	}

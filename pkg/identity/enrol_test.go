@@ -94,9 +94,13 @@ func TestWireGuardProofIsBoundToEverythingItNames(t *testing.T) {
 		t.Fatalf("the hub computes another proof (%v)", err)
 	}
 	for name, p := range map[string]func() ([]byte, error){
-		"another challenge": func() ([]byte, error) { return WireGuardProof(hub, site.PublicKey(), pub, []byte("c"), []byte("request")) },
-		"another request":   func() ([]byte, error) { return WireGuardProof(hub, site.PublicKey(), pub, []byte("challenge"), nil) },
-		"another key":       func() ([]byte, error) { return WireGuardProof(other, hub.PublicKey(), pub, []byte("challenge"), []byte("request")) },
+		"another challenge": func() ([]byte, error) {
+			return WireGuardProof(hub, site.PublicKey(), pub, []byte("c"), []byte("request"))
+		},
+		"another request": func() ([]byte, error) { return WireGuardProof(hub, site.PublicKey(), pub, []byte("challenge"), nil) },
+		"another key": func() ([]byte, error) {
+			return WireGuardProof(other, hub.PublicKey(), pub, []byte("challenge"), []byte("request"))
+		},
 	} {
 		got, err := p()
 		if err != nil || bytes.Equal(got, made) {

@@ -41,11 +41,11 @@ const (
 var whatNext = map[string]string{
 	ReasonCertUnknown: "the hub does not know this site's certificate: ask the hub's operator for a token and enrol again",
 	ReasonCertExpired: "this site's certificate has run out; the agent recovers by itself once it reaches the hub: check both clocks if that fails",
-	ReasonCertRevoked: "the hub's operator has revoked this site's certificate: ask why; to come back, enrol again with a new token for the same site",
+	ReasonCertRevoked: "this site was revoked at the hub, by its operator: ask why; polling and buffering go on; to come back, enrol again with a new token for the same site",
 	ReasonCertMissing: "the hub wants this site's certificate, and none was shown: enrol with a token",
 	ReasonCertSuperseded: "a newer certificate of this site has been used: unless the agent connects again with that one at once, another machine uses a copy of its key; " +
 		"tell the hub's operator",
-	ReasonSiteRevoked: "the hub's operator has revoked this site: ask why; polling and buffering go on; to come back, enrol again with a new token for the same site",
+	ReasonSiteRevoked: "this site was revoked at the hub, by its operator: ask why; polling and buffering go on; to come back, enrol again with a new token for the same site",
 	ReasonSiteUnknown: "the hub does not know this site: is it the right hub, or was its database made anew? Enrol again with a token",
 	ReasonCloned: "the hub serves another agent with this site's identity: one of the two is a copy; stop it, delete the copied identity there and " +
 		"enrol it as a site of its own",

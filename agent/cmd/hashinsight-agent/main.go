@@ -34,7 +34,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(runCommand(), probeCommand(), configCommand(), keysCommand(), spoolCommand(), versionCommand())
+	c.AddCommand(runCommand(), probeCommand(), configCommand(), enrolCommand(), identityCommand(), keysCommand(), spoolCommand(), versionCommand())
 	return c
 }
 

@@ -19,7 +19,7 @@ import (
 // min and max are written as a user would write them.
 type Config struct {
 	DataDir     string   `yaml:"data_dir" default:"/var/lib/hashinsight-agent" doc:"Directory for the spool and the inventory. It must be on a disk that keeps its data: nothing here can be made again."`
-	IdentityDir string   `yaml:"identity_dir" doc:"Directory for this site's keys and certificates, as 'keys init' and 'keys install' write them. Empty means the folder identity in data_dir."`
+	IdentityDir string   `yaml:"identity_dir" doc:"Directory for this site's keys and certificates, as 'enrol', or 'keys init' and 'keys install', write them. Empty means the folder identity in data_dir."`
 	Targets     []Target `yaml:"targets" doc:"The miners. In the environment and as a flag: addresses separated by commas."`
 	Poll        Poll     `yaml:"poll"`
 	Batch       Batch    `yaml:"batch"`

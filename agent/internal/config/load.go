@@ -273,3 +273,25 @@ func distance(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// IdentityDir returns the identity directory alone, from the file and the environment: a site joins before the rest of its
+// configuration is there.
+func IdentityDir(path string, env []string) (string, error) {
+	c := Default()
+	p := &problems{}
+	if path != "" {
+		b, err := readFile(path)
+		if err != nil {
+			return "", err
+		}
+		parseYAML(&c, b, p)
+	}
+	v := reflect.ValueOf(&c).Elem()
+	vars := environment(env)
+	for _, f := range configFields() {
+		if s, ok := vars[f.env]; ok && (f.env == "HSI_DATA_DIR" || f.env == "HSI_IDENTITY_DIR") {
+			f.set(v, s, f.env, p)
+		}
+	}
+	return c.Identity(), p.err()
+}

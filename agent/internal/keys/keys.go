@@ -1,6 +1,8 @@
-// Package keys makes and keeps a site's identity: a TLS key (P-256) and an evidence key (Ed25519), made here once and never
-// sent anywhere, and the bundle with which the hub answered the site's request. The forms of request and bundle are package
-// identity's. The commands `keys init` and `keys install` write, `run` reads.
+// Package keys makes and keeps a site's identity: a TLS key (P-256), an evidence key (Ed25519) and a WireGuard key (X25519), made
+// here and never sent anywhere, and the bundle with which the hub answered the site's request. The forms of request and bundle
+// are package identity's; talking to the hub is package enrol's. Every change is one rename: a process killed between two writes
+// leaves the identity from before, or the new one, and it never deletes what the hub may still know it by. The commands `keys
+// init` and `keys install` and package enrol write, `run` reads.
 package keys
 
 import (
@@ -18,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -27,7 +30,12 @@ import (
 // Files of an identity directory.
 const (
 	tlsKeyFile      = "tls.key"      // PKCS #8, PEM, 0600
+	tlsNextFile     = "tls.next.key" // of a certificate that was asked for; the one whose key the bundle certifies counts
 	evidenceKeyFile = "evidence.key" // PKCS #8, PEM, 0600
+	wgKeyFile       = "wg.key"       // base64 as `wg genkey` prints, 0600
+	wgNextFile      = "wg.next.key"  // while the hub is told of it; the one that the bundle names counts
+	pskPattern      = "psk-%s.key"   // base64 as `wg genpsk` prints, 0600; the bundle names the one that counts
+	generationFile  = "generation"   // of the grant, hex
 	bundleFile      = "bundle.json"  // no secret in it
 	pemPrivate      = "PRIVATE KEY"
 )
@@ -41,24 +49,15 @@ func Init(dir string) (request []byte, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("identity directory: %w", err)
 	}
-	tlsKey, err := loadOrMake(filepath.Join(dir, tlsKeyFile), func() (crypto.Signer, error) {
-		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	})
+	tlsKey, err := tlsKeyIn(dir)
 	if err != nil {
 		return nil, err
 	}
-	evidence, err := loadOrMake(filepath.Join(dir, evidenceKeyFile), func() (crypto.Signer, error) {
-		_, key, err := ed25519.GenerateKey(rand.Reader)
-		return key, err
-	})
+	evidence, err := evidenceKeyIn(dir)
 	if err != nil {
 		return nil, err
 	}
-	key, ok := evidence.(ed25519.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("%s is not an Ed25519 key: move it away, keys init makes a new one", filepath.Join(dir, evidenceKeyFile))
-	}
-	return identity.NewRequest(tlsKey, key)
+	return identity.NewRequest(tlsKey, evidence)
 }
 
 // Install checks the hub's answer against this site's keys and the time now, and stores it.
@@ -67,7 +66,7 @@ func Install(dir string, bundle []byte, now time.Time) (identity.Bundle, error) 
 	if err != nil {
 		return b, err
 	}
-	tlsKey, err := readKey(filepath.Join(dir, tlsKeyFile))
+	tlsKey, err := tlsKeyFor(dir, b)
 	if err != nil {
 		return b, notInitialised(dir, err)
 	}
@@ -123,15 +122,22 @@ type Identity struct {
 	Hub      string // host:port of the hub's listener for agents
 	Evidence ed25519.PrivateKey
 
-	dir    string
-	tlsKey crypto.Signer
+	dir string
+
+	mu   sync.Mutex
+	held held // what was read last
+}
+
+// held is a bundle with the key that it certifies, and the file it was read from.
+type held struct {
 	bundle identity.Bundle
+	tlsKey crypto.Signer
+	file   os.FileInfo
 }
 
 // Load reads an identity. The certificate may have run out: data is gathered all the same, and the link says so.
 func Load(dir string) (*Identity, error) {
-	tlsKey, err := readKey(filepath.Join(dir, tlsKeyFile))
-	if err != nil {
+	if _, err := readKey(filepath.Join(dir, tlsKeyFile)); err != nil {
 		return nil, notInitialised(dir, err)
 	}
 	signer, err := readKey(filepath.Join(dir, evidenceKeyFile))
@@ -142,14 +148,28 @@ func Load(dir string) (*Identity, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s is not an Ed25519 key", filepath.Join(dir, evidenceKeyFile))
 	}
-	b, err := readBundle(dir)
+	h, err := readHeld(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: have the request from 'keys init' registered at the hub ('hashinsight-hub site register') and run 'hashinsight-agent keys install --dir %s --bundle FILE'", ErrNotInstalled, dir)
+		return nil, fmt.Errorf("%w: join with a token from the hub's operator ('hashinsight-agent enrol'), or have the request from 'keys init' registered at the hub "+
+			"('hashinsight-hub site register') and run 'hashinsight-agent keys install --dir %s --bundle FILE'", ErrNotInstalled, dir)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Identity{Site: b.Site, SiteName: b.SiteName, Hub: b.HubAddress, Evidence: evidence, dir: dir, tlsKey: tlsKey, bundle: b}, nil
+	return &Identity{Site: h.bundle.Site, SiteName: h.bundle.SiteName, Hub: h.bundle.HubAddress, Evidence: evidence, dir: dir, held: h}, nil
+}
+
+func readHeld(dir string) (held, error) {
+	file, err := os.Stat(filepath.Join(dir, bundleFile))
+	if err != nil {
+		return held{}, fmt.Errorf("site bundle: %w", err)
+	}
+	b, err := readBundle(dir)
+	if err != nil {
+		return held{}, err
+	}
+	key, err := tlsKeyFor(dir, b)
+	return held{b, key, file}, err
 }
 
 // EvidenceKey returns the public half of the evidence key in dir, which need not have a bundle yet.
@@ -165,33 +185,52 @@ func EvidenceKey(dir string) (ed25519.PublicKey, error) {
 	return pub, nil
 }
 
-// latest reads the bundle again, so that one installed while the agent runs counts at the next connection. When that fails,
-// or is another site's, the one read at the start goes on.
-func (i *Identity) latest() identity.Bundle {
-	if b, err := readBundle(i.dir); err == nil && b.Site == i.Site {
-		return b
+// latest reads the bundle again when its file has changed, so that one installed or renewed while the agent runs counts at the
+// next connection. When that fails, or is another site's, the one read before goes on.
+func (i *Identity) latest() held {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	file, err := os.Stat(filepath.Join(i.dir, bundleFile))
+	if err != nil || os.SameFile(file, i.held.file) && file.ModTime().Equal(i.held.file.ModTime()) && file.Size() == i.held.file.Size() {
+		return i.held
 	}
-	return i.bundle
+	if h, err := readHeld(i.dir); err == nil && h.bundle.Site == i.Site {
+		i.held = h
+	}
+	return i.held
 }
 
+// Bundle returns what the hub last said.
+func (i *Identity) Bundle() identity.Bundle { return i.latest().bundle }
+
+// TLSKey returns the key of the present certificate.
+func (i *Identity) TLSKey() crypto.Signer { return i.latest().tlsKey }
+
+// Dir returns the identity directory.
+func (i *Identity) Dir() string { return i.dir }
+
 // TLS returns the settings of the connection to the hub.
-func (i *Identity) TLS(now func() time.Time) *tls.Config {
+func (i *Identity) TLS(now func() time.Time) *tls.Config { return i.Client(now).TLS() }
+
+// Client says how the site proves itself to its hub; see TLS.
+func (i *Identity) Client(now func() time.Time) identity.Client {
 	return identity.Client{
 		Certificate: func() (*tls.Certificate, error) {
-			c := &tls.Certificate{PrivateKey: i.tlsKey}
-			for _, x := range i.latest().Certificate {
+			h := i.latest()
+			c := &tls.Certificate{PrivateKey: h.tlsKey}
+			for _, x := range h.bundle.Certificate {
 				c.Certificate = append(c.Certificate, x.Raw)
 			}
 			return c, nil
 		},
-		CA:  func() []*x509.Certificate { return i.latest().CA },
+		CA:  func() []*x509.Certificate { return i.latest().bundle.CA },
 		Now: now,
-	}.TLS()
+	}
 }
 
 // HubKey returns the hub's evidence key with this id, or nil.
 func (i *Identity) HubKey(id ident.KeyID) ed25519.PublicKey {
-	for _, k := range i.latest().HubEvidence {
+	for _, k := range i.latest().bundle.HubEvidence {
 		if ident.KeyIDOf(k) == id {
 			return k
 		}
@@ -201,7 +240,7 @@ func (i *Identity) HubKey(id ident.KeyID) ed25519.PublicKey {
 
 func notInitialised(dir string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: no keys in %s: run 'hashinsight-agent keys init --dir %s'", ErrNotInstalled, dir, dir)
+		return fmt.Errorf("%w: no keys in %s: join with 'hashinsight-agent enrol', or by hand beginning with 'hashinsight-agent keys init --dir %s'", ErrNotInstalled, dir, dir)
 	}
 	return err
 }
@@ -212,6 +251,43 @@ func readBundle(dir string) (identity.Bundle, error) {
 		return identity.Bundle{}, fmt.Errorf("site bundle: %w", err)
 	}
 	return identity.ParseBundle(b)
+}
+
+func tlsKeyIn(dir string) (crypto.Signer, error) {
+	return loadOrMake(filepath.Join(dir, tlsKeyFile), func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) })
+}
+
+func evidenceKeyIn(dir string) (ed25519.PrivateKey, error) {
+	path := filepath.Join(dir, evidenceKeyFile)
+	signer, err := loadOrMake(path, func() (crypto.Signer, error) {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	key, ok := signer.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s is not an Ed25519 key: move it away, a new one is made then", path)
+	}
+	return key, nil
+}
+
+// tlsKeyFor returns the key that a bundle certifies; the usual one when it certifies none here, which check finds.
+func tlsKeyFor(dir string, b identity.Bundle) (crypto.Signer, error) {
+	usual, err := readKey(filepath.Join(dir, tlsKeyFile))
+	if err == nil && certifies(b, usual) {
+		return usual, nil
+	}
+	if next, errNext := readKey(filepath.Join(dir, tlsNextFile)); errNext == nil && certifies(b, next) {
+		return next, nil
+	}
+	return usual, err
+}
+
+func certifies(b identity.Bundle, key crypto.Signer) bool {
+	pub, ok := b.Certificate[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && pub.Equal(key.Public())
 }
 
 func loadOrMake(path string, fresh func() (crypto.Signer, error)) (crypto.Signer, error) {
@@ -232,7 +308,8 @@ func loadOrMake(path string, fresh func() (crypto.Signer, error)) (crypto.Signer
 	return key, nil
 }
 
-func readKey(path string) (crypto.Signer, error) {
+// readSecret reads a file that nobody else may read.
+func readSecret(path string) ([]byte, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("site key: %w", err)
@@ -240,9 +317,20 @@ func readKey(path string) (crypto.Signer, error) {
 	if runtime.GOOS != "windows" && fi.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("site key %s can be read by others (mode %04o): chmod 600 it, and make a new site if somebody may have copied it", path, fi.Mode().Perm())
 	}
+	if fi.Size() > identity.MaxFileSize {
+		return nil, fmt.Errorf("site key %s has %d bytes and is no key", path, fi.Size())
+	}
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("site key: %w", err)
+	}
+	return b, nil
+}
+
+func readKey(path string) (crypto.Signer, error) {
+	b, err := readSecret(path)
+	if err != nil {
+		return nil, err
 	}
 	block, _ := pem.Decode(b)
 	if block == nil || block.Type != pemPrivate {

@@ -152,28 +152,26 @@ func explain(err error, address string, tr *trace, opened bool) error {
 		return &Error{reasonMoved, "the stream to the hub at " + address + " goes another way from now on", below}
 	case errors.Is(below, identity.ErrHubWrongCA):
 		return auth("the server at %s shows a certificate of another CA than the one this site trusts: check the hub's address; "+
-			"if the hub was set up anew, register this site's request there and install the new bundle", address)
+			"if the hub was set up anew, enrol there with a token", address)
 	case errors.Is(below, identity.ErrHubExpired):
 		return auth("the certificate of the hub at %s is not valid at this time: check this machine's clock, then the hub's", address)
 	case errors.Is(below, identity.ErrHubName):
 		return auth("the server at %s is trusted by this site's CA and is not a hub: check the hub's address", address)
 	case errors.As(below, &remote) && remote.Op == "remote error":
-		return auth("the hub at %s refused this site's certificate in the handshake (%v): register this site's request at the hub again and install the new bundle",
+		return auth("the hub at %s refused this site's certificate in the handshake (%v): enrol again with a new token",
 			address, remote.Err)
 	}
 	st, ok := status.FromError(err)
 	if !ok {
 		return &Error{reasonLost, "the stream to the hub at " + address + " broke", err}
 	}
-	if reason := refusedFor(st); reason != "" {
-		switch reason {
-		case identity.ReasonCertExpired:
-			return auth("the hub at %s says that this site's certificate has run out: compare the clocks of both machines, "+
-				"else register this site's request at the hub again and install the new bundle", address)
-		case identity.ReasonCertRevoked:
-			return auth("the hub at %s says that this site was revoked: ask the hub's operator; data is kept here meanwhile", address)
-		case identity.ReasonCertUnknown:
-			return auth("the hub at %s does not know this site's certificate: register this site's request there and install the new bundle", address)
+	switch reason := refusedFor(st); reason {
+	case "":
+	case identity.ReasonCloned:
+		return &Error{reasonCloned, "the hub at " + address + " says: " + identity.WhatNext(reason), err}
+	default:
+		if next := identity.WhatNext(reason); next != "" {
+			return auth("the hub at %s refuses this site (%s): %s", address, reason, next)
 		}
 	}
 	switch st.Code() {

@@ -286,6 +286,10 @@ func (s *session) receive() error {
 			err = s.onReplay(m.Replay)
 		case *telemetryv1.StreamResponse_Beacon:
 			s.beacon(m.Beacon)
+		case *telemetryv1.StreamResponse_Notice:
+			if m.Notice.GetSync() {
+				s.cfg.Sync()
+			}
 		}
 		if err != nil {
 			return err

@@ -31,7 +31,7 @@ import (
 
 // Config configures an uplink.
 type Config struct {
-	Spool     *spool.Spool
+	Spool *spool.Spool
 	// Addresses returns host:port of the hub's gRPC listeners, tried in turn. It is asked before every dial; none means that there is no
 	// way to the hub now.
 	Addresses func() []string
@@ -41,6 +41,9 @@ type Config struct {
 	Version      string        // of the agent, told to the hub
 	PollInterval time.Duration // how often each miner is polled, told to the hub
 	Beacon       *Beacon       // receives the hub's latest chain block; nil drops it
+	// Sync is called when the hub says that something waits for this site beside telemetry, and when it refuses the site's
+	// certificate. It must not block; nil means that nobody is told.
+	Sync func()
 
 	// What may be on its way unacknowledged, whatever the hub allows. 0 means 256 batches and 8 MiB.
 	WindowBatches int
@@ -102,8 +105,9 @@ type Uplink struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
-	turn    int       // index of the address to try next
-	older   time.Time // not before this time is an older chain tried again
+	turn    int           // index of the address to try next
+	older   time.Time     // not before this time is an older chain tried again
+	again   chan struct{} // connect at once
 
 	mu     sync.Mutex
 	status Status
@@ -143,7 +147,10 @@ func New(c Config) (*Uplink, error) {
 	if c.Beacon == nil {
 		c.Beacon = &Beacon{}
 	}
-	u := &Uplink{cfg: c, log: c.Log}
+	if c.Sync == nil {
+		c.Sync = func() {}
+	}
+	u := &Uplink{cfg: c, log: c.Log, again: make(chan struct{}, 1)}
 	m, err := newMetrics(u, c.Registerer)
 	if err != nil {
 		return nil, err
@@ -159,6 +166,29 @@ func (u *Uplink) Status() Status {
 	return u.status
 }
 
+// Again makes an Uplink that waits before it connects again do so at once: the site has a new certificate, or a new way to the
+// hub. A stream that is open goes on.
+func (u *Uplink) Again() {
+	select {
+	case u.again <- struct{}{}:
+	default:
+	}
+}
+
+// pause waits, unless Again ends it.
+func (u *Uplink) pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-u.again:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (u *Uplink) setStatus(change func(*Status)) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -170,6 +200,10 @@ func (u *Uplink) Run(ctx context.Context) error {
 	lost := &backoff.Backoff{}
 	refused := &backoff.Backoff{Min: refusedMin, Max: refusedMax}
 	for {
+		select {
+		case <-u.again: // this is it
+		default:
+		}
 		chain, current := u.chain()
 		worked, err := u.session(ctx, chain, current)
 		if ctx.Err() != nil {
@@ -194,6 +228,9 @@ func (u *Uplink) Run(ctx context.Context) error {
 		if reason == reasonAuth || reason == reasonProtocol {
 			wait = refused // a person has to mend it: keep trying, slowly
 		}
+		if reason == reasonAuth {
+			u.cfg.Sync() // or the agent can: a certificate that has run out is recovered
+		}
 		d := wait.Next()
 		if asked := askedWait(err); asked > 0 {
 			// Spread over as long again: it asks the same of everybody who comes in this moment.
@@ -201,7 +238,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 		}
 		u.log.WarnContext(ctx, "no stream to the hub; polling and buffering go on", "reason", reason, "err", err,
 			"pending_batches", u.cfg.Spool.Stats().Pending, "retry_in", d.Round(100*time.Millisecond))
-		if backoff.Sleep(ctx, d) != nil {
+		if u.pause(ctx, d) != nil {
 			return nil //nolint:nilerr // cancelled
 		}
 	}
