@@ -50,7 +50,8 @@ var arrows = map[string]map[string]string{
 		"internal/audit": "pg", "internal/access": "apperr pg audit", "internal/jobs": "pg", "internal/archive": "pg", "internal/fleet": "apperr pg", "internal/series": "apperr pg",
 		"internal/pki": "apperr pg audit fleet", "internal/ingest": "apperr pg fleet series",
 		"internal/peers": "apperr pg audit fleet pki",
-		"internal/api":   "apperr pg audit access fleet peers pki series webui webtls",
+		"internal/enrol": "apperr audit fleet peers pg pki",
+		"internal/api":   "apperr pg audit access enrol fleet peers pki series webui webtls",
 	},
 }
 

@@ -142,7 +142,7 @@ func (w *world) startHub() {
 	w.db.DatabaseURL, w.metrics = w.url, prometheus.NewRegistry()
 	hub, err := hubd.New(w.t.Context(), hubd.Config{
 		Database: w.db, Env: "dev", SessionSecret: secret,
-		WebListener: bufconn.Listen(1 << 10), GRPCListener: listener, AccessLog: slog.New(slog.DiscardHandler), Registry: w.metrics,
+		HubAddress: "hub:5443", WebListener: bufconn.Listen(1 << 10), GRPCListener: listener, AccessLog: slog.New(slog.DiscardHandler), Registry: w.metrics,
 	})
 	if err != nil {
 		w.t.Fatal(err)

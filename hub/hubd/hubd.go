@@ -18,11 +18,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/api"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/config"
+	"github.com/hashinsight/hashinsight/hub/internal/enrol"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/ingest"
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
@@ -34,6 +36,7 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/diag"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/lifecycle"
+	enrolv1 "github.com/hashinsight/hashinsight/proto/enrol/v1"
 )
 
 // Config describes a hub. Its values have been checked: package config does that for the command line.
@@ -51,6 +54,7 @@ type Config struct {
 	BindAddr       string         // page and API
 	GRPCAddr       string         // agents
 	Tunnel         Tunnel         // for the module ingest
+	HubAddress     string         // host:port told to sites that join, or several separated by commas; empty: where GRPC_ADDR listens
 	MetricsAddr    string         // /metrics and /health; empty with no MetricsListener: none
 	ReusePort      bool           // let another hub process share BindAddr
 	ServerNames    []string       // DNS names and addresses in the hub's own certificate
@@ -212,6 +216,7 @@ type subjects struct {
 	fleet  *fleet.Store
 	series *series.Store
 	peers  *peers.Store   // nil as pki is
+	enrol  *enrol.Store   // nil as pki is, and without an environment
 	direct string         // URL of the database past a pooler
 	pki    *pki.Authority // nil in a process that does not know what opens the hub's keys; loaded once the database is there
 }
@@ -325,6 +330,16 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 	s.pki, err = pki.New(pki.Config{
 		DB: db, Password: h.c.EncryptionPassword, Names: h.c.ServerNames, Audit: s.audit, Poll: poll, PollOnly: h.alone, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
 	})
+	if err != nil || h.c.Env == "" {
+		return s, err
+	}
+	address := h.c.HubAddress
+	if address == "" && h.grpc != nil {
+		address = h.grpc.Addr().String()
+	}
+	s.enrol, err = enrol.New(enrol.Config{
+		DB: db, CA: s.pki, Audit: s.audit, Peers: s.peers, Env: h.c.Env, HubAddress: address, FallbackAddress: h.c.Tunnel.Fallback, Now: h.c.Now, Log: h.c.Log,
+	})
 	return s, err
 }
 
@@ -332,7 +347,7 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 func (h *Hub) webSide(s *subjects) (*api.Server, error) {
 	c := api.Config{
 		Modules: h.c.Modules, APIOff: !h.runs(config.ModuleAPI), PageOff: !h.runs(config.ModulePage),
-		Fleet: s.fleet, PKI: s.pki, Peers: s.peers, Series: s.series, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
+		Fleet: s.fleet, PKI: s.pki, Peers: s.peers, Series: s.series, Enrol: s.enrol, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
 		Version: diag.ReadBuild().Version, TrustedProxies: h.c.TrustedProxies, Now: h.c.Now,
 		Log: h.c.Log, AccessLog: h.c.AccessLog, Registerer: h.c.Registry,
 	}
@@ -401,7 +416,11 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 				return err
 			}
 		}
-		server, err := h.startIngest(stack, s, agents)
+		var sync func(context.Context) error
+		if tunnel != nil {
+			sync = tunnel.Sync
+		}
+		server, err := h.startIngest(stack, s, agents, sync)
 		if err != nil {
 			return err
 		}
@@ -437,8 +456,8 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 	return nil
 }
 
-// startIngest starts what takes telemetry: the agents' listener.
-func (h *Hub) startIngest(stack *lifecycle.Stack, s subjects, agents net.Listener) (*ingest.Server, error) {
+// startIngest starts what takes telemetry and lets sites join: the agents' listener. syncPeers makes the tunnel's device take a new site; nil without one.
+func (h *Hub) startIngest(stack *lifecycle.Stack, s subjects, agents net.Listener, syncPeers func(context.Context) error) (*ingest.Server, error) {
 	sites, err := fleet.New(fleet.Config{Pool: s.pools.Ingest, Now: h.c.Now, Log: h.c.Log})
 	if err != nil {
 		return nil, err
@@ -447,6 +466,14 @@ func (h *Hub) startIngest(stack *lifecycle.Stack, s subjects, agents net.Listene
 	if err != nil {
 		return nil, err
 	}
+	var joining *enrol.Server
+	var register func(grpc.ServiceRegistrar)
+	if s.enrol != nil {
+		if joining, err = enrol.NewServer(enrol.ServerConfig{Store: s.enrol, SyncPeers: syncPeers, Registerer: h.c.Registry}); err != nil {
+			return nil, err
+		}
+		register = func(r grpc.ServiceRegistrar) { enrolv1.RegisterEnrolServiceServer(r, joining) }
+	}
 	server, err := ingest.NewServer(ingest.Config{
 		Pool: s.pools.Ingest, Fleet: sites, Latest: latest, Series: s.series,
 		Key: s.pki.EvidenceKey(), TLS: s.pki.ServerTLS(),
@@ -454,12 +481,28 @@ func (h *Hub) startIngest(stack *lifecycle.Stack, s subjects, agents net.Listene
 			_, err := s.pki.Verify(ctx, []*x509.Certificate{cert})
 			return err
 		},
+		Enrol: register,
+		Cloned: func(ctx context.Context, site ident.SiteID, remote string) {
+			if err := s.audit.Record(ctx, audit.Entry{
+				Level: audit.Security, Category: audit.Suspicious, Action: "agent_cloned", Status: audit.Denied, UserID: site.String(), IP: remote,
+				Details: map[string]any{"site_id": site.String(), "remote": remote},
+			}); err != nil {
+				h.c.Log.ErrorContext(ctx, "a second agent with one identity is not in the audit log", "site", site, "err", err)
+			}
+		},
 		Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
 	})
 	if err != nil {
 		return nil, err
 	}
 	stack.Go("ingest", stopIngest, func(ctx context.Context) error { return server.Serve(ctx, agents) })
+	if joining != nil {
+		every := 15 * time.Second
+		if h.alone {
+			every = time.Minute // virtual days have many seconds
+		}
+		stack.Go("notices to agents", 0, func(ctx context.Context) error { return joining.Watch(ctx, every, server.Notify) })
+	}
 	return server, nil
 }
 

@@ -115,34 +115,35 @@ func writeMigrations(w io.Writer, o *options, list []hubd.Migration, state strin
 }
 
 func siteCommand(o *options) *cobra.Command {
-	cmd := &cobra.Command{Use: "site", Short: "Register and list sites"}
-	cmd.AddCommand(siteRegisterCommand(o), &cobra.Command{
-		Use:   "list",
-		Short: "List the registered sites",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := o.loadForWork()
-			if err != nil {
-				return err
-			}
-			sites, err := hubd.Sites(cmd.Context(), database(c, commandLog()))
-			if err != nil {
-				return err
-			}
-			if o.output == "json" {
-				return writeJSON(cmd.OutOrStdout(), sites)
-			}
-			rows := make([]string, len(sites))
-			for i, s := range sites {
-				until := "none"
-				if s.NotAfter != nil {
-					until = s.NotAfter.UTC().Format(time.RFC3339)
+	cmd := &cobra.Command{Use: "site", Short: "Approve, register, list and cut off sites"}
+	cmd.AddCommand(siteRegisterCommand(o), siteDecideCommand(o, "approve", "Let in the agent that came with a token, after comparing its fingerprint", true),
+		siteDecideCommand(o, "refuse", "Send away the agent that came with a token, and end the token", false), siteRevokeCommand(o), &cobra.Command{
+			Use:   "list",
+			Short: "List the registered sites",
+			Args:  cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				c, err := o.loadForWork()
+				if err != nil {
+					return err
 				}
-				rows[i] = fmt.Sprintf("%s\t%q\t%s\t%s", s.ID, s.Name, strings.Join(s.Keys, " "), until)
-			}
-			return writeTable(cmd.OutOrStdout(), "SITE\tNAME\tEVIDENCE KEY\tCERTIFICATE UNTIL", rows)
-		},
-	})
+				sites, err := hubd.Sites(cmd.Context(), database(c, commandLog()))
+				if err != nil {
+					return err
+				}
+				if o.output == "json" {
+					return writeJSON(cmd.OutOrStdout(), sites)
+				}
+				rows := make([]string, len(sites))
+				for i, s := range sites {
+					until := "none"
+					if s.NotAfter != nil {
+						until = s.NotAfter.UTC().Format(time.RFC3339)
+					}
+					rows[i] = fmt.Sprintf("%s\t%q\t%s\t%s", s.ID, s.Name, strings.Join(s.Keys, " "), until)
+				}
+				return writeTable(cmd.OutOrStdout(), "SITE\tNAME\tEVIDENCE KEY\tCERTIFICATE UNTIL", rows)
+			},
+		})
 	return cmd
 }
 

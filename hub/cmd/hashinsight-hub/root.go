@@ -55,7 +55,7 @@ func newRoot() *cobra.Command {
 			f.String(s.Flag(), s.Default, s.Doc)
 		}
 	}
-	root.AddCommand(runCommand(o), configCommand(o), migrateCommand(o), siteCommand(o), caCommand(o), apikeyCommand(o), auditCommand(o), ratelimitCommand(o), jobsCommand(o), peersCommand(o), wgCommand(o), deadletterCommand(o), forksCommand(o), evidenceCommand(o), versionCommand(o))
+	root.AddCommand(runCommand(o), configCommand(o), migrateCommand(o), siteCommand(o), tokenCommand(o), caCommand(o), apikeyCommand(o), auditCommand(o), ratelimitCommand(o), jobsCommand(o), peersCommand(o), wgCommand(o), deadletterCommand(o), forksCommand(o), evidenceCommand(o), versionCommand(o))
 	return root
 }
 
@@ -131,7 +131,7 @@ func runCommand(o *options) *cobra.Command {
 				Database: database(c, logs.App), Modules: strings.Split(c.Modules, ","), Evidence: evidencePlace(c), AuditPath: c.AuditLogPath, RateLimit: c.RateLimit(), WebTLS: webTLS(c), Env: c.Env, SessionSecret: string(c.SessionSecret),
 				BindAddr: c.BindAddr, GRPCAddr: c.GRPCAddr, MetricsAddr: c.MetricsAddr(), ReusePort: c.HTTPReusePort,
 				ServerNames: c.ServerNames(), TrustedProxies: c.TrustedProxies,
-				Tunnel:      tunnel(c),
+				Tunnel: tunnel(c), HubAddress: c.HubAddress,
 				FastStartup: c.FastStartup, SkipDatabaseHealthCheck: c.SkipDatabaseHealth, AccessLog: logs.Access,
 			})
 		},

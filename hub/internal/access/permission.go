@@ -15,6 +15,8 @@ const (
 	PeersRead        Permission = "peers:read"        // sites' ends of the tunnel, and the hub's
 	PeersWrite       Permission = "peers:write"       // adding, changing, rotating and removing them
 	SitesRead        Permission = "sites:read"        // sites, their links and counts
+	SitesWrite       Permission = "sites:write"       // tokens with which sites join, and approving sites
+	SitesRevoke      Permission = "sites:revoke"      // cutting sites off
 	AgentsRead       Permission = "agents:read"       // agents with address, version and certificate
 	MinersRead       Permission = "miners:read"       // miners, their latest values, series and live changes
 )
@@ -24,7 +26,7 @@ const Owner Permission = "owner"
 
 // Permissions returns every permission, in a fixed order.
 func Permissions() []Permission {
-	return []Permission{AgentsRead, APIKeysRead, APIKeysWrite, AuditRead, CertificatesRead, MinersRead, PeersRead, PeersWrite, RateLimitsWrite, SitesRead}
+	return []Permission{AgentsRead, APIKeysRead, APIKeysWrite, AuditRead, CertificatesRead, MinersRead, PeersRead, PeersWrite, RateLimitsWrite, SitesRead, SitesRevoke, SitesWrite}
 }
 
 // Principal is who makes a request: a key, directly or through a session that it opened.

@@ -18,6 +18,10 @@ var bodies = map[string]string{ //nolint:gochecknoglobals // a table of the test
 	"POST /api/apikeys":                      `{"name":"x","permissions":["apikeys:write"]}`,
 	"POST /api/peers":                        `{"site_id":"SITE","public_key":"KEY"}`,
 	"PATCH /api/peers/{id}":                  `{"keepalive_s":20}`,
+	"POST /api/join-tokens":                  `{"site_name":"north"}`,
+	"POST /api/join-tokens/{id}/approve":     `{"fingerprint":"0101-0101-0101-0101-0101-0101-0101-0101"}`,
+	"POST /api/join-tokens/{id}/refuse":      `{"fingerprint":"0101-0101-0101-0101-0101-0101-0101-0101"}`,
+	"POST /api/sites/{id}/revoke":            `{"why":"a test"}`,
 	"PUT /api/admin/rate-limit":              `{"requests_per_minute":5000}`,
 	"PUT /api/admin/apikeys/{id}/rate-limit": `{"requests_per_minute":5000}`,
 }
@@ -44,6 +48,8 @@ func TestEveryRouteKeepsItsPermission(t *testing.T) {
 				id = w.site.String()
 			case strings.Contains(path, "/apikeys/"):
 				id = w.keyID(w.key(who))
+			case strings.Contains(path, "/join-tokens/"):
+				id = w.waitingToken()
 			}
 			body, headers := bodies[name], []string{"Content-Type", "application/json"}
 			target := strings.ReplaceAll(path, "{id}", id)

@@ -25,6 +25,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
+	"github.com/hashinsight/hashinsight/hub/internal/enrol"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
@@ -128,8 +129,10 @@ func newWorldOn(t testing.TB, l net.Listener, options ...func(*Config)) *world {
 	t.Cleanup(w.dec.Close)
 	pages, err := webui.New(nil)
 	must()
+	joining, err := enrol.New(enrol.Config{DB: w.pool, CA: w.pki, Audit: w.audit, Env: "dev", HubAddress: "hub.example:5443", Now: w.clock.now})
+	must()
 	c := Config{
-		Access: a, Audit: w.audit, Limiter: w.limiter, Fleet: f, Peers: w.peers, PKI: w.pki, Series: sr, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
+		Access: a, Audit: w.audit, Limiter: w.limiter, Fleet: f, Peers: w.peers, PKI: w.pki, Series: sr, Enrol: joining, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
 		Log: slog.New(slog.NewJSONHandler(w.log, nil)), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	}
 	for _, o := range options {

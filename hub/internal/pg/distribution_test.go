@@ -16,6 +16,7 @@ var undistributed = map[string]string{
 	"site":             "one row a site: its id is the key that the others are distributed by; a copy on every node",
 	"certificate":      "a few rows a site, found by serial number: a copy on every node",
 	"hub_secret":       "the hub's own keys",
+	"enrol_token":      "a few rows a site, before there is one: on the first node",
 	"audit_entry":      "one chain in one order over all that people do",
 	"audit_pending":    "as audit_entry, for a second",
 	"rate_count":       "two minutes of counts by key and address, not by site",

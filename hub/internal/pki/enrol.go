@@ -1,0 +1,70 @@
+package pki
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/identity"
+)
+
+// What package enrol asks beside issuing.
+
+const qIsRevoked = `SELECT coalesce(revoked_why, '') FROM site_certificate WHERE site_id = $1 AND revoked_at IS NOT NULL`
+
+// SiteRevoked reports whether a site is cut off, and why, in the caller's transaction.
+func (a *Authority) SiteRevoked(ctx context.Context, tx pgx.Tx, site ident.SiteID) (why string, revoked bool, err error) {
+	err = tx.QueryRow(ctx, qIsRevoked, site).Scan(&why)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("reading the state of site %s: %w", site, err)
+	}
+	return why, true, nil
+}
+
+// VerifyExpired decides whether a certificate that may have run out is one that this hub gave its site, neither revoked nor replaced since. It proves
+// nothing about who shows it: that is for signatures to do. A refusal is a gRPC status, as Verify's is.
+func (a *Authority) VerifyExpired(ctx context.Context, leaf *x509.Certificate) (ident.SiteID, error) {
+	site, err := identity.SiteOf(leaf)
+	if err != nil {
+		return site, a.refuse(identity.ReasonCertUnknown, err.Error())
+	}
+	number, ok := serialOf(leaf)
+	if !ok || a.set.Load().issuerOf(leaf) == nil {
+		return site, a.refuse(identity.ReasonCertUnknown, fmt.Sprintf("the certificate of site %s was not issued by this hub", site))
+	}
+	if r, ok := a.revoked.get(number); ok {
+		return site, a.refuseRevoked(site, r.why)
+	}
+	row, err := a.certRow(ctx, number, site)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows), err == nil && !bytes.Equal(row.der, leaf.Raw):
+		return site, a.refuse(identity.ReasonCertUnknown, fmt.Sprintf("the certificate of site %s is not in this hub's database", site))
+	case err != nil:
+		a.log.WarnContext(ctx, "a site's certificate cannot be checked", "site", site, "err", err)
+		return site, status.Error(codes.Unavailable, "DB_001: the hub cannot check certificates now: try again")
+	case row.revoked:
+		return site, a.refuseRevoked(site, row.why)
+	case row.superseded != nil:
+		return site, a.refuse(identity.ReasonCertSuperseded, fmt.Sprintf("a newer certificate of site %s has been used since %s: recover with that one; if this machine has none, "+
+			"another one uses a copy of its key", site, row.superseded.UTC().Format(time.RFC3339)))
+	}
+	return site, nil
+}
+
+// Outdated reports whether a certificate was issued under a root that has been replaced: its site shall renew it now.
+func (a *Authority) Outdated(leaf *x509.Certificate) bool {
+	s := a.set.Load()
+	by := s.issuerOf(leaf)
+	return by != nil && by.id != s.active().id
+}
