@@ -68,7 +68,7 @@ func AuditTail(ctx context.Context, c Database, f AuditFilter, n int, follow boo
 			more, err := l.After(ctx, seq, f, audit.MaxPage)
 			if err != nil {
 				if ctx.Err() != nil {
-					return nil
+					return nil //nolint:nilerr // the person ended it
 				}
 				return err
 			}
