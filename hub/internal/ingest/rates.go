@@ -14,7 +14,8 @@ import (
 
 // SiteRate is what one site may send to one hub process on average: a certificate is no licence to fill the ledger. What a site does not use is kept
 // for it up to Reserve, so that the backlog of an outage comes as fast as the hub takes it: with the defaults a full spool (4 GiB), or three days of
-// a batch every second. Beyond that its stream is slowed down to the rate; nothing is refused for it.
+// a batch every second. Beyond that its stream is slowed down to the rate; nothing is refused for it. A hub process that starts gives every site
+// a full reserve.
 type SiteRate struct {
 	Batches int           // a second; 0 means 20
 	Samples int           // a second; 0 means 40,000, twice what 20,000 miners polled every second make
