@@ -186,19 +186,13 @@ func (c *Client) dial(ctx context.Context, address string, deadline time.Time) (
 func dialTCP(ctx context.Context, address string, timeout time.Duration) (net.Conn, error) {
 	// A miner's connection lives for one exchange: keep-alive probes would only cost system calls.
 	d := net.Dialer{KeepAlive: -1}
-	ip, err := netip.ParseAddrPort(address)
-	if err != nil { // a host name
+	if _, err := netip.ParseAddrPort(address); err != nil { // a host name
 		d.Timeout = timeout
 		return d.DialContext(ctx, "tcp", address)
 	}
-	// An address needs neither a resolver nor a race of families. The deadline comes in the context, without a timer
-	// of its own: the dialer gives it to the socket.
-	ctx = &until{ctx, time.Now().Add(timeout)}
-	conn, err := d.DialTCP(ctx, "tcp", netip.AddrPort{}, ip)
-	if err != nil {
-		return nil, err // not a *net.TCPConn that is nil
-	}
-	return conn, nil
+	// The deadline comes in the context, without a timer of its own: the dialer gives it to the socket. DialTCP would bind the socket first, to
+	// a port that no other connection may then use, to whatever miner, for a minute after its end.
+	return d.DialContext(&until{ctx, time.Now().Add(timeout)}, "tcp", address)
 }
 
 // until is a context with an earlier deadline that is only told, not kept: Done is the parent's.

@@ -175,10 +175,9 @@ func (p *Poller) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case r := <-p.results:
-			p.finish(r)
 		case <-next.C:
 		}
+		p.finishAll()
 		now := time.Now()
 		p.schedule.release(now)
 		for ctx.Err() == nil {
@@ -224,6 +223,9 @@ func (p *Poller) wait(now time.Time) time.Duration {
 	if due, ok := p.schedule.next(); ok {
 		d = min(d, due.Sub(now))
 	}
+	if p.schedule.inFlight() > 0 {
+		d = min(d, p.schedule.untilGrid(now))
+	}
 	if len(p.batch.obs) > 0 {
 		d = min(d, p.batch.opened.Add(p.cfg.BatchInterval).Sub(now))
 	}
@@ -264,6 +266,18 @@ func (p *Poller) poll(base context.Context, t *target) {
 	}
 	obs, info := read(ctx)
 	p.results <- result{t: t, obs: obs, info: info, reader: read, ended: time.Now()}
+}
+
+// finishAll books the polls that have ended. Run looks at them when the grid wakes it, not as each one ends.
+func (p *Poller) finishAll() {
+	for {
+		select {
+		case r := <-p.results:
+			p.finish(r)
+		default:
+			return
+		}
+	}
 }
 
 // finish books one poll: who it was, what it becomes in the batch, when to try again.

@@ -190,7 +190,7 @@ func TestPollsAreSpreadOverTheInterval(t *testing.T) {
 		f := newFarm(t)
 		f.add("1", 1000, false, healthy)
 		begin := time.Now()
-		f.run(50 * time.Second)
+		f.run(50*time.Second - maxGrain/2) // ends between two points of the grid
 		perSecond := make([]int, 50)
 		for a, starts := range f.starts {
 			if len(starts) != 5 {
@@ -208,6 +208,33 @@ func TestPollsAreSpreadOverTheInterval(t *testing.T) {
 		}
 		if n := len(f.samples()); n != 5000 {
 			t.Errorf("%d samples stored of 5000 polls", n)
+		}
+	})
+}
+
+// Polls that start together cost one wake of a computer that otherwise sleeps, and no burst of a network.
+func TestPollsStartOnAGridOfTheWallClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 1000, false, healthy)
+		time.Sleep(17 * time.Millisecond)
+		f.run(30 * time.Second)
+		together := map[time.Time]int{}
+		for a, starts := range f.starts {
+			for _, s := range starts {
+				if off := time.Duration(s.UnixNano()) % maxGrain; off != 0 {
+					t.Fatalf("%s was polled %v after a point of the grid", a, off)
+				}
+				together[s]++
+			}
+		}
+		if len(together) < 590 { // of 600 points; 5 polls each on average
+			t.Errorf("polls start at %d moments only", len(together))
+		}
+		for at, n := range together {
+			if n > 20 {
+				t.Errorf("%d polls start together at %v", n, at)
+			}
 		}
 	})
 }
@@ -237,7 +264,7 @@ func TestHungMinersDelayNobody(t *testing.T) {
 		// Live miners need 12 slots on average; 100 hung ones would fill 100.
 		f.config = func(c *Config) { c.MaxInFlight = 80 }
 		f.start()
-		time.Sleep(40 * time.Second) // the first cycles, in which all are given the same chance
+		time.Sleep(40*time.Second - maxGrain/2) // the first cycles, in which all are given the same chance; between two points of the grid
 		f.mu.Lock()
 		clear(f.starts)
 		f.mu.Unlock()

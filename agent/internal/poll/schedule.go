@@ -41,14 +41,26 @@ type schedule struct {
 	inClass [classes]int      // targets by class
 	flight  map[*target]class // the class whose slot a poll took: it may change until it ends
 	skipped int               // cycles that could not be started in time since last asked
+	grain   time.Duration     // between points of the grid that polls start on
+	grid    time.Time         // one of them, monotonic
 }
 
+// maxGrain is the grain of the grid unless a hundredth of an interval is less. A computer that mostly waits pays for being woken more than
+// for what it then does: 1,000 polls a second that each start and are booked when their moment comes took 225 µs of CPU each, in
+// groups of 50 ms 181, of 100 ms 186 (medians of three, alternating).
+const maxGrain = 50 * time.Millisecond
+
 // newSchedule places each target at its own phase inside its interval: a hash of the address, on a grid of the wall
-// clock, so that it stays the same over restarts and no two runs poll in bursts.
+// clock, so that it stays the same over restarts and no two runs poll in larger bursts than a point of the grid has.
 func newSchedule(targets []Target, maxInFlight int, mono, wall time.Time, known func(address string) bool) schedule {
 	quarter := max(maxInFlight/4, 2)
 	s := schedule{flight: map[*target]class{}}
 	s.slots = [classes]int{answering: max(maxInFlight-quarter, 1), silent: quarter, scanned: max(quarter/2, 1)}
+	s.grain = maxGrain
+	for i := range targets {
+		s.grain = max(min(s.grain, targets[i].Interval/100), time.Millisecond)
+	}
+	s.grid = mono.Add(-time.Duration(wall.UnixNano()) % s.grain)
 	s.waiting = make(waiting, 0, len(targets))
 	for i := range targets {
 		t := &target{Target: targets[i]}
@@ -56,7 +68,7 @@ func newSchedule(targets []Target, maxInFlight int, mono, wall time.Time, known 
 			t.class = scanned
 		}
 		elapsed := time.Duration(wall.UnixNano()) % t.Interval
-		t.due = mono.Add((phase(t.Address, t.Interval) - elapsed + t.Interval) % t.Interval)
+		t.due = mono.Add((phase(t.Address, t.Interval).Truncate(s.grain) - elapsed + t.Interval) % t.Interval)
 		s.inClass[t.class]++
 		s.waiting = append(s.waiting, t)
 	}
@@ -99,6 +111,9 @@ func (s *schedule) take() *target {
 	}
 	return nil
 }
+
+// untilGrid is the time to the next point of the grid, never 0.
+func (s *schedule) untilGrid(now time.Time) time.Duration { return s.grain - now.Sub(s.grid)%s.grain }
 
 func (s *schedule) inFlight() int { return len(s.flight) }
 
