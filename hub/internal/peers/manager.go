@@ -75,6 +75,10 @@ type Manager struct {
 	horizon string                    // xid8: rows from here on may be news; empty: everything may be
 	staged  map[ident.SiteID]time.Time
 	warmed  bool
+	life    context.Context //nolint:containedctx // Run's, for what runs beside its loop
+
+	background sync.WaitGroup // what runs beside the loop
+	resolving  sync.Mutex     // one round of names at a time
 
 	doubt atomic.Bool // the devices may not be as Run believes
 
@@ -208,6 +212,7 @@ func (m *Manager) nudge() {
 
 // Run has the device whenever it is free, until ctx ends.
 func (m *Manager) Run(ctx context.Context) error {
+	m.life = ctx
 	defer func() {
 		if len(m.devices) > 0 { // so that whoever comes next knows where sites were last
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
@@ -216,6 +221,7 @@ func (m *Manager) Run(ctx context.Context) error {
 				m.log.WarnContext(ctx, "tunnel: the last look at the device failed", "err", err)
 			}
 		}
+		m.background.Wait()
 		m.close(ctx)
 	}()
 	wait := time.Second

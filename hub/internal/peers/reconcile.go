@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"strings"
@@ -247,7 +248,48 @@ func (m *Manager) passWhole(ctx context.Context) error {
 	if err := m.promoteSeen(ctx, states); err != nil {
 		return err
 	}
+	m.resolveSilent(states)
 	return m.observe(ctx, states)
+}
+
+// maxResolved is how many names of silent sites are looked up after one pass.
+const maxResolved = 16
+
+// resolveSilent looks names of endpoints up again whose sites have been silent for longer than a session lasts: a device resolves a name once. It does
+// so beside the loop, one round at a time: a resolver may be slow.
+func (m *Manager) resolveSilent(states []wg.Device) {
+	named := map[wg.Key]string{}
+	for _, a := range m.applied {
+		if a.Endpoint != "" && len(a.peers) > 0 {
+			if _, err := netip.ParseAddrPort(a.Endpoint); err != nil {
+				named[a.PublicKey] = a.Endpoint
+			}
+		}
+	}
+	if len(named) == 0 || !m.resolving.TryLock() {
+		return
+	}
+	var silent []wg.Resolver
+	for i := range states {
+		for j := range states[i].Peers {
+			p := &states[i].Peers[j]
+			endpoint, ok := named[p.PublicKey]
+			if ok && p.Asked == endpoint && time.Since(p.LastHandshake) > wg.StaleAfter {
+				silent = append(silent, wg.Resolver{Tunnel: m.devices[i].tunnel, Peer: p.PublicKey, Endpoint: endpoint, Log: m.log})
+			}
+		}
+	}
+	rand.Shuffle(len(silent), func(i, j int) { silent[i], silent[j] = silent[j], silent[i] }) //nolint:gosec // each has its turn
+	m.background.Go(func() {
+		defer m.resolving.Unlock()
+		ctx, cancel := context.WithTimeout(m.life, passDeadline)
+		defer cancel()
+		for i := range silent[:min(len(silent), maxResolved)] {
+			if _, err := silent[i].Step(ctx); err != nil && ctx.Err() == nil {
+				m.metrics.unresolved.Inc()
+			}
+		}
+	})
 }
 
 // apply changes a device. A peer that it refuses is set aside with its reason; when it refuses many at once, it is the device that is at fault.
