@@ -74,7 +74,7 @@ func openPKI(ctx context.Context, c Database, pool *pgxpool.Pool) (*pki.Authorit
 
 func pkiConfig(c Database, pool *pgxpool.Pool) (pki.Config, error) {
 	l, err := audit.New(audit.Config{Now: c.Now, Log: c.Log})
-	return pki.Config{DB: pool, Password: c.EncryptionPassword, Audit: l, Now: c.Now, Log: c.Log}, err
+	return pki.Config{DB: pool, Password: c.EncryptionPassword, URL: c.PKIURL, Audit: l, Now: c.Now, Log: c.Log}, err
 }
 
 // SiteOrder is what an operator orders for a site.

@@ -20,6 +20,7 @@ type Database struct {
 	PoolSize           int    // connections kept open in each pool; 0 means 10
 	PoolOverflow       int    // opened on demand above PoolSize; 0 means 20
 	EncryptionPassword string
+	PKIURL             string // http://host:port of /pki/, written into certificates; empty writes none
 
 	// Now is a clock of the caller's; nil means time.Now. A hub that is given one does its background work by that clock
 	// alone, in one plain loop: tests in virtual time do so. Other hubs share jobs by the database's clock.

@@ -328,7 +328,7 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 		poll = 4 * time.Second // without notices it is all there is
 	}
 	s.pki, err = pki.New(pki.Config{
-		DB: db, Password: h.c.EncryptionPassword, Names: h.c.ServerNames, Audit: s.audit, Poll: poll, PollOnly: h.alone, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
+		DB: db, Password: h.c.EncryptionPassword, Names: h.c.ServerNames, URL: h.c.PKIURL, Audit: s.audit, Poll: poll, PollOnly: h.alone, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
 	})
 	if err != nil || h.c.Env == "" {
 		return s, err

@@ -85,7 +85,7 @@ func (o *options) loadForWork() (*config.Config, error) {
 func database(c *config.Config, log *slog.Logger) hubd.Database {
 	return hubd.Database{
 		DatabaseURL: string(c.DatabaseURL), DatabaseURLDirect: string(c.DatabaseURLDirect), DataDir: c.DataDir, EmbeddedUser: c.EmbeddedUser,
-		PoolSize: c.DBPoolSize, PoolOverflow: c.DBMaxOverflow, EncryptionPassword: string(c.EncryptionPassword), Log: log,
+		PoolSize: c.DBPoolSize, PoolOverflow: c.DBMaxOverflow, EncryptionPassword: string(c.EncryptionPassword), PKIURL: c.PKIURL, Log: log,
 	}
 }
 

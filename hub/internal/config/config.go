@@ -50,6 +50,7 @@ type Config struct {
 	HTTPReusePort  bool           `env:"HTTP_REUSEPORT" section:"Network" default:"0" doc:"1: let two hub processes share BIND_ADDR. Not with the embedded PostgreSQL."`
 	GRPCAddr       string         `env:"GRPC_ADDR" section:"Network" default:"0.0.0.0:5443" doc:"Where agents connect (gRPC, mutual TLS)."`
 	HubAddress     string         `env:"HUB_ADDRESS" section:"Network" doc:"host:port under which agents reach GRPC_ADDR; written into the bundles of sites. Several, separated by commas, when several hub processes take telemetry. Default: GRPC_ADDR, with this machine's name where it names no host."`
+	PKIURL         string         `env:"PKI_URL" section:"Network" doc:"http://host:port under which others reach this hub's /pki/ (revocation lists and OCSP, served without a key); written into the certificates that the hub issues. Default: none is written."`
 	PrometheusPort int            `env:"PROMETHEUS_PORT" section:"Network" default:"9090" min:"0" max:"65535" doc:"Port of /metrics, on all addresses."`
 	PrometheusAddr string         `env:"PROMETHEUS_ADDR" section:"Network" doc:"host:port of /metrics, instead of PROMETHEUS_PORT on all addresses."`
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" section:"Network" doc:"Addresses or prefixes, separated by commas, whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed."`
@@ -263,6 +264,9 @@ func (c *Config) finish(home func() (string, error)) []error {
 		c.HubAddress = strings.Join(addrs, ",")
 	}
 	problems = append(problems, c.finishTunnel()...)
+	if u, err := url.Parse(c.PKIURL); c.PKIURL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "") {
+		bad("PKI_URL is %.80q: want http://host:port and nothing after it", c.PKIURL)
+	}
 	if c.HTTPReusePort && c.Embedded() {
 		bad("HTTP_REUSEPORT=1 does not go with the embedded PostgreSQL, which serves one hub process: set DATABASE_URL to a server")
 	}

@@ -335,3 +335,35 @@ FROM certificate, generate_series(1, $1) i WHERE site_id = $2`, n, e.id); err !=
 		t.Error(err)
 	}
 }
+
+// Certificates say where their revocation list and the OCSP responder are, if the hub was told.
+func TestCertificatesNameTheirRevocationList(t *testing.T) {
+	w := newWorld(t)
+	if e := w.join("north"); len(e.chain[0].CRLDistributionPoints) > 0 || len(e.chain[0].OCSPServer) > 0 {
+		t.Errorf("an address nobody gave: %v", e.chain[0].CRLDistributionPoints)
+	}
+	srv := httptest.NewUnstartedServer(nil)
+	var err error
+	if w.a, err = pki.Open(t.Context(), pki.Config{DB: w.db, Password: password, URL: "http://" + srv.Listener.Addr().String() + "/", Now: w.clock.now}); err != nil {
+		t.Fatal(err)
+	}
+	srv.Config.Handler = w.a.Handler()
+	srv.Start()
+	defer srv.Close()
+	e := w.join("south")
+	res, err := http.Get(e.chain[0].CRLDistributionPoints[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	der, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pki.ParseCRL(der, e.chain[1], w.clock.now()); err != nil {
+		t.Errorf("%s: %v", e.chain[0].CRLDistributionPoints[0], err)
+	}
+	if want := srv.URL + "/pki/ocsp"; e.chain[0].OCSPServer[0] != want {
+		t.Errorf("OCSP at %v", e.chain[0].OCSPServer)
+	}
+}
