@@ -23,7 +23,12 @@ type Client struct {
 	CA func() []*x509.Certificate
 	// Check is asked last, with the verified certificate, on resumed sessions too; nil means no further check.
 	Check func(hub *x509.Certificate) error
-	Now   func() time.Time // nil means time.Now
+	// Unproven is told when the hub shows no good OCSP answer for its certificate, at every handshake; the connection goes on all the same, for a hub
+	// whose responder is out of order must still be reached. nil means that nobody is told. With a proven revocation it does not go on.
+	Unproven func(why error)
+	// RequireStaple refuses the hub where Unproven would be told.
+	RequireStaple bool
+	Now           func() time.Time // nil means time.Now
 }
 
 // TLS returns the settings of a site's connection to its hub: TLS 1.3 only, the hub known by its URI name and never by the
@@ -63,7 +68,7 @@ func (c Client) verifyHub(cs tls.ConnectionState, now time.Time) error {
 	for _, cert := range cs.PeerCertificates[1:] {
 		opts.Intermediates.AddCert(cert)
 	}
-	_, err := leaf.Verify(opts)
+	chains, err := leaf.Verify(opts)
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
@@ -74,8 +79,36 @@ func (c Client) verifyHub(cs tls.ConnectionState, now time.Time) error {
 	if err := CheckHub(leaf); err != nil {
 		return fmt.Errorf("hub: %w: %w", ErrHubName, err)
 	}
+	if err := c.checkRevocation(cs, chains, now); err != nil {
+		return err
+	}
 	if c.Check != nil {
 		return c.Check(leaf)
+	}
+	return nil
+}
+
+// checkRevocation looks at the OCSP answer that came with the handshake; a resumed session has that of the handshake before.
+func (c Client) checkRevocation(cs tls.ConnectionState, chains [][]*x509.Certificate, now time.Time) error {
+	var why error
+	for _, chain := range chains {
+		if len(chain) < 2 {
+			continue
+		}
+		revoked, err := checkStaple(cs.OCSPResponse, chain[0], chain[1], now)
+		if revoked {
+			return fmt.Errorf("hub: %w", ErrHubRevoked)
+		}
+		if err == nil {
+			return nil
+		}
+		why = err
+	}
+	if why != nil && c.RequireStaple {
+		return fmt.Errorf("hub: %w", why)
+	}
+	if why != nil && c.Unproven != nil {
+		c.Unproven(why)
 	}
 	return nil
 }

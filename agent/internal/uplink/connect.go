@@ -155,6 +155,8 @@ func explain(err error, address string, tr *trace, opened bool) error {
 			"if the hub was set up anew, enrol there with a token", address)
 	case errors.Is(below, identity.ErrHubExpired):
 		return auth("the certificate of the hub at %s is not valid at this time: check this machine's clock, then the hub's", address)
+	case errors.Is(below, identity.ErrHubRevoked):
+		return auth("the certificate of the hub at %s was revoked by its own CA, so somebody else may have its key: ask the hub's operator; data is kept here meanwhile", address)
 	case errors.Is(below, identity.ErrHubName):
 		return auth("the server at %s is trusted by this site's CA and is not a hub: check the hub's address", address)
 	case errors.As(below, &remote) && remote.Op == "remote error":
