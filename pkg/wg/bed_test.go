@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -131,7 +129,7 @@ func eventually(t *testing.T, within time.Duration, what string, ok func() bool)
 	t.Helper()
 	deadline := time.NewTimer(within)
 	defer deadline.Stop()
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(within / 1000)
 	defer tick.Stop()
 	for !ok() {
 		select {
@@ -248,14 +246,4 @@ func many(n int) []Peer {
 		a = a.Next()
 	}
 	return out
-}
-
-func port(t *testing.T, endpoint string) int {
-	t.Helper()
-	_, p, ok := strings.Cut(endpoint, ":")
-	n, err := strconv.Atoi(p)
-	if !ok || err != nil {
-		t.Fatalf("%q has no port", endpoint)
-	}
-	return n
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -15,10 +16,11 @@ import (
 
 // addressBind receives on one address of the machine; wireguard-go's own binds know only all of them.
 type addressBind struct {
-	at netip.Addr
-	mu sync.RWMutex
-	pc *net.UDPConn
-	batch
+	at       netip.Addr
+	mu       sync.RWMutex
+	pc       *net.UDPConn
+	batch         // nil: closed, or one packet at a time
+	one      bool // not on Linux: golang.org/x/net has no batches there, and on Windows not even messages
 	messages sync.Pool
 }
 
@@ -34,7 +36,7 @@ const (
 )
 
 func newAddressBind(at netip.Addr) *addressBind {
-	return &addressBind{at: at, messages: sync.Pool{New: func() any {
+	return &addressBind{at: at, one: runtime.GOOS != "linux", messages: sync.Pool{New: func() any {
 		ms := make([]ipv4.Message, bindBatch)
 		for i := range ms {
 			ms[i].Buffers = make([][]byte, 1)
@@ -57,6 +59,17 @@ func (b *addressBind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	_ = pc.SetReadBuffer(bindBuffer) // best effort, as wireguard-go does
 	_ = pc.SetWriteBuffer(bindBuffer)
 	b.pc = pc
+	port = uint16(pc.LocalAddr().(*net.UDPAddr).Port)
+	if b.one {
+		return []conn.ReceiveFunc{func(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+			n, from, err := pc.ReadFromUDPAddrPort(bufs[0])
+			if err != nil {
+				return 0, err
+			}
+			sizes[0], eps[0] = n, &conn.StdNetEndpoint{AddrPort: netip.AddrPortFrom(from.Addr().Unmap(), from.Port())}
+			return 1, nil
+		}}, port, nil
+	}
 	if b.at.Is4() {
 		b.batch = ipv4.NewPacketConn(pc)
 	} else {
@@ -81,7 +94,7 @@ func (b *addressBind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 		}
 		return n, nil
 	}
-	return []conn.ReceiveFunc{receive}, uint16(pc.LocalAddr().(*net.UDPAddr).Port), nil
+	return []conn.ReceiveFunc{receive}, port, nil
 }
 
 // Close is conn.Bind's.
@@ -99,9 +112,9 @@ func (b *addressBind) Close() error {
 // Send is conn.Bind's.
 func (b *addressBind) Send(bufs [][]byte, to conn.Endpoint) error {
 	b.mu.RLock()
-	out := b.batch
+	out, pc := b.batch, b.pc
 	b.mu.RUnlock()
-	if out == nil {
+	if pc == nil {
 		return net.ErrClosed
 	}
 	e, ok := to.(*conn.StdNetEndpoint)
@@ -110,6 +123,14 @@ func (b *addressBind) Send(bufs [][]byte, to conn.Endpoint) error {
 	}
 	if e.Addr().Is4() != b.at.Is4() {
 		return syscall.EAFNOSUPPORT
+	}
+	if b.one {
+		for _, p := range bufs {
+			if _, err := pc.WriteToUDPAddrPort(p, e.AddrPort); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	ms := b.messages.Get().(*[]ipv4.Message)
 	defer b.messages.Put(ms)

@@ -21,10 +21,13 @@ type control struct {
 	client *wgctrl.Client
 	name   string
 	ledger *ledger
+	kicker *kicker
 }
 
 func newControl(client *wgctrl.Client, c Config) *control {
-	return &control{client: client, name: c.Interface, ledger: newLedger(c)}
+	k := &control{client: client, name: c.Interface, ledger: newLedger(c)}
+	k.kicker = newKicker(k.again, k.read)
+	return k
 }
 
 // Apply is Backend's.
@@ -80,6 +83,15 @@ func (k *control) Snapshot(ctx context.Context) (Device, error) {
 	}
 	k.ledger.mu.Lock()
 	defer k.ledger.mu.Unlock()
+	d, err := k.read()
+	if err != nil {
+		return Device{}, err
+	}
+	k.ledger.observe(&d)
+	return d, nil
+}
+
+func (k *control) read() (Device, error) {
 	dev, err := k.client.Device(k.name)
 	if err != nil {
 		return Device{}, fmt.Errorf("wireguard: read %s: %w", k.name, err)
@@ -88,7 +100,6 @@ func (k *control) Snapshot(ctx context.Context) (Device, error) {
 	for i := range dev.Peers {
 		d.Peers[i] = state(&dev.Peers[i])
 	}
-	k.ledger.observe(&d)
 	return d, nil
 }
 
@@ -116,18 +127,10 @@ func state(p *wgtypes.Peer) PeerState {
 // Kick is Backend's. The kernel cannot be told to expire keys: the peer is removed and added as it was, which sets its
 // counters to zero, and a keepalive makes it start.
 func (k *control) Kick(ctx context.Context, key Key) error {
-	return kick(ctx, key, func() error { return k.again(key) }, func() (time.Time, error) {
-		dev, err := k.client.Device(k.name)
-		if err != nil {
-			return time.Time{}, fmt.Errorf("read %s: %w", k.name, err)
-		}
-		for i := range dev.Peers {
-			if Key(dev.Peers[i].PublicKey) == key {
-				return state(&dev.Peers[i]).LastHandshake, nil
-			}
-		}
-		return time.Time{}, ErrUnknownPeer
-	})
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return k.kicker.kick(key)
 }
 
 func (k *control) again(key Key) error {
@@ -230,6 +233,7 @@ func openKernel(nl *rtnl, c Config) (*Kernel, error) {
 		return nil, err
 	}
 	k.close = sync.OnceValue(func() error {
+		k.kicker.close()
 		err := errors.Join(nl.deleteLink(index), client.Close())
 		nl.close()
 		return err
@@ -270,7 +274,7 @@ func (k *Kernel) adopt(c Config) error {
 // Apply is Backend's.
 func (k *Kernel) Apply(ctx context.Context, c Changes) error {
 	err := k.control.Apply(ctx, c)
-	return errors.Join(err, k.host.follow(k.ledger))
+	return errors.Join(err, k.follow(k.ledger))
 }
 
 // Close removes the interface.

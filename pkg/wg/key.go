@@ -4,6 +4,7 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 )
@@ -100,7 +101,7 @@ func parse32(s string) (out [32]byte, err error) {
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(s)
 	if err != nil || len(b) != len(out) {
-		return out, fmt.Errorf("not base64 of 32 bytes")
+		return out, errors.New("not base64 of 32 bytes")
 	}
 	return [32]byte(b), nil
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -91,7 +93,11 @@ func (l *ledger) apply(ctx context.Context, c Changes, d driver) error {
 			return errors.Join(append(errs, err)...)
 		}
 		n := min(chunk, len(changes))
-		errs = append(errs, l.bisect(changes[:n], d)...)
+		found, err := l.bisect(changes[:n], d)
+		errs = append(errs, found...)
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
 		changes = changes[n:]
 	}
 	if err := l.removeAll(ctx, last, d); err != nil {
@@ -209,21 +215,29 @@ func (l *ledger) take(p Peer) ([]netip.Prefix, error) {
 	return allowed, nil
 }
 
-// bisect configures peers, and where that fails halves until it is one peer's fault.
-func (l *ledger) bisect(changes []change, d driver) []error {
+// bisect configures peers, and where that fails halves until it is one peer's fault. A device that is gone is nobody's: that
+// error comes apart.
+func (l *ledger) bisect(changes []change, d driver) (errs []error, gone error) {
 	err := d.configure(changes)
-	if err == nil {
+	switch {
+	case err == nil:
 		for _, ch := range changes {
 			l.peers[ch.PublicKey] = entry{allowed: ch.AllowedIPs, asked: l.asked(ch)}
 		}
-		return nil
-	}
-	if len(changes) > 1 {
+		return nil, nil
+	case errors.Is(err, net.ErrClosed) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ECONNREFUSED):
+		return nil, err
+	case len(changes) > 1:
 		half := len(changes) / 2
-		return append(l.bisect(changes[:half], d), l.bisect(changes[half:], d)...)
+		errs, gone = l.bisect(changes[:half], d)
+		if gone != nil {
+			return errs, gone
+		}
+		more, gone := l.bisect(changes[half:], d)
+		return append(errs, more...), gone
 	}
 	ch := changes[0]
-	errs := []error{&PeerError{ch.PublicKey, err}}
+	errs = []error{&PeerError{ch.PublicKey, err}}
 	for _, a := range ch.AllowedIPs {
 		l.table.remove(a, ch.PublicKey)
 	}
@@ -233,14 +247,14 @@ func (l *ledger) bisect(changes []change, d driver) []error {
 				l.table.add(a, ch.PublicKey)
 			}
 		}
-		return errs
+		return errs, nil
 	}
 	l.table.forget(ch.PublicKey)
 	// Part of it may be there: a key without addresses, or with them and without a preshared key.
 	if err := d.remove([]Key{ch.PublicKey}); err != nil {
-		errs = append(errs, fmt.Errorf("remove half-made peer %s: %w", ch.PublicKey, err))
+		return errs, fmt.Errorf("remove half-made peer %s: %w", ch.PublicKey, err)
 	}
-	return errs
+	return errs, nil
 }
 
 func (l *ledger) asked(ch change) string {
@@ -298,11 +312,13 @@ func (l *ledger) lookUp(ctx context.Context, peers []Peer) map[string]answer {
 	return names
 }
 
-// endpoint returns where to send, or nothing if the device was told already: it may have learnt better since.
+// endpoint returns where to send; nothing if the device was told this address already, since it may have learnt better, or
+// if a name it was told has none now.
 func (l *ledger) endpoint(p Peer, names map[string]answer) (netip.AddrPort, error) {
-	if p.Endpoint == "" || p.Endpoint == l.peers[p.PublicKey].asked {
+	if p.Endpoint == "" {
 		return netip.AddrPort{}, nil
 	}
+	told := p.Endpoint == l.peers[p.PublicKey].asked
 	host, port, err := net.SplitHostPort(p.Endpoint)
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("%w: %q", ErrEndpoint, p.Endpoint)
@@ -314,7 +330,12 @@ func (l *ledger) endpoint(p Peer, names map[string]answer) (netip.AddrPort, erro
 	addrs := []netip.Addr{}
 	if literal, err := netip.ParseAddr(host); err == nil {
 		addrs = append(addrs, literal)
-	} else if a := names[host]; a.err != nil {
+		if told {
+			return netip.AddrPort{}, nil
+		}
+	} else if a := names[host]; a.err != nil && told {
+		return netip.AddrPort{}, nil
+	} else if a.err != nil {
 		return netip.AddrPort{}, fmt.Errorf("%w: %w", ErrEndpoint, a.err)
 	} else {
 		addrs = a.addrs

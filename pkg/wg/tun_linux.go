@@ -59,7 +59,7 @@ func (t *TUN) prepare(c Config) error {
 // Apply is Backend's.
 func (t *TUN) Apply(ctx context.Context, c Changes) error {
 	err := t.userspace.Apply(ctx, c)
-	return errors.Join(err, t.host.follow(t.ledger))
+	return errors.Join(err, t.follow(t.ledger))
 }
 
 // Close is Backend's.

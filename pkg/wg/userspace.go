@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -17,10 +18,13 @@ import (
 	"golang.zx2c4.com/wireguard/tun"
 )
 
+var errClosed = fmt.Errorf("wireguard: the device is closed: %w", net.ErrClosed)
+
 // userspace is a wireguard-go device; on what packets come and go is the caller's.
 type userspace struct {
 	dev    *device.Device
 	ledger *ledger
+	kicker *kicker
 }
 
 // start makes a device with key and port and takes it up. It closes t if that fails. Sockets are opened by the calling thread,
@@ -43,7 +47,9 @@ func start(c Config, t tun.Device) (*userspace, error) {
 		dev.Close()
 		return nil, fmt.Errorf("wireguard: start on UDP port %d: %w", c.ListenPort, err)
 	}
-	return &userspace{dev: dev, ledger: newLedger(c)}, nil
+	u := &userspace{dev: dev, ledger: newLedger(c)}
+	u.kicker = newKicker(u.again, u.read)
+	return u, nil
 }
 
 // Apply is Backend's.
@@ -66,10 +72,26 @@ func (u *userspace) configure(peers []change) error {
 			}
 		}
 	}
-	return u.dev.IpcSet(b.String())
+	if err := u.dev.IpcSet(b.String()); u.open() == nil {
+		return err
+	}
+	return errClosed
+}
+
+// open returns an error if the device is closed: by Close, or because its interface was taken from it.
+func (u *userspace) open() error {
+	select {
+	case <-u.dev.Wait():
+		return errClosed
+	default:
+		return nil
+	}
 }
 
 func (u *userspace) remove(keys []Key) error {
+	if err := u.open(); err != nil {
+		return err
+	}
 	for _, k := range keys {
 		u.dev.RemovePeer(device.NoisePublicKey(k))
 	}
@@ -100,6 +122,9 @@ func (u *userspace) Snapshot(ctx context.Context) (Device, error) {
 }
 
 func (u *userspace) read() (Device, error) {
+	if err := u.open(); err != nil {
+		return Device{}, err
+	}
 	text, err := u.dev.IpcGet()
 	if err != nil {
 		return Device{}, fmt.Errorf("wireguard: read the device: %w", err)
@@ -116,7 +141,7 @@ func (u *userspace) read() (Device, error) {
 func parseDevice(r io.Reader) (Device, error) {
 	var d Device
 	var p *PeerState
-	var sec, nsec int64
+	var sec int64
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), "=")
@@ -127,7 +152,7 @@ func parseDevice(r io.Reader) (Device, error) {
 		case "public_key":
 			d.Peers = append(d.Peers, PeerState{})
 			p = &d.Peers[len(d.Peers)-1]
-			sec, nsec = 0, 0
+			sec = 0
 			err = parseHex(p.PublicKey[:], value)
 		}
 		if p != nil && err == nil {
@@ -139,6 +164,7 @@ func parseDevice(r io.Reader) (Device, error) {
 			case "last_handshake_time_sec":
 				sec, err = strconv.ParseInt(value, 10, 64)
 			case "last_handshake_time_nsec":
+				var nsec int64
 				if nsec, err = strconv.ParseInt(value, 10, 64); sec != 0 || nsec != 0 {
 					p.LastHandshake = time.Unix(sec, nsec).UTC()
 				}
@@ -173,17 +199,19 @@ func parseHex(to []byte, s string) error {
 
 // Kick is Backend's.
 func (u *userspace) Kick(ctx context.Context, key Key) error {
-	return kick(ctx, key, func() error {
-		p := u.dev.LookupPeer(device.NoisePublicKey(key))
-		if p == nil {
-			return ErrUnknownPeer
-		}
-		p.ExpireCurrentKeypairs()
-		return p.SendHandshakeInitiation(false)
-	}, func() (time.Time, error) {
-		d, err := u.read()
-		return d.handshake(key), err
-	})
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return u.kicker.kick(key)
+}
+
+func (u *userspace) again(key Key) error {
+	p := u.dev.LookupPeer(device.NoisePublicKey(key))
+	if p == nil {
+		return ErrUnknownPeer
+	}
+	p.ExpireCurrentKeypairs()
+	return p.SendHandshakeInitiation(false)
 }
 
 // SetEndpoint is Tunnel's.
@@ -204,6 +232,7 @@ func (u *userspace) SetEndpoint(_ context.Context, key Key, to netip.AddrPort) e
 
 // Close is Backend's.
 func (u *userspace) Close() error {
+	u.kicker.close()
 	u.dev.Close()
 	return nil
 }

@@ -29,7 +29,7 @@ type Peer struct {
 	PublicKey  Key
 	PSK        Secret         // zero: none
 	AllowedIPs []netip.Prefix // addresses inside the tunnel that are the peer's; of no other peer
-	Endpoint   string         // host:port; "" = unknown, or keep what the device has learnt
+	Endpoint   string         // host:port; "" = unknown, or keep what the device has learnt. A name is resolved by every Apply
 	Keepalive  time.Duration  // whole seconds; 0: none
 }
 
@@ -68,8 +68,8 @@ type Backend interface {
 	// Snapshot says what the device has.
 	Snapshot(ctx context.Context) (Device, error)
 	// Kick starts a new handshake with a peer now, where the protocol would wait up to 15 s: after the other side restarted.
-	// It returns when there was one, or after a second without an answer, which is no error. A new peer with an endpoint and a
-	// keepalive starts by itself and needs no kick.
+	// It does not wait for the answer; what the other side drops because it came too soon after another is repeated once. A new
+	// peer with an endpoint and a keepalive starts by itself and needs no kick.
 	Kick(ctx context.Context, peer Key) error
 	// Close ends the device and every connection through it.
 	Close() error
