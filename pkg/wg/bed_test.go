@@ -186,7 +186,7 @@ func dial(from Tunnel, address string, within time.Duration) (net.Conn, error) {
 // mustDial connects and closes with the test.
 func mustDial(t *testing.T, from Tunnel, address string) net.Conn {
 	t.Helper()
-	c, err := dial(from, address, 20*time.Second)
+	c, err := dial(from, address, 40*time.Second) // what goes wrong with a handshake is over after 15 s, and TCP asks again at 31 s
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -238,7 +238,7 @@ func kickOfNobody(t *testing.T, b bed) {
 		if err := c.Kick(context.Background(), p.hubKey.Public()); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 4*time.Second, "a handshake after the kick", func() bool {
+		eventually(t, 30*time.Second, "a handshake after the kick", func() bool {
 			return peerState(t, c, p.hubKey.Public()).LastHandshake.After(start)
 		})
 	}
