@@ -33,6 +33,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/series"
 	"github.com/hashinsight/hashinsight/hub/internal/webtls"
 	"github.com/hashinsight/hashinsight/hub/internal/webui"
+	"github.com/hashinsight/hashinsight/pkg/backoff"
 	"github.com/hashinsight/hashinsight/pkg/diag"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/lifecycle"
@@ -424,13 +425,20 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 		if err != nil {
 			return err
 		}
-		ended := make(chan ident.SiteID, 10_000) // revoked sites whose peer goes too
+		type goodbye struct {
+			site ident.SiteID
+			due  time.Time
+		}
+		ended := make(chan goodbye, 10_000) // revoked sites whose peer goes too
 		if tunnel != nil {
 			stack.Go("peers of revoked sites", 0, func(ctx context.Context) error {
 				for {
 					select {
-					case site := <-ended:
-						h.cutOff(ctx, tunnel, site)
+					case e := <-ended:
+						if backoff.Sleep(ctx, time.Until(e.due)) != nil {
+							return nil
+						}
+						h.cutOff(ctx, tunnel, e.site)
 					case <-ctx.Done():
 						return nil
 					}
@@ -444,7 +452,7 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 			}
 			server.Disconnect(e.Site, "this site was revoked: "+e.Why) // first: without its peer it would not hear why
 			select {
-			case ended <- e.Site: // not here: a device that is slow must not keep other revocations waiting
+			case ended <- goodbye{e.Site, time.Now().Add(peers.LastWords)}: // not here: a device that is slow must not keep other revocations waiting
 			default: // the row has ended already, and the loop's next pass removes the peer
 			}
 		}

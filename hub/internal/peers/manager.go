@@ -74,6 +74,7 @@ type Manager struct {
 	applied map[ident.SiteID]*applied // what the devices were told
 	horizon string                    // xid8: rows from here on may be news; empty: everything may be
 	staged  map[ident.SiteID]time.Time
+	leaving map[ident.SiteID]time.Time // removed peers that stay until then
 	warmed  bool
 	life    context.Context //nolint:containedctx // Run's, for what runs beside its loop
 
@@ -124,7 +125,7 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 	}
 	m := &Manager{
 		c: c, s: c.Store, log: c.Log, self: uuid.New(), wake: make(chan struct{}, 1), syncs: make(chan chan<- error),
-		applied: map[ident.SiteID]*applied{}, staged: map[ident.SiteID]time.Time{}, keys: map[ident.SiteID][]wg.Key{},
+		applied: map[ident.SiteID]*applied{}, staged: map[ident.SiteID]time.Time{}, leaving: map[ident.SiteID]time.Time{}, keys: map[ident.SiteID][]wg.Key{},
 	}
 	m.metrics = newMetrics(m)
 	if c.Registerer != nil {
@@ -170,6 +171,9 @@ func (m *Manager) Sync(ctx context.Context) error {
 func notYet(cause error) error {
 	return apperr.E(apperr.Unavailable, "API_003", "the change is stored, and the tunnel will have it as soon as the hub process that runs it is there: %w", cause)
 }
+
+// LastWords is how long a removed peer stays on the device: a stream that ends in the tunnel tells its agent why, and that takes its way.
+const LastWords = 500 * time.Millisecond
 
 // RemoveSite takes a site's peer off the devices of this process at once, whatever the rows say, and ends the row too. It is what revocation calls
 // in every hub process, after the streams of the site were closed. A row that is younger than a late message of its revocation stays: the site has
@@ -217,7 +221,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		if len(m.devices) > 0 { // so that whoever comes next knows where sites were last
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
 			defer cancel()
-			if err := m.pass(last, true, false); err != nil {
+			if _, err := m.pass(last, true, false); err != nil {
 				m.log.WarnContext(ctx, "tunnel: the last look at the device failed", "err", err)
 			}
 		}
@@ -361,8 +365,13 @@ func (m *Manager) loop(ctx context.Context, conn *pgx.Conn, lost <-chan error, o
 	defer full.Stop()
 	defer staged.Stop()
 	first := true
+	var waiting []chan<- error // for a pass that leaves nothing to do
+	defer func() {
+		for _, done := range waiting {
+			done <- errors.New("the tunnel's loop has ended")
+		}
+	}()
 	for {
-		var waiting []chan<- error
 		whole, counted := false, false
 		select {
 		case <-ctx.Done():
@@ -402,9 +411,12 @@ func (m *Manager) loop(ctx context.Context, conn *pgx.Conn, lost <-chan error, o
 				}
 			}
 		}
-		err := m.pass(ctx, whole, counted || whole)
-		for _, done := range waiting {
-			done <- err
+		again, err := m.pass(ctx, whole, counted || whole)
+		if !again {
+			for _, done := range waiting {
+				done <- err
+			}
+			waiting = nil
 		}
 		if err != nil && ctx.Err() == nil {
 			m.metrics.failures.Inc()

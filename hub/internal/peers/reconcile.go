@@ -80,8 +80,8 @@ func (m *Manager) news(ctx context.Context) (yes bool, err error) {
 }
 
 // pass makes the devices agree with the rows: with those that have changed, or, when whole, with all, whatever the devices say. counted passes are
-// those that other processes may wait for.
-func (m *Manager) pass(ctx context.Context, whole, counted bool) (err error) {
+// those that other processes may wait for. again says that something is left for a pass that is to come, and that whoever waits waits for that.
+func (m *Manager) pass(ctx context.Context, whole, counted bool) (again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, passDeadline)
 	defer cancel()
 	begun := time.Now()
@@ -89,15 +89,15 @@ func (m *Manager) pass(ctx context.Context, whole, counted bool) (err error) {
 	var number int64
 	if counted {
 		if err := m.s.c.DB.QueryRow(ctx, qPassBegins, m.self).Scan(&number); err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return fmt.Errorf("numbering a pass: %w", err)
+			return false, fmt.Errorf("numbering a pass: %w", err)
 		}
 	}
 	if err := m.openDevices(ctx); err != nil {
-		return err
+		return false, err
 	}
 	var horizon string
 	if err := m.s.c.DB.QueryRow(ctx, qHorizon).Scan(&horizon); err != nil {
-		return fmt.Errorf("reading peers: %w", err)
+		return false, fmt.Errorf("reading peers: %w", err)
 	}
 	doubt := m.doubt.Swap(false)
 	whole = whole || doubt || m.horizon == ""
@@ -105,31 +105,55 @@ func (m *Manager) pass(ctx context.Context, whole, counted bool) (err error) {
 		whole = whole || d.fresh
 	}
 	if whole {
-		err = m.passWhole(ctx)
+		again, err = m.passWhole(ctx)
 	} else {
-		err = m.passChanged(ctx)
+		again, err = m.passChanged(ctx)
 	}
 	if err != nil {
 		m.horizon = "" // the next one starts from nothing
-		return err
+		return false, err
+	}
+	if again {
+		return true, nil // the horizon stays, and with it what was left
 	}
 	m.horizon = horizon
 	if counted {
 		if _, err := m.s.c.DB.Exec(ctx, qPassEnds, m.self, number); err != nil {
-			return fmt.Errorf("numbering a pass: %w", err)
+			return false, fmt.Errorf("numbering a pass: %w", err)
 		}
 	}
-	return nil
+	return false, nil
 }
 
-// passChanged applies what has changed.
-func (m *Manager) passChanged(ctx context.Context) error {
+// leaves reports whether a removed peer is still to stay for a moment, which begins when this process first hears of it: clocks of processes differ.
+func (m *Manager) leaves(r *record) bool {
+	if r.RemovedAt.IsZero() || m.applied[r.Site] == nil {
+		return false
+	}
+	until, known := m.leaving[r.Site]
+	if !known {
+		until = time.Now().Add(LastWords)
+		m.leaving[r.Site] = until
+		m.background.Go(func() {
+			sleep(m.life, LastWords)
+			m.nudge()
+		})
+	}
+	return time.Now().Before(until)
+}
+
+// passChanged applies what has changed. Peers that have just been removed stay for a moment; again says that there are some.
+func (m *Manager) passChanged(ctx context.Context) (again bool, err error) {
 	rows, err := records(ctx, m.s.c.DB, qChanged, m.horizon)
 	if err != nil {
-		return err
+		return false, err
 	}
 	var c wg.Changes
 	for _, r := range rows {
+		if m.leaves(&r) {
+			again = true
+			continue
+		}
 		old := m.applied[r.Site]
 		a, err := m.become(r)
 		if err != nil {
@@ -154,13 +178,13 @@ func (m *Manager) passChanged(ctx context.Context) error {
 		m.take(a)
 	}
 	if c.Empty() {
-		return nil
+		return again, nil
 	}
 	var errs []error
 	for _, d := range m.devices {
 		errs = append(errs, m.apply(ctx, d, c))
 	}
-	return errors.Join(errs...)
+	return again, errors.Join(errs...)
 }
 
 // take notes what a row has become.
@@ -175,6 +199,7 @@ func (m *Manager) take(a *applied) {
 		m.staged[a.Site] = time.Now()
 	}
 	m.applied[a.Site] = a
+	delete(m.leaving, a.Site)
 	keys := make([]wg.Key, len(a.peers))
 	for i, p := range a.peers {
 		keys[i] = p.PublicKey
@@ -188,16 +213,17 @@ func (m *Manager) take(a *applied) {
 func (m *Manager) forget(site ident.SiteID) {
 	delete(m.applied, site)
 	delete(m.staged, site)
+	delete(m.leaving, site)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.keys, site)
 }
 
-// passWhole compares all rows with what each device says, and notes what the devices have seen.
-func (m *Manager) passWhole(ctx context.Context) error {
+// passWhole compares all rows with what each device says, and notes what the devices have seen; again is as of passChanged.
+func (m *Manager) passWhole(ctx context.Context) (again bool, err error) {
 	rows, err := records(ctx, m.s.c.DB, qAll)
 	if err != nil {
-		return err
+		return false, err
 	}
 	desired := make([]wg.Peer, 0, len(rows)+16)
 	seen := make(map[ident.SiteID]bool, len(rows))
@@ -211,8 +237,13 @@ func (m *Manager) passWhole(ctx context.Context) error {
 		m.take(a)
 		desired = append(desired, a.peers...)
 	}
-	for site := range m.applied {
-		if !seen[site] {
+	for site, a := range m.applied {
+		switch {
+		case seen[site]:
+		case time.Now().Before(m.leaving[site]):
+			again = true
+			desired = append(desired, a.peers...)
+		default:
 			m.forget(site)
 		}
 	}
@@ -243,13 +274,13 @@ func (m *Manager) passWhole(ctx context.Context) error {
 		d.fresh = false
 	}
 	if err := errors.Join(errs...); err != nil {
-		return err
+		return false, err
 	}
 	if err := m.promoteSeen(ctx, states); err != nil {
-		return err
+		return false, err
 	}
 	m.resolveSilent(states)
-	return m.observe(ctx, states)
+	return again, m.observe(ctx, states)
 }
 
 // maxResolved is how many names of silent sites are looked up after one pass.
