@@ -66,7 +66,7 @@ const (
 	groupBytes   = 1 << 20 // in one message of backlog, unless a single batch is larger
 	dialTimeout  = 20 * time.Second
 	helloTimeout = 30 * time.Second
-	pingAfter    = 15 * time.Second // without traffic; a dead peer is found pingTimeout later
+	pingAfter    = 10 * time.Second // without an answer; a dead peer is found pingTimeout later
 	pingTimeout  = 10 * time.Second
 	maxPause     = 10 * time.Minute // of what a hub may ask with retry_after
 	refusedMin   = 15 * time.Second // first wait after a failure that a person has to mend
