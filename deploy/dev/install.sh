@@ -25,6 +25,7 @@ if [ "$purpose" = test ]; then
 	need fonts-noto-cjk has_cjk
 	need openssl command -v openssl
 	need iproute2 command -v tc # network namespaces and narrow links
+	need nftables command -v nft # a NAT between namespaces
 	need procps command -v ps
 fi
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -187,7 +188,7 @@ func runOnce(ctx context.Context, env []string, argv ...string) error {
 		if text := bytes.TrimSpace(stderr.Bytes()); len(text) > 0 {
 			err = errors.New(string(text))
 		}
-		return fmt.Errorf("%s %s: %w", argv[0], argv[1], err)
+		return fmt.Errorf("%s: %w", strings.Join(argv[:min(len(argv), 7)], " "), err)
 	}
 	return nil
 }

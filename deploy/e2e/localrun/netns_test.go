@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -102,21 +101,7 @@ func (n *network) findHub() { n.inside("ip", "neigh", "del", n.site.hub, "dev", 
 func (n *network) run(c Config) *stack {
 	t := n.t
 	t.Helper()
-	bin := os.Getenv("HSI_TEST_BIN")
-	needs(t, bin != "", "HSI_TEST_BIN, the folder of the built programs")
-	c.BinDir, c.StateDir, c.RunDir, c.Web, c.Out, c.site = bin, t.TempDir(), t.TempDir(), "127.0.0.1:0", testWriter{t}, &n.site
-	if err := os.Chmod(filepath.Dir(c.StateDir), 0o711); err != nil { // PostgreSQL's account passes through
-		t.Fatal(err)
-	}
-	s, err := openStack(t.Context(), c.withDefaults())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := newStack(t, c, &n.site)
 	if err := s.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

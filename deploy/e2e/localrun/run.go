@@ -43,10 +43,20 @@ type Config struct {
 	site *site // nil: everything is on loopback
 }
 
-// site is a network namespace in which agent and simulator run; the hub stays outside.
+// site is where agent and simulator run when something lies between them and the hub.
 type site struct {
-	namespace string
-	hub       string // the hub's address on the link between the two
+	namespace string // network namespace; "" means none of its own
+	hub       string // the hub's own address on the link; "" means loopback
+	// What the hub tells the site of where it is, host:port; "" means its own addresses.
+	grpc, wg string
+}
+
+// exec returns the command that runs argv at the site; of a nil site, argv.
+func (s *site) exec(argv []string) []string {
+	if s == nil || s.namespace == "" {
+		return argv
+	}
+	return append([]string{"ip", "netns", "exec", s.namespace}, argv...) // becomes the program: no process in between
 }
 
 // ErrVerdict means that the run ended in order, but its verdict line does not say that all is well.

@@ -2,6 +2,7 @@ package localrun
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -57,8 +58,10 @@ func openStack(ctx context.Context, c Config) (*stack, error) {
 	if s.ports, err = choosePorts(ctx, s.dir, c.Web); err != nil {
 		return nil, err
 	}
-	if c.site != nil {
-		s.ports.GRPC = c.site.hub + ":5443"
+	if c.site != nil && c.site.hub != "" {
+		s.ports.GRPC, s.ports.WG = c.site.hub+":5443", c.site.hub+":51820"
+	}
+	if c.site != nil && c.site.namespace != "" {
 		s.inside = &http.Client{Transport: &http.Transport{DialContext: c.site.dial}}
 	}
 	if err := os.MkdirAll(c.RunDir, 0o700); err != nil {
@@ -72,13 +75,24 @@ func (s *stack) record() string  { return filepath.Join(s.dir, "sim", "record.js
 
 func (s *stack) program(name string) string { return filepath.Join(s.c.BinDir, "hashinsight-"+name) }
 
-// hubEnv is the hub's configuration. Everything is on loopback.
+// hubEnv is the hub's configuration. Everything is on loopback, and the tunnel needs no privilege.
 func (s *stack) hubEnv() []string {
+	grpc, wg := s.told()
 	return append([]string{
 		"HASHINSIGHT_ENV=dev", "DATABASE_URL=embedded:", "DATA_DIR=" + filepath.Join(s.dir, "hub"),
-		"BIND_ADDR=" + s.ports.Web, "GRPC_ADDR=" + s.ports.GRPC, "PROMETHEUS_ADDR=" + s.ports.Metrics, "WG_ADDR=off", "LOG_FORMAT=json",
+		"BIND_ADDR=" + s.ports.Web, "GRPC_ADDR=" + s.ports.GRPC, "PROMETHEUS_ADDR=" + s.ports.Metrics, "LOG_FORMAT=json",
+		"WG_ADDR=" + s.ports.WG, "WG_BACKEND=netstack", "WG_ENDPOINT=" + wg, "HUB_ADDRESS=" + grpc, "FALLBACK_ADDRESS=" + grpc,
 		"RATE_LIMIT_REQUESTS_PER_MINUTE=1000000", // page, tests and benchmarks share one key
 	}, s.secrets...)
+}
+
+// told is where the site finds the hub.
+func (s *stack) told() (grpc, wg string) {
+	grpc, wg = s.ports.GRPC, s.ports.WG
+	if s.c.site != nil {
+		grpc, wg = cmp.Or(s.c.site.grpc, grpc), cmp.Or(s.c.site.wg, wg)
+	}
+	return grpc, wg
 }
 
 // start brings everything up. The site is registered anew at every start, as certificates are short-lived.
@@ -110,7 +124,7 @@ func (s *stack) start(ctx context.Context) error {
 	if err := s.await(ctx, s.inside, "http://"+s.ports.Control+"/health"); err != nil {
 		return fmt.Errorf("the simulator: %w", err)
 	}
-	if err := s.registerSite(ctx); err != nil {
+	if err := s.enrol(ctx); err != nil {
 		return err
 	}
 	config, err := s.agentConfig(ctx)
@@ -136,8 +150,8 @@ func (s *stack) close() error {
 }
 
 func (s *stack) newChild(name string, env []string, argv ...string) *child {
-	if s.c.site != nil && name != "hub" {
-		argv = append([]string{"ip", "netns", "exec", s.c.site.namespace}, argv...) // becomes the program: no process in between
+	if name != "hub" {
+		argv = s.c.site.exec(argv)
 	}
 	return &child{
 		name: name, argv: argv, env: env, logPath: filepath.Join(s.c.RunDir, name+".log"),
@@ -228,17 +242,27 @@ func (s *stack) ensureKey(ctx context.Context) error {
 	return nil
 }
 
-// registerSite does what a technician and an operator do for a site: keys and request there, certificate here.
-func (s *stack) registerSite(ctx context.Context) error {
-	identity := filepath.Join(s.dir, "agent", "identity")
-	request, bundle := filepath.Join(s.dir, "agent", "request.pem"), filepath.Join(s.dir, "agent", "bundle.pem")
-	if err := runOnce(ctx, nil, s.program("agent"), "keys", "init", "--dir", identity, "--site-name", "local", "--out", request); err != nil {
+// identity is the directory of the site's keys.
+func (s *stack) identity() string { return filepath.Join(s.dir, "agent", "identity") }
+
+// enrol does what an operator and a technician do for a site: a token at the hub, and joining with it at the site. A site that has
+// joined in an earlier run stays what it is.
+func (s *stack) enrol(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join(s.identity(), "bundle.json")); err == nil {
+		return nil
+	}
+	return s.join(ctx, "local", s.identity(), s.c.site)
+}
+
+// join makes a site's agent join with a token of its own.
+func (s *stack) join(ctx context.Context, name, identity string, at *site) error {
+	token := filepath.Join(s.dir, name+".token")
+	if err := runOnce(ctx, s.hubEnv(), s.program("hub"), "token", "create", "--site", name, "--out", token); err != nil {
 		return err
 	}
-	if err := runOnce(ctx, s.hubEnv(), s.program("hub"), "site", "register", "--name", "local", "--request", request, "--out", bundle); err != nil {
-		return err
-	}
-	return runOnce(ctx, nil, s.program("agent"), "keys", "install", "--dir", identity, "--bundle", bundle)
+	grpc, _ := s.told()
+	err := runOnce(ctx, nil, at.exec([]string{s.program("agent"), "enrol", "--hub", grpc, "--token-file", token, "--dir", identity})...)
+	return errors.Join(err, os.Remove(token))
 }
 
 var agentConfig = template.Must(template.New("agent.yaml").Parse(`# Written by hashinsight-run for the simulated fleet.

@@ -20,6 +20,7 @@ import (
 type ports struct {
 	Web     string `json:"web"`
 	GRPC    string `json:"grpc"`
+	WG      string `json:"wg"`      // UDP, of the hub's tunnel
 	Metrics string `json:"metrics"` // of the hub
 	Agent   string `json:"agent"`   // metrics and health of the agent
 	Control string `json:"control"` // of the simulator
@@ -127,6 +128,11 @@ func choosePorts(ctx context.Context, dir, web string) (ports, error) {
 		}
 		*a = free
 	}
+	free, err := freeUDP(ctx, p.WG)
+	if err != nil {
+		return p, err
+	}
+	p.WG = free
 	b, err := json.Marshal(p)
 	if err == nil {
 		err = os.WriteFile(path, b, 0o600)
@@ -151,6 +157,21 @@ func freeAddress(ctx context.Context, want string) (string, error) {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
 	return l.Addr().String(), l.Close()
+}
+
+// freeUDP is freeAddress for UDP.
+func freeUDP(ctx context.Context, want string) (string, error) {
+	var config net.ListenConfig
+	if want != "" {
+		if c, err := config.ListenPacket(ctx, "udp", want); err == nil {
+			return want, c.Close()
+		}
+	}
+	c, err := config.ListenPacket(ctx, "udp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	return c.LocalAddr().String(), c.Close()
 }
 
 // writeFile replaces a file as a whole, so that a reader sees the old or the new one.
