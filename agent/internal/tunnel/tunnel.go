@@ -204,15 +204,13 @@ func (l *Link) ensure(ctx context.Context, s Settings) (d wg.Tunnel, fresh bool,
 			defer func() { err = errors.Join(err, old.Close()) }()
 		}
 	case !equal(old.Hub, s.Hub):
-		c := wg.Changes{Upsert: []wg.Peer{s.Hub}}
-		if old.Hub.PublicKey != s.Hub.PublicKey {
-			c.Remove = []wg.Key{old.Hub.PublicKey}
+		if old.Hub.PublicKey == s.Hub.PublicKey {
+			err = l.refresh(ctx, d, s)
+		} else { // a new peer shakes hands by itself
+			err = inHub(d.Apply(ctx, wg.Changes{Remove: []wg.Key{old.Hub.PublicKey}, Upsert: []wg.Peer{s.Hub}}))
 		}
-		if err := d.Apply(ctx, c); err != nil {
-			return nil, false, fmt.Errorf("the hub's end of the tunnel: %w", err)
-		}
-		if err := d.Kick(ctx, s.Hub.PublicKey); err != nil {
-			return nil, false, fmt.Errorf("the hub's end of the tunnel: %w", err)
+		if err != nil {
+			return nil, false, err
 		}
 		l.log.InfoContext(ctx, "the hub's end of the tunnel has changed", "endpoint", s.Hub.Endpoint)
 	default:
@@ -233,7 +231,7 @@ func (l *Link) open(ctx context.Context, s Settings) (wg.Tunnel, error) {
 		return nil, fmt.Errorf("this site's end of the tunnel: %w", err)
 	}
 	if err := d.Apply(ctx, wg.Changes{Upsert: []wg.Peer{s.Hub}}); err != nil {
-		return nil, errors.Join(fmt.Errorf("the hub's end of the tunnel: %w", err), d.Close())
+		return nil, errors.Join(inHub(err), d.Close())
 	}
 	return d, nil
 }
@@ -248,10 +246,15 @@ func (l *Link) refresh(ctx context.Context, d wg.Tunnel, s Settings) error {
 	if err == nil {
 		err = d.Kick(ctx, s.Hub.PublicKey)
 	}
-	if err != nil {
-		return fmt.Errorf("the hub's end of the tunnel: %w", err)
+	return inHub(err)
+}
+
+// inHub says where an error lies.
+func inHub(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("the hub's end of the tunnel: %w", err)
 }
 
 // note records whether the tunnel worked, and chooses the way of the next dial by it.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -212,6 +213,11 @@ func (t *TLS) ask(ctx context.Context, c, issuer *x509.Certificate, now time.Tim
 	res, err := ocsp.ParseResponseForCert(der, c, issuer) // checks the signature, by the issuer or a responder that it named
 	if err != nil {
 		return retry, err
+	}
+	// The library checks that the issuer signed the responder's certificate, and neither what for nor when: any other client's would do.
+	if by := res.Certificate; by != nil && !by.Equal(issuer) &&
+		(!slices.Contains(by.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) || now.Add(ocspSkew).Before(by.NotBefore) || now.Add(-ocspSkew).After(by.NotAfter)) {
+		return retry, errors.New("the answer is signed by a certificate that is not made for it, or not at this time")
 	}
 	switch {
 	case res.ThisUpdate.After(now.Add(ocspSkew)):

@@ -314,6 +314,10 @@ func TestOCSPIsAskedAndFailsAsToldTo(t *testing.T) {
 	root := newRoot(t, "Root")
 	helper := sign(t, root, "Responder", usage(x509.ExtKeyUsageOCSPSigning))
 	impostor := sign(t, newRoot(t, "Root"), "Responder", usage(x509.ExtKeyUsageOCSPSigning))
+	neighbour := sign(t, root, "another client of the same CA")
+	expired := sign(t, root, "Responder", usage(x509.ExtKeyUsageOCSPSigning), func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = time.Now().Add(-72*time.Hour), time.Now().Add(-48*time.Hour)
+	})
 	var mode atomic.Value
 	var asked atomic.Int64
 	responder := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -337,6 +341,10 @@ func TestOCSPIsAskedAndFailsAsToldTo(t *testing.T) {
 			res.Status = ocsp.Unknown
 		case "impostor":
 			by, res.Certificate = impostor, impostor.cert
+		case "neighbour":
+			by, res.Certificate = neighbour, neighbour.cert
+		case "expired":
+			by, res.Certificate = expired, expired.cert
 		case "away":
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
@@ -356,7 +364,7 @@ func TestOCSPIsAskedAndFailsAsToldTo(t *testing.T) {
 	plain := sign(t, root, "names no responder")
 	for m, want := range map[string][2]string{ // soft, hard
 		"good": {"", ""}, "revoked": {ReasonRevoked, ReasonRevoked}, "old": {"", ReasonUnknown}, "unknown": {"", ReasonUnknown},
-		"impostor": {"", ReasonUnknown}, "away": {"", ReasonUnknown}, "redirect": {"", ReasonUnknown},
+		"impostor": {"", ReasonUnknown}, "neighbour": {"", ReasonUnknown}, "expired": {"", ReasonUnknown}, "away": {"", ReasonUnknown}, "redirect": {"", ReasonUnknown},
 	} {
 		mode.Store(m)
 		for i, how := range []string{OCSPSoft, OCSPHard} {
