@@ -136,3 +136,12 @@ func (p *parts) identityReason(now time.Time) string {
 	}
 	return ""
 }
+
+// JoinConfig says how a site joins a hub, and Joined what came out of it.
+type (
+	JoinConfig = enrol.JoinConfig
+	Joined     = enrol.Joined
+)
+
+// Join makes this machine a site's agent, with a token from the hub's operator; see package enrol. IdentityDir of a Config is then its Dir.
+func Join(ctx context.Context, c JoinConfig) (Joined, error) { return enrol.Join(ctx, c) }

@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hashinsight/hashinsight/agent/agentd"
 	"github.com/hashinsight/hashinsight/agent/internal/config"
-	"github.com/hashinsight/hashinsight/agent/internal/enrol"
 	"github.com/hashinsight/hashinsight/agent/internal/keys"
 	"github.com/hashinsight/hashinsight/pkg/diag"
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -69,7 +69,7 @@ the one shown there; the command waits meanwhile.`,
 			if output == "json" {
 				say = c.ErrOrStderr()
 			}
-			joined, err := enrol.Join(c.Context(), enrol.JoinConfig{
+			joined, err := agentd.Join(c.Context(), agentd.JoinConfig{
 				Dir: dir, Token: t, Addresses: strings.Split(hub, ","), Version: diag.ReadBuild().Version, Patience: patience,
 				Fingerprint: func(f string) { fmt.Fprintf(say, "fingerprint of this site's keys: %s\n", f) },
 				Waiting: func(f string, until time.Time) {

@@ -40,7 +40,7 @@ import (
 const (
 	maxCSR        = 8 << 10
 	maxVersion    = 64
-	working       = 8   // calls that use the database at a time: more of them only wait for each other there
+	working       = 4   // calls that use the database at a time: more of them only wait for each other there
 	maxWaiting    = 500 // calls that wait for that, beyond which agents are sent away for a moment
 	callTimeout   = 20 * time.Second
 	syncTimeout   = 5 * time.Second // for the tunnel's device to take a new peer; the reconcile loop brings it later if it does not
@@ -79,7 +79,7 @@ func NewServer(c ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMetrics(c.Registerer, c.Store)
+	m, err := newMetrics(c.Registerer)
 	if err != nil {
 		return nil, err
 	}
