@@ -92,13 +92,16 @@ func (s *Spool) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Before the key is noted: killed in between, the chain has the key twice, which is better than not at all.
+	g := s.segs[len(s.segs)-1]
+	s.untold = s.cfg.TellKey && (newKey || g.first == 1 && g.count() == 0)
+	if told := s.tellKey(); told != nil { // nor are gaps recorded now: whether the key is on disk is in doubt until the first Append
+		s.suspect = true
+		s.log.WarnContext(ctx, "the site's key could not be told in the chain; the next batch tries again", "err", told)
+		return nil
+	}
 	if err := s.recordLost(); err != nil {
 		return err
-	}
-	// Before the key is noted: killed in between, the chain has the key twice, which is better than not at all.
-	if told := s.tellKey(newKey); told != nil {
-		s.log.WarnContext(ctx, "the site's key could not be told in the chain; the next start tries again", "err", told)
-		return nil
 	}
 	if newKey {
 		if failed := writeMeta(s.cfg.Dir, m); failed != nil { // only "spool verify" misses it, and a full disk must not keep the agent from starting
@@ -108,18 +111,15 @@ func (s *Spool) recover(ctx context.Context) error {
 	return nil
 }
 
-// tellKey makes the site's key a batch of the chain, when nothing of the chain is there yet or the key is another one.
-func (s *Spool) tellKey(newKey bool) error {
-	s.mu.Lock()
-	g := s.segs[len(s.segs)-1]
-	empty := g.first == 1 && g.count() == 0
-	s.mu.Unlock()
-	if !s.cfg.TellKey || !empty && !newKey {
+// tellKey makes the site's key a batch of the chain, unless that says it already. The caller holds appendMu, or is Open.
+func (s *Spool) tellKey() error {
+	if !s.untold {
 		return nil
 	}
 	k := evidence.Key{Site: s.cfg.Site, Public: s.cfg.Key.Public().(ed25519.PublicKey)} //nolint:forcetypeassert // ed25519 has no other
 	now := s.cfg.Now().UnixMilli()
 	_, err := s.append(evidence.KindKey, k.Bytes(), wire.Meta{FirstMS: now, LastMS: now})
+	s.untold = err != nil
 	return err
 }
 
@@ -147,7 +147,7 @@ func (s *Spool) newChain(chain uint32) error {
 	}
 	s.chain, s.id, s.lastHash = chain, id, evidence.Hash{}
 	s.segs = append(s.segs, g)
-	s.suspect, s.doubt = false, nil
+	s.suspect, s.doubt, s.untold = false, nil, s.cfg.TellKey
 	return nil
 }
 
@@ -200,6 +200,9 @@ func (s *Spool) resolve(kind evidence.Kind, payload []byte) (h evidence.Header, 
 	h, err = evidence.ParseHeader(doubt)
 	if err != nil { // the doubt went with a quarantined segment
 		return evidence.Header{}, false, nil //nolint:nilerr // no doubt, no batch: the caller appends
+	}
+	if s.lastHash == h.Hash() && h.Kind == evidence.KindKey {
+		s.untold = false
 	}
 	if s.lastHash != h.Hash() || h.Kind != kind || h.CheckPayload(payload) != nil {
 		return evidence.Header{}, false, nil //nolint:nilerr // another payload: the caller appends it

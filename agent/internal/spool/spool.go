@@ -129,6 +129,7 @@ type Spool struct {
 	// Under appendMu only.
 	suspect bool   // the last Append failed: read the file again before anything else
 	doubt   []byte // header of the batch whose fate is unknown
+	untold  bool   // the chain does not say yet whose it is, see Config.TellKey
 	buf     []byte // scratch for values
 }
 
@@ -218,15 +219,11 @@ func (s *Spool) Append(ctx context.Context, kind evidence.Kind, payload []byte, 
 	if h, found, err := s.resolve(kind, payload); found || err != nil {
 		return h, s.note(err)
 	}
-	err := s.recordLost()
-	var h evidence.Header
-	if err == nil {
-		h, err = s.append(kind, payload, m)
-	}
+	h, err := s.appendAll(kind, payload, m)
 	if isDiskFull(err) && s.freeAcknowledged() {
 		var found bool
 		if h, found, err = s.resolve(kind, payload); err == nil && !found {
-			h, err = s.append(kind, payload, m)
+			h, err = s.appendAll(kind, payload, m)
 		}
 	}
 	if err == nil {
@@ -235,6 +232,17 @@ func (s *Spool) Append(ctx context.Context, kind evidence.Kind, payload []byte, 
 		s.suspect = true
 	}
 	return h, s.note(s.diskError(err))
+}
+
+// appendAll is append after what a new chain says first. The caller holds appendMu.
+func (s *Spool) appendAll(kind evidence.Kind, payload []byte, m wire.Meta) (evidence.Header, error) {
+	if err := s.tellKey(); err != nil {
+		return evidence.Header{}, err
+	}
+	if err := s.recordLost(); err != nil {
+		return evidence.Header{}, err
+	}
+	return s.append(kind, payload, m)
 }
 
 // append is Append without what comes before and after. The caller holds appendMu.

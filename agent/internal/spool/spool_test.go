@@ -536,3 +536,47 @@ func TestAChainBeginsWithTheKeyThatSignsIt(t *testing.T) {
 		}
 	}
 }
+
+func TestAChainThatReplacesABrokenOneBeginsWithTheKeyToo(t *testing.T) {
+	for name, lose := range map[string]func(*site){
+		"found at the start": func(s *site) {
+			path := s.segs[len(s.segs)-1].path
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteAt(make([]byte, 16384), 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s.reopen()
+		},
+		"found while it runs": func(s *site) { s.segs[len(s.segs)-1].broken.Store(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, func(c *Config) { c.TellKey = true })
+			for n := range uint64(20) {
+				s.append(n, 20_000)
+			}
+			old := s.ID()
+			lose(s)
+			s.append(50, 10)
+			s.reopen()
+			s.append(51, 10)
+			var kinds []evidence.Kind
+			for _, b := range s.pending() {
+				if b.Header.Spool != old {
+					kinds = append(kinds, b.Header.Kind)
+				}
+			}
+			if want := []evidence.Kind{evidence.KindKey, evidence.KindGap, evidence.KindSamples, evidence.KindSamples}; !slices.Equal(kinds, want) {
+				t.Errorf("the new chain holds kinds %v, want %v: the key, the gap, and samples", kinds, want)
+			}
+		})
+	}
+}
