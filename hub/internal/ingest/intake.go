@@ -26,6 +26,7 @@ const (
 	freeMessage  = 64 << 10                // up to this length a message needs no memory of its own: it is HTTP/2's window, which comes unasked
 	maxMessage   = wire.MaxPayload + 1<<20 // agents send a batch of any allowed size, or a group of up to 1 MiB
 	maxHello     = freeMessage
+	longMessage  = 1<<20 + 128<<10  // longer than a group with its headers: one large batch, as few true agents make them
 	messageTime  = 30 * time.Second // in which a message must arrive that memory was set aside for, and
 	messageSpeed = 32 << 10         // bytes a second, longer by its length
 )
@@ -250,14 +251,8 @@ func (ss *session) recv(ctx context.Context) (msg *telemetryv1.StreamRequest, do
 	done = func() {}
 	if n > freeMessage && n <= maxMessage { // gRPC refuses longer ones before it takes them
 		s := ss.server
-		memory := min(n, s.receiveBytes)
-		if err := s.acquire(ctx, s.receiving, memory, "messages"); err != nil {
+		if done, err = s.receive(ctx, n); err != nil {
 			return nil, nil, status.FromContextError(err).Err()
-		}
-		s.incoming.Add(memory)
-		done = func() {
-			s.incoming.Add(-memory)
-			s.receiving.Release(memory)
 		}
 		patience := messageTime + time.Duration(n)*time.Second/messageSpeed
 		late := time.AfterFunc(patience, func() {
@@ -271,6 +266,29 @@ func (ss *session) recv(ctx context.Context) (msg *telemetryv1.StreamRequest, do
 		return nil, nil, err
 	}
 	return msg, done, nil
+}
+
+// receive waits for the memory of a message of n bytes on its way in; done gives it back. Long ones together get half of it, and wait for that
+// elsewhere: a handful of sites that begin such messages and send the rest drop by drop would else hold everybody up for minutes.
+func (s *Server) receive(ctx context.Context, n int64) (done func(), err error) {
+	var long int64
+	if n > longMessage {
+		long = min(n, max(1, s.receiveBytes/2))
+		if err := s.acquire(ctx, s.receivingLong, long, "long_messages"); err != nil {
+			return nil, err
+		}
+	}
+	memory := min(n, s.receiveBytes)
+	if err := s.acquire(ctx, s.receiving, memory, "messages"); err != nil {
+		s.receivingLong.Release(long)
+		return nil, err
+	}
+	s.incoming.Add(memory)
+	return func() {
+		s.incoming.Add(-memory)
+		s.receiving.Release(memory)
+		s.receivingLong.Release(long)
+	}, nil
 }
 
 // turnCodec decodes as many messages at a time as there are turns: a message is held twice meanwhile.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"sync/atomic"
@@ -131,42 +132,47 @@ func (c *stallingConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
+// stall opens a stream and sends a batch with a payload of so many bytes, of which only the first 300 kB or so arrive.
+func (h *hub) stall(t *testing.T, s *site, length int) (stream grpc.BidiStreamingClient[telemetryv1.StreamRequest, telemetryv1.StreamResponse], hangUp func()) {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///hub", grpc.WithTransportCredentials(credentials.NewTLS(h.ca.clientTLS(s.cert))),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			c, err := h.lis.DialContext(ctx)
+			stalling := &stallingConn{Conn: c}
+			stalling.left.Store(300 << 10)
+			return stalling, err
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stream, err = telemetryv1.NewTelemetryServiceClient(conn).Stream(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	hello := &telemetryv1.Hello{Protocol: 1, SpoolId: s.spool[:], AgentTimeMs: time.Now().UnixMilli(), PollIntervalMs: 10_000}
+	if err := stream.Send(&telemetryv1.StreamRequest{Message: &telemetryv1.StreamRequest_Hello{Hello: hello}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	group := &telemetryv1.BatchGroup{Batches: []*telemetryv1.Batch{s.sign(evidence.KindHour, evidence.CodecNone, make([]byte, length), wire.Meta{})}}
+	if err := stream.Send(&telemetryv1.StreamRequest{Message: &telemetryv1.StreamRequest_Batches{Batches: group}}); err != nil {
+		t.Fatal(err)
+	}
+	return stream, func() { _ = conn.Close() } // nothing is left to lose
+}
+
 // A peer that begins a large message and does not go on is cut, and the memory set aside for it is given back.
 func TestMessageThatStallsGivesItsMemoryBack(t *testing.T) {
 	virtualHub(t, func(t *testing.T, h *hub) {
-		s := h.newSite(t, "north", 1)
-		conn, err := grpc.NewClient("passthrough:///hub", grpc.WithTransportCredentials(credentials.NewTLS(h.ca.clientTLS(s.cert))),
-			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-				c, err := h.lis.DialContext(ctx)
-				stalling := &stallingConn{Conn: c}
-				stalling.left.Store(300 << 10)
-				return stalling, err
-			}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = conn.Close() }() // nothing is left to lose
-		stream, err := telemetryv1.NewTelemetryServiceClient(conn).Stream(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		hello := &telemetryv1.Hello{Protocol: 1, SpoolId: s.spool[:], AgentTimeMs: time.Now().UnixMilli(), PollIntervalMs: 10_000}
-		if err := stream.Send(&telemetryv1.StreamRequest{Message: &telemetryv1.StreamRequest_Hello{Hello: hello}}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := stream.Recv(); err != nil {
-			t.Fatal(err)
-		}
 		begin := time.Now()
-		group := &telemetryv1.BatchGroup{Batches: []*telemetryv1.Batch{s.sign(evidence.KindHour, evidence.CodecNone, make([]byte, 1<<20), wire.Meta{})}}
-		if err := stream.Send(&telemetryv1.StreamRequest{Message: &telemetryv1.StreamRequest_Batches{Batches: group}}); err != nil {
-			t.Fatal(err)
-		}
+		stream, hangUp := h.stall(t, h.newSite(t, "north", 1), 1<<20)
+		defer hangUp()
 		time.Sleep(time.Second)
 		if n := h.server.incoming.Load(); n < 1<<20 {
 			t.Errorf("%d bytes are set aside for a message of 1 MiB", n)
 		}
-		_, err = stream.Recv()
+		_, err := stream.Recv()
 		// By then the hub's pings go unanswered too.
 		if took := time.Since(begin); err == nil || took > messageTime+time.Minute {
 			t.Errorf("the stream ended after %s with %v", took, err)
@@ -175,6 +181,31 @@ func TestMessageThatStallsGivesItsMemoryBack(t *testing.T) {
 		if n := h.server.incoming.Load(); n != 0 {
 			t.Errorf("%d bytes are still set aside", n)
 		}
+	})
+}
+
+// As many sites as would fill the memory for messages on their way in begin the longest ones and do not go on. Another site's message, longer than
+// what needs no memory and no longer than agents make them, does not wait for theirs.
+func TestLongMessagesThatStallHoldNoOthersUp(t *testing.T) {
+	virtualHub(t, func(t *testing.T, h *hub) {
+		for n := range h.server.receiveBytes/wire.MaxPayload + 1 {
+			_, hangUp := h.stall(t, h.newSite(t, fmt.Sprintf("stalling %d", n), 1), wire.MaxPayload)
+			defer hangUp()
+		}
+		time.Sleep(time.Second)
+		if h.server.incoming.Load() < wire.MaxPayload {
+			t.Fatal("no memory is set aside for the messages that stall")
+		}
+		s := h.newSite(t, "north", 1)
+		l := h.connect(t, s)
+		begin := time.Now()
+		b := s.sign(evidence.KindHour, evidence.CodecNone, make([]byte, 1<<20), wire.Meta{})
+		l.send(b)
+		l.wantAcks(stored, b)
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("a message of 1 MiB waited %s", took)
+		}
+		l.close()
 	})
 }
 

@@ -90,11 +90,12 @@ type Server struct {
 	decoders chan *wire.Decoder // as many as batches may be unpacked at a time
 	memory   *semaphore.Weighted
 	// Apart from memory, which streams wait for while they hold of these.
-	receiving    *semaphore.Weighted
-	receiveBytes int64
-	queue        chan *item
-	downTill     atomic.Int64 // ms since 1970 until which the database is taken to be away
-	door         *door
+	receiving     *semaphore.Weighted
+	receivingLong *semaphore.Weighted // half of it, which long messages take beside
+	receiveBytes  int64
+	queue         chan *item
+	downTill      atomic.Int64 // ms since 1970 until which the database is taken to be away
+	door          *door
 
 	held       atomic.Int64  // bytes of memory taken
 	incoming   atomic.Int64  // bytes of receiving taken
@@ -154,7 +155,7 @@ func NewServer(c Config) (*Server, error) {
 	c.MaxBytes -= receive
 	s := &Server{
 		c: c, hubKey: ident.KeyIDOf(c.Key.Public().(ed25519.PublicKey)), memory: semaphore.NewWeighted(c.MaxBytes),
-		receiving: semaphore.NewWeighted(receive), receiveBytes: receive,
+		receiving: semaphore.NewWeighted(receive), receivingLong: semaphore.NewWeighted(max(1, receive/2)), receiveBytes: receive,
 		queue: make(chan *item, c.WindowBatches), stopping: make(chan struct{}), replaying: make(chan struct{}, maxReplaying), asked: &askedSpools{at: map[batchKey]time.Time{}},
 		rates: &rates{limit: c.Rate, sites: map[ident.SiteID]*reserve{}}, sessions: map[ident.SiteID]*session{}, clones: map[ident.SiteID]time.Time{},
 	}
