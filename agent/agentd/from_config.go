@@ -17,7 +17,7 @@ func FromConfig(c config.Config, id *keys.Identity, log *slog.Logger, registry *
 		SpoolMaxBytes: int64(c.Spool.MaxSize), SpoolSegmentBytes: int64(c.Spool.SegmentSize), SpoolGrace: c.Spool.Grace,
 		Listen: c.ListenAddress(), Log: log, Registry: registry,
 	}
-	out.Hub = ways(id, c.Hub.Addresses())
+	out.Hub = ways(id, c.Hub.Addresses(), c.Hub.Fallback != "off")
 	if out.SpoolGrace == 0 {
 		out.SpoolGrace = -1 // of a spool, 0 is the default
 	}

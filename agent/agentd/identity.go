@@ -33,7 +33,7 @@ func (c Config) loadIdentity() (Config, error) {
 	id := c.identity
 	c.Site, c.EvidenceKey, c.HubKey = id.Site, id.Evidence, id.HubKey
 	if c.Hub == nil {
-		c.Hub = ways(id, nil)
+		c.Hub = ways(id, nil, true)
 	}
 	if c.HubTLS == nil {
 		now := c.Now
@@ -46,8 +46,8 @@ func (c Config) loadIdentity() (Config, error) {
 }
 
 // ways says how a hub is reached by what it has told this site, and by the addresses that this site's configuration names instead
-// of the hub's own.
-func ways(id *keys.Identity, configured []string) func() Ways {
+// of the hub's own. Without fallback a site that has a tunnel goes no other way.
+func ways(id *keys.Identity, configured []string, fallback bool) func() Ways {
 	return func() Ways {
 		b := id.Bundle()
 		w := Ways{Direct: configured}
@@ -60,6 +60,9 @@ func ways(id *keys.Identity, configured []string) func() Ways {
 		}
 		if err == nil {
 			w.Tunnel = tunnelOf(t)
+		}
+		if w.Tunnel != nil && !fallback {
+			w.Direct = nil
 		}
 		return w
 	}

@@ -93,6 +93,7 @@ type Hub struct {
 	alone bool // the clock is the caller's: nothing goes by the database's
 	web   net.Listener
 	grpc  net.Listener
+	also  net.Listener // agents too: Tunnel.FallbackListen; nil without it
 	meter net.Listener
 	ready atomic.Bool
 }
@@ -138,6 +139,7 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 	}
 	if h.runs(config.ModuleIngest) {
 		require(&h.grpc, "agents (GRPC_ADDR)", c.GRPCAddr, false)
+		open(&h.also, "agents' fall-back (FALLBACK_LISTEN)", c.Tunnel.FallbackListen, false)
 	}
 	open(&h.meter, "metrics (PROMETHEUS_PORT)", c.MetricsAddr, false)
 	if err := errors.Join(errs...); err != nil {
@@ -149,7 +151,7 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 // Close closes the listeners of a hub that will not run.
 func (h *Hub) Close() error {
 	var errs []error
-	for _, l := range []net.Listener{h.web, h.grpc, h.meter} {
+	for _, l := range []net.Listener{h.web, h.grpc, h.also, h.meter} {
 		if l != nil {
 			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 				errs = append(errs, err)
@@ -290,7 +292,7 @@ func (h *Hub) start(ctx context.Context, stack *lifecycle.Stack) error {
 // listening says where, for the log.
 func (h *Hub) listening(after time.Duration) []any {
 	fields := []any{"modules", strings.Join(h.c.Modules, ","), "after_ms", after.Milliseconds()}
-	for name, l := range map[string]net.Listener{"page": h.web, "agents": h.grpc} {
+	for name, l := range map[string]net.Listener{"page": h.web, "agents": h.grpc, "agents_fallback": h.also} {
 		if l != nil {
 			fields = append(fields, name, l.Addr().String())
 		}
@@ -409,11 +411,14 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 		if s.pki == nil {
 			return errors.New("ENCRYPTION_PASSWORD is required by the module ingest: it opens the hub's keys")
 		}
-		agents := h.grpc
+		agents := newGate(h.grpc)
+		if h.also != nil {
+			agents.attach(h.also)
+		}
 		var tunnel *peers.Manager
 		if h.c.Tunnel.on() {
 			var err error
-			if tunnel, agents, err = h.startTunnel(stack, s); err != nil {
+			if tunnel, err = h.startTunnel(stack, s, agents); err != nil {
 				return err
 			}
 		}

@@ -24,6 +24,8 @@ type Tunnel struct {
 	Endpoint  string       // host:port that sites are told for Addr
 	Interface string       // empty means wg0
 	Fallback  string       // host:443 that sites are told for when UDP does not pass; empty: none
+
+	FallbackListen string // where agents are taken besides GRPCAddr, which Fallback may lead to; empty: nowhere
 }
 
 func (t Tunnel) on() bool { return t.Addr != "" && t.Addr != "off" }
@@ -39,19 +41,17 @@ func (t Tunnel) store(db *pgxpool.Pool, c Database, log *audit.Log) (*peers.Stor
 	return peers.NewStore(p)
 }
 
-// startTunnel starts what has the WireGuard device whenever no other hub process has, and returns the agents' listener, which takes connections from
-// inside it too.
-func (h *Hub) startTunnel(stack *lifecycle.Stack, s subjects) (*peers.Manager, net.Listener, error) {
-	g := newGate(h.grpc)
+// startTunnel starts what has the WireGuard device whenever no other hub process has, and lets agents take connections from inside it too.
+func (h *Hub) startTunnel(stack *lifecycle.Stack, s subjects, agents *gate) (*peers.Manager, error) {
 	m, err := peers.NewManager(peers.ManagerConfig{
-		Store: s.peers, Direct: s.direct, Backend: h.c.Tunnel.Backend, Interface: h.c.Tunnel.Interface, Attach: g.attach,
+		Store: s.peers, Direct: s.direct, Backend: h.c.Tunnel.Backend, Interface: h.c.Tunnel.Interface, Attach: agents.attach,
 		HostServed: everywhere(h.grpc.Addr(), grpcInTunnel), Alone: h.alone, Log: h.c.Log, Registerer: h.c.Registry,
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	stack.Go("tunnel", stopTunnel, m.Run)
-	return m, g, nil
+	return m, nil
 }
 
 // everywhere reports whether a listener takes connections to a port at every address of the machine.
@@ -69,7 +69,7 @@ func (h *Hub) cutOff(ctx context.Context, m *peers.Manager, site ident.SiteID) {
 	}
 }
 
-// gate is several listeners in one: the ordinary one, which lasts, and those inside the tunnel, which come and go with its devices. A connection keeps
+// gate is several listeners in one: the ordinary one, which lasts, the fall-back's, and those inside the tunnel, which come and go with its devices. A connection keeps
 // the address that it came from, so that limits count a site in the tunnel by itself.
 type gate struct {
 	base  net.Listener

@@ -32,7 +32,13 @@ func TestAStreamRunsThroughTheTunnel(t *testing.T) {
 	addr := free.LocalAddr().String()
 	_ = free.Close()
 	c := config(url)
-	c.Tunnel = hubd.Tunnel{Addr: addr, Endpoint: addr, Backend: wg.KindNetstack}
+	also, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fallback := also.Addr().String()
+	_ = also.Close()
+	c.Tunnel = hubd.Tunnel{Addr: addr, Endpoint: addr, Backend: wg.KindNetstack, Fallback: fallback, FallbackListen: fallback}
 	h := start(t, c)
 	awaitReady(t, h)
 	tlsConfig, bundle := site(t, c, "North", h.GRPCAddr().String())
@@ -54,6 +60,10 @@ func TestAStreamRunsThroughTheTunnel(t *testing.T) {
 	other, _ := site(t, c, "South", h.GRPCAddr().String())
 	if hello(t, other, ident.NewSpoolID(), h.GRPCAddr().String()) == nil {
 		t.Error("no welcome over TCP beside it")
+	}
+	third, _ := site(t, c, "West", h.GRPCAddr().String())
+	if hello(t, third, ident.NewSpoolID(), fallback) == nil {
+		t.Error("no welcome at the fall-back's address")
 	}
 }
 

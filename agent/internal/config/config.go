@@ -60,7 +60,8 @@ type Spool struct {
 
 // Hub says where batches go.
 type Hub struct {
-	Address string `yaml:"address" doc:"host:port of the hub's agent listener; of a hub with several processes all of them, separated by commas: they are tried in turn. Empty means the address in the bundle that 'keys install' stored; before that nothing is sent, and data is kept in the spool up to its size limit."`
+	Address  string `yaml:"address" doc:"host:port of the hub's agent listener; of a hub with several processes all of them, separated by commas: they are tried in turn. Empty means the address in the bundle that 'keys install' stored; before that nothing is sent, and data is kept in the spool up to its size limit."`
+	Fallback string `yaml:"fallback" default:"on" doc:"on or off: whether telemetry may go directly over TCP while the WireGuard tunnel does not work; renewing the certificate always may. It is encrypted and both sides are known either way."`
 }
 
 // maxHubAddresses bounds the processes of one hub that an agent tries.
@@ -114,6 +115,9 @@ func (c *Config) check(p *problems) {
 	}
 	if c.Spool.SegmentSize > c.Spool.MaxSize/4 && p.read("spool.segment_size", "spool.max_size") {
 		p.add("spool.segment_size", fmt.Sprintf("%v is more than a quarter of spool.max_size, %v", c.Spool.SegmentSize, c.Spool.MaxSize))
+	}
+	if c.Hub.Fallback != "on" && c.Hub.Fallback != "off" && p.read("hub.fallback") {
+		p.add("hub.fallback", fmt.Sprintf("%.40q is neither on nor off", c.Hub.Fallback))
 	}
 	if addresses := c.Hub.Addresses(); len(addresses) > maxHubAddresses {
 		p.add("hub.address", fmt.Sprintf("has %d addresses, want at most %d", len(addresses), maxHubAddresses))

@@ -90,7 +90,9 @@ func database(c *config.Config, log *slog.Logger) hubd.Database {
 }
 
 func tunnel(c *config.Config) hubd.Tunnel {
-	return hubd.Tunnel{Addr: c.WGAddr, Backend: c.WGBackend, Network: c.WGNetwork, Endpoint: c.WGEndpoint, Interface: c.WGInterface, Fallback: c.FallbackAddress}
+	return hubd.Tunnel{Addr: c.WGAddr, Backend: c.WGBackend, Network: c.WGNetwork, Endpoint: c.WGEndpoint, Interface: c.WGInterface, Fallback: c.FallbackAddress,
+		FallbackListen: c.FallbackListen,
+	}
 }
 
 func webTLS(c *config.Config) hubd.WebTLS {

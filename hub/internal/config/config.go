@@ -60,6 +60,7 @@ type Config struct {
 	WGNetwork       netip.Prefix `env:"WG_NETWORK" section:"Tunnel" default:"10.8.0.0/16" doc:"Where addresses inside the tunnel come from: the first is the hub's, each site gets one for ever. May be widened, /8 at most."`
 	WGEndpoint      string       `env:"WG_ENDPOINT" section:"Tunnel" doc:"host:port under which sites reach WG_ADDR. Default: the host of HUB_ADDRESS and the port of WG_ADDR."`
 	WGInterface     string       `env:"WG_INTERFACE" section:"Tunnel" default:"wg0" doc:"Name of the interface that the backends kernel and tun make. It must not be one that something else has set up."`
+	FallbackListen  string       `env:"FALLBACK_LISTEN" section:"Tunnel" doc:"host:port where agents are taken as well as at GRPC_ADDR, such as 0.0.0.0:443. Not needed where FALLBACK_ADDRESS is forwarded to GRPC_ADDR."`
 	FallbackAddress string       `env:"FALLBACK_ADDRESS" section:"Tunnel" doc:"host:port, usually port 443, that sites may use over TCP when UDP does not pass and the site allows it. Default: none."`
 
 	TrustedClientCertHeader string `env:"TRUSTED_CLIENT_CERT_HEADER" section:"TLS of the web API" doc:"Header in which TRUSTED_PROXIES, and nobody else, forward the certificate of their client: Client-Cert (RFC 9440, with Client-Cert-Chain), or any name with URL-encoded PEM, such as nginx's $ssl_client_escaped_cert. The proxy must set or remove it on every request. The certificate is verified here like one that was shown here."`

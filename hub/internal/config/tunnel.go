@@ -19,10 +19,13 @@ func (c *Config) Tunnel() bool { return c.WGAddr != "off" }
 // finishTunnel fills in the tunnel's defaults and returns what is wrong with its settings.
 func (c *Config) finishTunnel() (problems []error) {
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if c.FallbackAddress != "" {
-		if err := checkAddr(c.FallbackAddress); err != nil {
-			bad("FALLBACK_ADDRESS is %.80q: %w", c.FallbackAddress, err)
+	for name, addr := range map[string]string{"FALLBACK_ADDRESS": c.FallbackAddress, "FALLBACK_LISTEN": c.FallbackListen} {
+		if err := checkAddr(addr); addr != "" && err != nil {
+			bad("%s is %.80q: %w", name, addr, err)
 		}
+	}
+	if c.FallbackListen != "" && c.FallbackAddress == "" {
+		bad("FALLBACK_LISTEN is set and FALLBACK_ADDRESS is not: no site would be told of it")
 	}
 	if strings.EqualFold(c.WGAddr, "off") {
 		c.WGAddr = "off"
