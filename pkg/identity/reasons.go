@@ -22,8 +22,8 @@ const (
 	ReasonTokenExpired = "TOKEN_EXPIRED"
 	ReasonTokenUsed    = "TOKEN_USED" // by other keys
 	ReasonTokenRevoked = "TOKEN_REVOKED"
-	ReasonTokenNetwork = "TOKEN_WRONG_NETWORK"
-	ReasonTokenRefused = "TOKEN_REFUSED" // a person at the hub said no
+	ReasonTokenNetwork = "TOKEN_WRONG_NETWORK" //nolint:gosec // a reason's name, not a credential
+	ReasonTokenRefused = "TOKEN_REFUSED"       // a person at the hub said no
 
 	ReasonKeyWeak        = "KEY_WEAK"
 	ReasonKeyTaken       = "KEY_TAKEN" // somebody else's
@@ -38,7 +38,7 @@ const (
 )
 
 // whatNext says at the site what a refusal means and what to do. The hub's own text says what happened there.
-var whatNext = map[string]string{
+var whatNext = map[string]string{ //nolint:gosec // texts, not credentials
 	ReasonCertUnknown: "the hub does not know this site's certificate: ask the hub's operator for a token and enrol again",
 	ReasonCertExpired: "this site's certificate has run out; the agent recovers by itself once it reaches the hub: check both clocks if that fails",
 	ReasonCertRevoked: "this site was revoked at the hub, by its operator: ask why; polling and buffering go on; to come back, enrol again with a new token for the same site",

@@ -162,7 +162,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 			}
 			t.Stop()
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // told to end
 			}
 			if k.look() {
 				k.c.Changed()

@@ -69,7 +69,7 @@ func (s *sealer) open(challenge []byte, now time.Time) (*ecdh.PrivateKey, error)
 	if err != nil || len(plain) != challengePlain || plain[0] != challengeVersion {
 		return nil, errChallenge
 	}
-	end := time.UnixMilli(int64(binary.BigEndian.Uint64(plain[1:9]))) //nolint:gosec // this hub wrote it
+	end := time.UnixMilli(int64(binary.BigEndian.Uint64(plain[1:9])))
 	if now.After(end) || end.Sub(now) > challengeLife {
 		return nil, errChallenge
 	}

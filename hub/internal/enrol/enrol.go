@@ -134,7 +134,7 @@ type grant struct {
 }
 
 // orders are what the agent shall do by itself.
-type orders struct{ rotate, renew bool }
+type orders struct{ rotate bool }
 
 // grantFor writes down what a site shall use. chain is its certificate.
 func (s *Store) grantFor(ctx context.Context, site ident.SiteID, chain []*x509.Certificate) (grant, error) {

@@ -75,22 +75,22 @@ type TokenInfo struct {
 	DecidedBy      string
 }
 
-const tokenColumns = `id, hash, site_name, source, approval, replace_key, created_at, created_by, expires_at, revoked_at, claimed_at, claimed_keys,
+const columns = `id, hash, site_name, source, approval, replace_key, created_at, created_by, expires_at, revoked_at, claimed_at, claimed_keys,
 	coalesce(claimed_from, ''), coalesce(claimed_version, ''), decided_at, coalesce(approved, false), coalesce(decided_by, ''), used_at, used_keys, coalesce(used_from, ''), site_id`
 
 const (
-	qAddToken = `
+	qAdd = `
 INSERT INTO enrol_token (id, hash, site_name, source, approval, replace_key, created_at, created_by, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
 	// One transaction at a time makes tokens: their number is bounded. The lock's number is this package's alone.
-	qLockTokens = `SELECT pg_advisory_xact_lock(7391204433)`
-	qOpenTokens = `SELECT count(*) FROM enrol_token WHERE expires_at > $1 AND used_at IS NULL AND revoked_at IS NULL`
+	qLock       = `SELECT pg_advisory_xact_lock(7391204433)`
+	qOpenTokens = `SELECT count(*) FROM enrol_token WHERE expires_at > $1 AND used_at IS NULL AND revoked_at IS NULL` //nolint:gosec // a statement, not a credential
 	qForget     = `
 DELETE FROM enrol_token WHERE id IN (SELECT id FROM enrol_token WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`
-	qToken       = `SELECT ` + tokenColumns + ` FROM enrol_token WHERE id = $1`
-	qTokens      = `SELECT ` + tokenColumns + ` FROM enrol_token WHERE (created_at, id) < ($1, $2) ORDER BY created_at DESC, id DESC LIMIT $3`
-	qWaiting     = `SELECT ` + tokenColumns + ` FROM enrol_token WHERE claimed_at IS NOT NULL AND decided_at IS NULL AND used_at IS NULL AND revoked_at IS NULL AND expires_at > $1 ORDER BY claimed_at LIMIT 1000`
-	qRevokeToken = `UPDATE enrol_token SET revoked_at = $2, revoked_by = $3 WHERE id = $1 AND used_at IS NULL AND revoked_at IS NULL AND expires_at > $2`
+	qToken       = `SELECT ` + columns + ` FROM enrol_token WHERE id = $1`
+	qTokens      = `SELECT ` + columns + ` FROM enrol_token WHERE (created_at, id) < ($1, $2) ORDER BY created_at DESC, id DESC LIMIT $3`
+	qWaiting     = `SELECT ` + columns + ` FROM enrol_token WHERE claimed_at IS NOT NULL AND decided_at IS NULL AND used_at IS NULL AND revoked_at IS NULL AND expires_at > $1 ORDER BY claimed_at LIMIT 1000`
+	qRevokeToken = `UPDATE enrol_token SET revoked_at = $2, revoked_by = $3 WHERE id = $1 AND used_at IS NULL AND revoked_at IS NULL AND expires_at > $2` //nolint:gosec // a statement, not a credential
 	qClaim       = `
 UPDATE enrol_token SET claimed_at = $2, claimed_keys = $3, claimed_from = $4, claimed_version = $5
 WHERE id = $1 AND claimed_at IS NULL AND used_at IS NULL AND revoked_at IS NULL AND expires_at > $2`
@@ -229,7 +229,7 @@ func (s *Store) CreateToken(ctx context.Context, n NewToken, by Actor) (identity
 		source = &n.Source
 	}
 	err := pg.InTx(ctx, s.c.DB, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, qLockTokens); err != nil {
+		if _, err := tx.Exec(ctx, qLock); err != nil {
 			return fmt.Errorf("making a token: %w", err)
 		}
 		var open int
@@ -242,7 +242,7 @@ func (s *Store) CreateToken(ctx context.Context, n NewToken, by Actor) (identity
 		if _, err := tx.Exec(ctx, qForget, now.Add(-keepClosed), forgetAtOnce); err != nil {
 			return fmt.Errorf("forgetting old tokens: %w", err)
 		}
-		if _, err := tx.Exec(ctx, qAddToken, t.ID, hash[:], name, source, n.Approval, n.ReplaceKey, now, by.Name, t.ExpiresAt); err != nil {
+		if _, err := tx.Exec(ctx, qAdd, t.ID, hash[:], name, source, n.Approval, n.ReplaceKey, now, by.Name, t.ExpiresAt); err != nil {
 			return fmt.Errorf("storing a token: %w", err)
 		}
 		return s.audit(ctx, tx, by, audit.Info, "enrol_token_created", map[string]any{

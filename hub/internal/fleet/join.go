@@ -63,7 +63,7 @@ func JoinSite(ctx context.Context, tx pgx.Tx, j Join) (Joined, error) {
 		return Joined{}, fmt.Errorf("site %s: its evidence key has %d bytes, an Ed25519 key has %d", name, len(j.Key), ed25519.PublicKeySize)
 	}
 	// Two sites that come with one key at one moment would not see each other.
-	if _, err := tx.Exec(ctx, qLockKey, int64(binary.BigEndian.Uint64(j.Key))); err != nil { //nolint:gosec // any number will do
+	if _, err := tx.Exec(ctx, qLockKey, int64(binary.BigEndian.Uint64(j.Key))); err != nil {
 		return Joined{}, fmt.Errorf("site %s joins: %w", name, err)
 	}
 	out := Joined{Site: ident.NewSiteID()}
