@@ -31,15 +31,6 @@ const (
 
 const ackedMetric = "hashinsight_agent_uplink_acknowledged_batches_total"
 
-func (s *stack) acknowledged(t *testing.T) float64 {
-	t.Helper()
-	v, err := s.metric(t.Context(), s.ports.Agent, ackedMetric)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
-
 func live(t *testing.T, x crossing, aim func(ports), beside *site) {
 	s := newStack(t, Config{Fleet: 20, Interval: time.Second, BatchInterval: time.Second, Timeout: 2 * time.Second, Seed: 5}, x.where())
 	aim(s.ports)
@@ -53,9 +44,8 @@ func live(t *testing.T, x crossing, aim func(ports), beside *site) {
 		t.Errorf("the hub sees the site at %q, which is not inside the tunnel", a)
 	}
 
-	acked := s.acknowledged(t)
 	x.roam()
-	took := awaitMetric(t, s, ackedMetric, time.Minute, func(v float64) bool { return v >= acked+3 })
+	took := s.awaitNews(t, time.Minute)
 	t.Logf("another address: 3 batches were stored within %.1f s of the change", took.Seconds())
 	wantFresh(t, s, time.Minute, "behind another address")
 
