@@ -28,8 +28,14 @@ import (
 
 var update = flag.Bool("update", false, "record the protocol's byte streams anew")
 
-// Recordings of what this version of the agent sends, for every later hub to be played against.
-const recordings = "../../../deploy/e2e/testdata/protocol-v1"
+// Recordings of what agents of each version of the protocol and of payloads have sent, for every later hub to be played against.
+const (
+	recordings = "../../../deploy/e2e/testdata"
+	today      = "protocol-v1-schema-2" // what this version sends; only this one may be made anew, until it is released
+)
+
+// recorded are the folders below recordings, and how many batches each holds.
+var recorded = map[string]int{"protocol-v1": 21, today: 22}
 
 // recordingStart is the time of the first recorded sample.
 var recordingStart = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -99,7 +105,7 @@ func recordedMiner(i int) ident.MinerID {
 
 // TestRecordProtocol plays a site's day in short and keeps what the agent sends: a first stream with live batches only, and a
 // second one after an outage, with a newest batch, a backlog in groups and a gap record. With -update the result replaces the
-// committed recordings; what they hold is checked by TestRecordingsAreWhole either way.
+// committed recordings of today's protocol; what they hold is checked by TestRecordingsAreWhole either way.
 func TestRecordProtocol(t *testing.T) {
 	if !*update {
 		t.Skip("records only with -update")
@@ -134,6 +140,11 @@ func TestRecordProtocol(t *testing.T) {
 		}
 		days := []*bytes.Buffer{{}, {}}
 		w.hub.record(days[0])
+		pub := seedKey("site").Public().(ed25519.PublicKey)
+		k := evidence.Key{Site: siteID, Public: pub}
+		if _, err := w.spool.Append(t.Context(), evidence.KindKey, k.Bytes(), wire.Meta{FirstMS: now().UnixMilli(), LastMS: now().UnixMilli()}); err != nil {
+			t.Fatal(err)
+		}
 		w.start()
 		for range 5 {
 			w.run(10 * time.Second)
@@ -159,14 +170,14 @@ func TestRecordProtocol(t *testing.T) {
 		}
 		w.setCut(false)
 		w.run(2 * time.Minute)
-		w.wantDrained(21)
-		if err := os.MkdirAll(recordings, 0o755); err != nil {
+		w.wantDrained(recorded[today])
+		dir := filepath.Join(recordings, today)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		pub := seedKey("site").Public().(ed25519.PublicKey)
-		text := fmt.Sprintf("site %s\npublic_key %x\nkey %s\nspool %s\nbatches 21\n", siteID, []byte(pub), ident.KeyIDOf(pub), w.spool.ID())
+		text := fmt.Sprintf("site %s\npublic_key %x\nkey %s\nspool %s\nbatches %d\n", siteID, []byte(pub), ident.KeyIDOf(pub), w.spool.ID(), recorded[today])
 		for name, content := range map[string][]byte{"stream-1.bin": days[0].Bytes(), "stream-2.bin": days[1].Bytes(), "site.txt": []byte(text)} {
-			if err := os.WriteFile(filepath.Join(recordings, name), content, 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -176,7 +187,13 @@ func TestRecordProtocol(t *testing.T) {
 
 // What was recorded is what the protocol promises: a greeting, then groups of batches that make one chain.
 func TestRecordingsAreWhole(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(recordings, "site.txt"))
+	for folder, batches := range recorded {
+		t.Run(folder, func(t *testing.T) { wantWhole(t, filepath.Join(recordings, folder), batches) })
+	}
+}
+
+func wantWhole(t *testing.T, dir string, batches int) {
+	text, err := os.ReadFile(filepath.Join(dir, "site.txt"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,9 +211,10 @@ func TestRecordingsAreWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dec.Close()
-	hashes, prev, samples, gaps, groups := map[uint64]evidence.Hash{}, map[uint64]evidence.Hash{}, 0, 0, 0
+	hashes, prev, samples, gaps, keys, groups := map[uint64]evidence.Hash{}, map[uint64]evidence.Hash{}, 0, 0, 0, 0
+	schema := map[string]uint8{today: evidence.Schema}[filepath.Base(dir)]
 	for _, name := range []string{"stream-1.bin", "stream-2.bin"} {
-		b, err := os.ReadFile(filepath.Join(recordings, name))
+		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -231,12 +249,17 @@ func TestRecordingsAreWhole(t *testing.T) {
 				switch h.Kind {
 				case evidence.KindGap:
 					gaps++
+				case evidence.KindKey:
+					keys++
 				case evidence.KindSamples:
 					s, err := dec.Samples(x.GetPayload())
 					if err != nil {
 						t.Fatal(err)
 					}
 					samples += s.Len()
+					if want := max(schema, evidence.SchemaFirst); h.Schema != want {
+						t.Errorf("batch %d has payload schema %d, want %d", h.Seq, h.Schema, want)
+					}
 				}
 			}
 		}
@@ -246,7 +269,7 @@ func TestRecordingsAreWhole(t *testing.T) {
 			t.Errorf("batch %d does not follow batch %d", seq, seq-1)
 		}
 	}
-	if len(hashes) != 21 || gaps != 1 || samples != 20*12 || groups == 0 {
+	if len(hashes) != batches || keys != batches-21 || gaps != 1 || samples != 20*12 || groups == 0 {
 		t.Errorf("%d batches, %d gap records, %d samples, %d groups of several", len(hashes), gaps, samples, groups)
 	}
 }

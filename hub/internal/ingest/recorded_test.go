@@ -19,13 +19,13 @@ import (
 	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
 )
 
-// recordings holds what an agent of protocol 1 sent; its README says what is in it.
-const recordings = "../../../deploy/e2e/testdata/protocol-v1"
+// recordings holds what agents of each protocol and payload schema sent; the READMEs say what is in them.
+const recordings = "../../../deploy/e2e/testdata"
 
 // recordedSite reads whose streams were recorded.
-func recordedSite(t *testing.T) (s *site, public ed25519.PublicKey) {
+func recordedSite(t *testing.T, folder string) (s *site, public ed25519.PublicKey) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(recordings, "site.txt"))
+	text, err := os.ReadFile(filepath.Join(recordings, folder, "site.txt"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,9 +48,9 @@ func recordedSite(t *testing.T) (s *site, public ed25519.PublicKey) {
 }
 
 // recordedStream reads the messages of one stream, the Hello first.
-func recordedStream(t *testing.T, name string) []*telemetryv1.StreamRequest {
+func recordedStream(t *testing.T, folder, name string) []*telemetryv1.StreamRequest {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(recordings, name))
+	b, err := os.ReadFile(filepath.Join(recordings, folder, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,15 +71,24 @@ func recordedStream(t *testing.T, name string) []*telemetryv1.StreamRequest {
 
 // An agent of protocol 1 is understood for as long as there is one: its bytes as they were recorded are stored once, however often they come.
 func TestRecordedStreamsOfProtocol1AreStoredOnce(t *testing.T) {
+	for folder, batches := range map[string]int64{
+		"protocol-v1":          21,
+		"protocol-v1-schema-2": 22, // packed columns, and the key as the first batch
+	} {
+		t.Run(folder, func(t *testing.T) { playTwice(t, folder, batches) })
+	}
+}
+
+func playTwice(t *testing.T, folder string, batches int64) {
 	now := time.Date(2026, 11, 23, 12, 10, 0, 0, time.UTC) // the recorded samples are some minutes old then
 	h := newHubAt(t, pgtest.New(t), func() time.Time { return now }, nil)
-	s, public := recordedSite(t)
+	s, public := recordedSite(t, folder)
 	// The certificate is judged by the real clock in the handshake and by the hub's afterwards.
 	s.cert = h.ca.issueLasting(t, identity.SiteURI(s.id), false, max(0, time.Until(now))+time.Hour)
 	h.register(t, s, "recorded", public)
 	for round := range 2 {
 		for _, name := range []string{"stream-1.bin", "stream-2.bin"} {
-			messages := recordedStream(t, name)
+			messages := recordedStream(t, folder, name)
 			l, err := h.dialWith(t, s, messages[0])
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
@@ -95,11 +104,11 @@ func TestRecordedStreamsOfProtocol1AreStoredOnce(t *testing.T) {
 			l.close()
 		}
 		t.Run(fmt.Sprintf("played %d times", round+1), func(t *testing.T) {
-			h.want(t, "batches", ledger, 21, s.id[:])
+			h.want(t, "batches", ledger, batches, s.id[:])
 			// Links between transactions that ran at once are judged after the answer.
-			waitFor(t, "links", func() bool { return h.count(t, linksOK, s.id[:]) == 21 })
+			waitFor(t, "links", func() bool { return h.count(t, linksOK, s.id[:]) == batches })
 			h.want(t, "quarantine and forks", `SELECT (SELECT count(*) FROM dead_letter) + (SELECT count(*) FROM batch_fork)`, 0)
-			h.want(t, "totals", `SELECT batches * 1000 + samples FROM batch_total WHERE site_id = $1 AND spool_id = $2`, 21_240, s.id[:], s.spool[:])
+			h.want(t, "totals", `SELECT batches * 1000 + samples FROM batch_total WHERE site_id = $1 AND spool_id = $2`, batches*1000+240, s.id[:], s.spool[:])
 			h.want(t, "hot rows", rowsOf, 240, s.id[:])
 			h.want(t, "polls that timed out", `SELECT count(*) FROM telemetry_hot WHERE site_id = $1 AND outcome <> 1`, 20, s.id[:])
 			h.want(t, "serial numbers", serials, 20, s.id[:])
@@ -110,7 +119,7 @@ func TestRecordedStreamsOfProtocol1AreStoredOnce(t *testing.T) {
 			h.want(t, "gap records", `SELECT count(*) FROM batch_gap WHERE site_id = $1 AND first_seq = 3 AND last_seq = 9 AND samples = 84 AND gap_spool = $2`, 1, s.id[:], s.spool[:])
 		})
 	}
-	if n := h.metric(t, "hashinsight_ingest_batches_total", "duplicate"); n != 21 {
-		t.Errorf("%g batches known again, want 21", n)
+	if n := h.metric(t, "hashinsight_ingest_batches_total", "duplicate"); n != float64(batches) {
+		t.Errorf("%g batches known again, want %d", n, batches)
 	}
 }
