@@ -21,6 +21,6 @@ export default ts.config(
   },
   {
     files: ['**/*.mjs', '*.js'],
-    languageOptions: { globals: { MutationObserver: 'readonly', console: 'readonly', process: 'readonly', URL: 'readonly', document: 'readonly', window: 'readonly', location: 'readonly', setTimeout: 'readonly', fetch: 'readonly', performance: 'readonly', getComputedStyle: 'readonly' } },
+    languageOptions: { globals: { MutationObserver: 'readonly', console: 'readonly', process: 'readonly', URL: 'readonly', document: 'readonly', navigator: 'readonly', window: 'readonly', location: 'readonly', setTimeout: 'readonly', fetch: 'readonly', performance: 'readonly', getComputedStyle: 'readonly' } },
   },
 );

@@ -43,6 +43,7 @@ type JoinToken struct {
 type NewJoinToken struct {
 	JoinToken
 	Token string `json:"token" doc:"The token itself: shown here and never again"`
+	Hub   string `json:"hub" doc:"host:port that the agent is given beside the token, or several, separated by commas"`
 }
 
 // JoinTokenList is one page of tokens.
@@ -226,7 +227,7 @@ func (s *Server) createJoinToken(ctx context.Context, in *joinTokenOrderInput) (
 	if err != nil {
 		return nil, err
 	}
-	return &newJoinTokenOutput{Body: NewJoinToken{JoinToken: joinToken(&info), Token: token.Reveal()}}, nil
+	return &newJoinTokenOutput{Body: NewJoinToken{JoinToken: joinToken(&info), Token: token.Reveal(), Hub: e.HubAddress()}}, nil
 }
 
 func joinTokens(list []enrol.TokenInfo) []JoinToken {

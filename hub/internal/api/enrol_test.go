@@ -38,7 +38,7 @@ func TestTokensAreMadeShownOnceAndEnded(t *testing.T) {
 		t.Fatalf("%d %s", res.StatusCode, body)
 	}
 	made := decoded[NewJoinToken](t, body)
-	if !strings.HasPrefix(made.Token, "hsi_dev_join_"+made.ID+"_") || made.State != "open" || made.Source != "203.0.113.0/24" || made.ExpiresAt.Sub(w.clock.now()) != 30*time.Minute {
+	if !strings.HasPrefix(made.Token, "hsi_dev_join_"+made.ID+"_") || made.Hub != "hub.example:5443" || made.State != "open" || made.Source != "203.0.113.0/24" || made.ExpiresAt.Sub(w.clock.now()) != 30*time.Minute {
 		t.Errorf("made %s", body)
 	}
 	for _, bad := range []string{`{"site_name":"x","source":"203.0.113.1/24"}`, `{"site_name":"x","source":"here"}`, `{"site_name":" "}`} {
@@ -65,6 +65,23 @@ func TestTokensAreMadeShownOnceAndEnded(t *testing.T) {
 	wantProblem(t, res, body, http.StatusConflict, "CONFLICT_001")
 	res, body = w.request("DELETE", "/api/join-tokens/nothing", "", as...)
 	wantProblem(t, res, body, http.StatusNotFound, "NOTFOUND_001")
+}
+
+func TestASiteThatIsCutOffSaysSoInTheList(t *testing.T) {
+	w := newWorld(t)
+	site := w.site
+	as := []string{"Content-Type", "application/json", "Authorization", "Bearer " + w.key("sites:revoke", "sites:read")}
+	res, body := w.request("GET", "/api/sites/"+site.String(), "", as...)
+	if s := want[Site](t, res, body); s.RevokedAt != nil {
+		t.Fatalf("before: %s", body)
+	}
+	if res, body = w.request("POST", "/api/sites/"+site.String()+"/revoke", `{"why":"<b>stolen</b>"}`, as...); res.StatusCode != http.StatusNoContent {
+		t.Fatalf("%d %s", res.StatusCode, body)
+	}
+	res, body = w.request("GET", "/api/sites/"+site.String(), "", as...)
+	if s := want[Site](t, res, body); s.RevokedAt == nil || !s.RevokedAt.Equal(w.clock.now()) || s.RevokedWhy != "<b>stolen</b>" {
+		t.Fatalf("after: %s", body)
+	}
 }
 
 func TestWhoWaitsIsComparedByFingerprint(t *testing.T) {

@@ -33,6 +33,8 @@ type Site struct {
 	Miners        StateCounts `json:"miners"`
 	HashrateHS    *float64    `json:"hashrate_hs,omitempty" doc:"Sum over miners whose values are not stale, hashes per second"`
 	PowerW        *float64    `json:"power_w,omitempty" doc:"Sum over miners whose values are not stale, watts"`
+	RevokedAt     *Time       `json:"revoked_at,omitempty" doc:"Since when the site is cut off; absent: it is not"`
+	RevokedWhy    string      `json:"revoked_why,omitempty"`
 }
 
 // StateCounts counts miners by state. Stale ones count in their last state too.
@@ -150,7 +152,7 @@ func siteBody(x *fleet.Site) Site {
 			Sleeping: c.In(telemetry.StateSleeping), Overheated: c.In(telemetry.StateOverheated), Faulty: c.In(telemetry.StateFaulty),
 			NoPool: c.In(telemetry.StateNoPool), Starting: c.In(telemetry.StateStarting), Unknown: c.In(telemetry.StateUnknown),
 		},
-		HashrateHS: number(x.Hashrate), PowerW: number(x.Power),
+		HashrateHS: number(x.Hashrate), PowerW: number(x.Power), RevokedAt: timeOf(x.RevokedAt), RevokedWhy: x.RevokedWhy,
 	}
 	if d, ok := x.Skew.Get(); ok {
 		ms := d.Milliseconds()

@@ -63,6 +63,9 @@ func New(c Config) (*Store, error) {
 	return &Store{c}, nil
 }
 
+// HubAddress is what the operator of a site gives to its agent beside the token: host:port, or several, separated by commas.
+func (s *Store) HubAddress() string { return s.c.HubAddress }
+
 // Actor is who orders something, for the audit log.
 type Actor struct {
 	Name string // of a key or a person; "command" from the command line

@@ -29,6 +29,8 @@ type Site struct {
 	Miners       StateCounts
 	Hashrate     unit.Opt[unit.Hashrate] // sum of what is not stale
 	Power        unit.Opt[unit.Watts]    // sum of what is not stale
+	RevokedAt    time.Time               // zero unless the site is cut off
+	RevokedWhy   string
 }
 
 // StateCounts counts miners by the state of their latest poll. Stale ones count in their state as well.
@@ -50,8 +52,10 @@ SELECT s.id, s.name, s.created_at, coalesce(a.connected AND a.lease_until > $1, 
 	coalesce(a.version, ''), a.clock_skew_ms, a.poll_interval_ms,
 	(SELECT count(*) FROM batch b WHERE b.site_id = s.id AND b.link_state = 0),
 	(SELECT count(*) FROM batch b WHERE b.site_id = s.id AND b.link_state = 2),
-	m.total, m.stale, m.unknown, m.hashing, m.degraded, m.sleeping, m.overheated, m.faulty, m.no_pool, m.starting, m.hashrate_mhs, m.power_dw
+	m.total, m.stale, m.unknown, m.hashing, m.degraded, m.sleeping, m.overheated, m.faulty, m.no_pool, m.starting, m.hashrate_mhs, m.power_dw,
+	c.revoked_at, coalesce(c.revoked_why, '')
 FROM site s
+LEFT JOIN site_certificate c ON c.site_id = s.id AND c.revoked_at IS NOT NULL
 LEFT JOIN agent a ON a.site_id = s.id
 LEFT JOIN LATERAL (SELECT max(last_received_at) AS last_received_at FROM batch_total WHERE site_id = s.id) t ON true
 CROSS JOIN LATERAL (
@@ -94,15 +98,15 @@ func (s *Store) Site(ctx context.Context, id ident.SiteID) (Site, error) {
 func (s *Store) sites(ctx context.Context, one pgtype.UUID) ([]Site, error) {
 	return collect(ctx, s.pool, "sites", qSites, []any{s.now(), one, maxSites}, func(r pgx.Rows) (Site, error) {
 		var x Site
-		var lastBatch, lastSeen *time.Time
+		var lastBatch, lastSeen, revoked *time.Time
 		var skew *int64
 		var interval *int32
 		var hashrate, power *float64
 		c := &x.Miners
 		err := r.Scan((*[16]byte)(&x.ID), &x.Name, &x.CreatedAt, &x.Connected, &lastBatch, &lastSeen, &x.AgentVersion, &skew, &interval,
 			&x.PendingLinks, &x.BrokenLinks, &c.Total, &c.Stale, &c.ByState[0], &c.ByState[1], &c.ByState[2], &c.ByState[3], &c.ByState[4],
-			&c.ByState[5], &c.ByState[6], &c.ByState[7], &hashrate, &power)
-		x.LastBatchAt, x.LastSeenAt = deref(lastBatch), deref(lastSeen)
+			&c.ByState[5], &c.ByState[6], &c.ByState[7], &hashrate, &power, &revoked, &x.RevokedWhy)
+		x.LastBatchAt, x.LastSeenAt, x.RevokedAt = deref(lastBatch), deref(lastSeen), deref(revoked)
 		if skew != nil {
 			x.Skew = unit.Some(time.Duration(*skew) * time.Millisecond)
 		}

@@ -1,6 +1,10 @@
 // What the browser tests share: where the hub is, a browser, and a watch over what the page must never
 // do. The tests run against a real hub with data; without its address they skip and say so.
-import { readFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { AxeBuilder } from '@axe-core/playwright';
 import { chromium } from 'playwright-core';
 import assert from 'node:assert/strict';
@@ -93,3 +97,64 @@ export async function eventually(look, what, timeoutMs = 30_000) {
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }
+
+const agentPath = process.env.HSI_AGENT ?? fileURLToPath(new URL('../../../bin/hashinsight-agent', import.meta.url));
+
+/** Runs the agent's enrol command as somebody at a site would, with the token on standard input. */
+export function enrol({ hub, token }) {
+  const dir = mkdtempSync(join(tmpdir(), 'hsi-site-'));
+  const child = spawn(agentPath, ['enrol', '--hub', hub, '--token-file', '-', '--dir', join(dir, 'identity')], { stdio: ['pipe', 'pipe', 'pipe'] });
+  let said = '';
+  child.stdout.on('data', (b) => (said += b));
+  child.stderr.on('data', (b) => (said += b));
+  const ended = new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', resolve);
+  });
+  child.stdin.end(`${token}\n`);
+  return {
+    said: () => said,
+    /** Its exit code; what it made is removed. */
+    ended: ended.finally(() => rmSync(dir, { recursive: true, force: true })),
+    stop: () => child.kill(),
+  };
+}
+
+/** Asks the hub's API with the owner's key. */
+export async function ask(method, path, body) {
+  const res = await fetch(`${base}${path}`, {
+    method,
+    headers: { Authorization: `Bearer ${key()}`, ...(body ? { 'Content-Type': 'application/json' } : {}) },
+    ...(body ? { body: JSON.stringify(body) } : {}),
+  });
+  const text = await res.text();
+  assert.ok(res.ok, `${method} ${path}: ${res.status} ${text}`);
+  return text === '' ? null : JSON.parse(text);
+}
+
+/** A browser signed in with a new key that may do these things and no others. */
+export async function signedInWith(browser, permissions) {
+  const made = await ask('POST', '/api/apikeys', { name: `browser test ${permissions.join(' ')}`.slice(0, 100), permissions, expires_in_days: 1 });
+  const { context, page } = await open(browser);
+  await page.goto(`${base}/`);
+  await page.getByLabel('API key').fill(made.key);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('navigation', { name: 'Main' }).waitFor();
+  const state = await context.storageState();
+  await context.close();
+  return state;
+}
+
+/** Fails when the page is wider than its window. */
+export async function assertFits(page, what) {
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+  assert.ok(wide <= 0, `${what}: the page is ${wide} px too wide`);
+}
+
+/** The ways in which every area is looked at. */
+export const looks = [
+  ['light', { colorScheme: 'light' }],
+  ['dark', { colorScheme: 'dark' }],
+  ['on a phone', { viewport: { width: 390, height: 844 } }],
+  ['in Chinese', { locale: 'zh-CN' }],
+];

@@ -19,8 +19,8 @@ test('sites and documentation', { skip }, async (t) => {
     await page.getByRole('article').nth(items.length - 1).waitFor();
     assert.equal(await page.getByRole('article').count(), items.length);
     for (const site of items) {
-      const badge = page.getByRole('article').filter({ has: page.getByRole('heading', { name: site.name, exact: true }) }).locator('.badge');
-      assert.match(await badge.innerText(), site.connected ? /Connected/ : /Link cut|Never connected/);
+      const badge = page.getByRole('article').filter({ has: page.getByRole('heading', { name: site.name, exact: true }) }).locator('.site-head .badge');
+      assert.match(await badge.innerText(), site.revoked_at ? /Cut off/ : site.connected ? /Connected/ : /Link cut|Never connected/);
     }
     await page.getByRole('link', { name: items[0].name, exact: true }).click();
     await page.getByRole('grid').waitFor();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { duration, join, percent, power, powerSum, rate, rateSum, temperature } from './format';
+import { bytes, duration, join, percent, power, powerSum, rate, rateSum, temperature } from './format';
 import { en } from './text/en';
 import { zhCN } from './text/zh-CN';
 import { initialLanguage } from './text/text';
@@ -43,4 +43,17 @@ describe('languages', () => {
   it('say everything', () => {
     expect(paths(zhCN).sort()).toEqual(paths(en).sort());
   });
+});
+
+it.each([
+  [0, '0 B'],
+  [999, '999 B'],
+  [1_000, '1.0 kB'],
+  [99_960, '100 kB'],
+  [999_600, '1.0 MB'],
+  [1_234_567, '1.2 MB'],
+  [5e15, '5,000 TB'],
+  [null, '—'],
+])('%s bytes', (n, want) => {
+  expect(join(bytes(n), en)).toBe(want);
 });

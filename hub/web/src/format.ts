@@ -70,6 +70,19 @@ export function count(n: Known): Quantity | null {
   return n == null ? null : { value: decimal(n, 0), unit: '' };
 }
 
+/** An amount of data, in powers of 1,000. */
+export function bytes(n: Known): Quantity | null {
+  if (n == null) return null;
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  let i = 0;
+  let value = n;
+  while (value >= 999.5 && i < units.length - 1) {
+    value /= 1000;
+    i++;
+  }
+  return { value: decimal(value, i === 0 || value >= 99.95 ? 0 : 1), unit: units[i] ?? '' };
+}
+
 export function join(q: Quantity | null, t: Messages): string {
   return q === null ? t.none : q.unit === '' ? q.value : `${q.value} ${q.unit}`;
 }

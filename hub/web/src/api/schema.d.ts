@@ -1194,6 +1194,8 @@ export interface components {
             expires_at: string;
             /** @description Of the keys that came with it, as the site's screen shows it */
             fingerprint?: string;
+            /** @description host:port that the agent is given beside the token, or several, separated by commas */
+            hub: string;
             id: string;
             /** @description A known site may come with another evidence key, which ends the old one */
             replace_key: boolean;
@@ -1468,6 +1470,12 @@ export interface components {
              * @description Sum over miners whose values are not stale, watts
              */
             power_w?: number;
+            /**
+             * Format: date-time
+             * @description Since when the site is cut off; absent: it is not
+             */
+            revoked_at?: string;
+            revoked_why?: string;
         };
         SiteList: {
             /** Format: int64 */

@@ -7,12 +7,28 @@ type Get<P extends keyof paths> = paths[P] extends {
   ? T
   : never;
 
+type Made<P extends keyof paths> = paths[P] extends {
+  post: { responses: { 201: { content: { 'application/json': infer T } } } };
+}
+  ? T
+  : never;
+
 export type Session = Get<'/api/session'>;
 export type Health = Get<'/health'>;
 export type SiteList = Get<'/api/sites'>;
 export type Site = NonNullable<SiteList['items']>[number];
 export type AgentList = Get<'/api/agents'>;
 export type Agent = NonNullable<AgentList['items']>[number];
+export type PeerList = Get<'/api/peers'>;
+export type Peer = PeerList['items'][number];
+export type JoinToken = Get<'/api/join-tokens'>['items'][number];
+export type NewJoinToken = Made<'/api/join-tokens'>;
+export type ApiKey = Get<'/api/apikeys'>['items'][number];
+export type NewApiKey = Made<'/api/apikeys'>;
+export type AuditList = Get<'/api/audit'>;
+export type AuditEntry = AuditList['items'][number];
+export type AuditFilter = NonNullable<paths['/api/audit']['get']['parameters']['query']>;
+export type CertificateList = Get<'/api/certificates'>;
 export type MinerDetail = Get<'/api/miners/{id}'>;
 export type Board = NonNullable<MinerDetail['boards']>[number];
 export type Pool = NonNullable<MinerDetail['pools']>[number];

@@ -1,6 +1,8 @@
 // The page's questions to the hub that are not part of the live stream.
 import { QueryClient, useQuery } from '@tanstack/react-query';
 import { ApiError, call, http } from '../api/client';
+import type { JoinToken, Peer, PeerList } from '../api/types';
+import { allPages } from './pages';
 
 export const keys = {
   session: ['session'] as const,
@@ -10,6 +12,12 @@ export const keys = {
   miner: (id: string) => ['miner', id] as const,
   series: (id: string) => ['series', id] as const,
   siteSeries: (id: string) => ['site-series', id] as const,
+  peers: ['peers'] as const,
+  joinTokens: ['join-tokens'] as const,
+  waitingSites: ['waiting-sites'] as const,
+  apiKeys: ['api-keys'] as const,
+  audit: (filter: object) => ['audit', filter] as const,
+  authorities: ['authorities'] as const,
 };
 
 export function newQueryClient(): QueryClient {
@@ -60,5 +68,52 @@ export function useAgents() {
     queryKey: keys.agents,
     refetchInterval: 30_000,
     queryFn: ({ signal }) => call(http.GET('/api/agents', { signal })),
+  });
+}
+
+/** Each site's end of the tunnel by the site's id, and the hub's end. */
+export function usePeers(enabled: boolean) {
+  return useQuery({
+    queryKey: keys.peers,
+    enabled,
+    refetchInterval: 15_000,
+    queryFn: async ({ signal }) => {
+      const { items, first } = await allPages<Peer, PeerList>(
+        (cursor) => call(http.GET('/api/peers', { signal, params: { query: { limit: 500, ...(cursor ? { cursor } : {}) } } })),
+        20,
+      );
+      return { tunnel: first.tunnel, bySite: new Map(items.map((p) => [p.site_id, p])) };
+    },
+  });
+}
+
+/** No token is good for longer, so older ones need not be read to find those that can be used. */
+const longestToken = 24 * 3_600_000; // ms
+
+/** The newest tokens, among them all that can still be used. */
+export function useJoinTokens(enabled: boolean) {
+  return useQuery({
+    queryKey: keys.joinTokens,
+    enabled,
+    refetchInterval: 5_000,
+    queryFn: async ({ signal }) => {
+      const from = Date.now() - 2 * longestToken; // twice: this computer's clock may be off
+      const { items, more } = await allPages<JoinToken, { items: JoinToken[]; next?: string }>(
+        (cursor) => call(http.GET('/api/join-tokens', { signal, params: { query: { limit: 200, ...(cursor ? { cursor } : {}) } } })),
+        10,
+        (last) => Date.parse(last.created_at) < from,
+      );
+      return { items, more };
+    },
+  });
+}
+
+/** The sites that wait for a person to compare fingerprints, the longest waiting first. */
+export function useWaitingSites(enabled: boolean) {
+  return useQuery({
+    queryKey: keys.waitingSites,
+    enabled,
+    refetchInterval: 5_000,
+    queryFn: async ({ signal }) => (await call(http.GET('/api/join-tokens/waiting', { signal }))).items,
   });
 }

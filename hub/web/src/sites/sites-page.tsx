@@ -3,6 +3,7 @@
 import { lazy, Suspense, useMemo, useState, type ReactNode } from 'react';
 import { minerStates, type Agent, type Site } from '../api/types';
 import { useAge, useClock, useLive } from '../app/live';
+import { useMay } from '../app/may';
 import { useAgents, useSites } from '../app/queries';
 import { Link, navigate } from '../app/router';
 import { isStale } from '../fleet/row';
@@ -13,12 +14,18 @@ import { Ago, ErrorBoundary, Mark, Problem, TextOr, Value } from '../ui/parts';
 
 // The charts are not needed to show the sites: they load with the first card that shows its history.
 const SiteHistoryCharts = lazy(() => import('./site-history'));
+// Nor is what only some keys may see or do.
+const ConnectButton = lazy(() => import('./connect-button'));
+const Joining = lazy(() => import('./joining'));
+const SiteLink = lazy(() => import('./site-link'));
+const TunnelNotice = lazy(() => import('./tunnel-notice'));
 
 /** With more sites than these a card shows its history only when asked: each is a question to the hub. */
 const openHistories = 3;
 
 export function SitesPage() {
   const t = useText();
+  const may = useMay();
   const sites = useSites();
   const agents = useAgents();
   const bySite = useMemo(() => new Map((agents.data?.items ?? []).map((a) => [a.site_id, a])), [agents.data]);
@@ -30,8 +37,23 @@ export function SitesPage() {
       <div className="page-head">
         <h1>{t.sites.title}</h1>
         <span className="quiet">{t.sites.count(items.length)}</span>
+        {may('sites:write') && (
+          <Area name="connect">
+            <ConnectButton sites={items} />
+          </Area>
+        )}
       </div>
       {sites.error && <Problem title={t.sites.loadError} error={sites.error} />}
+      {may('sites:write') && (
+        <Area name="joining">
+          <Joining />
+        </Area>
+      )}
+      {may('peers:read') && (
+        <Area name="tunnel">
+          <TunnelNotice />
+        </Area>
+      )}
       {items.length === 0 ? (
         <p className="notice">{t.sites.none}</p>
       ) : (
@@ -47,6 +69,16 @@ export function SitesPage() {
         </>
       )}
     </div>
+  );
+}
+
+/** A part that loads by itself and fails by itself. */
+function Area({ name, children }: { name: string; children: ReactNode }) {
+  const t = useText();
+  return (
+    <ErrorBoundary title={t.error.title} area={name}>
+      <Suspense fallback={null}>{children}</Suspense>
+    </ErrorBoundary>
   );
 }
 
@@ -101,7 +133,7 @@ function SitePanel({ site, agent, history }: { site: Site; agent: Agent | undefi
   const open = chosen ?? history;
   const fleet = `/fleet${formatView({ ...plainView, site: site.id })}`;
   return (
-    <article className={`panel site${site.connected ? '' : ' site-cut'}`} aria-labelledby={`site-${site.id}`}>
+    <article className={`panel site${site.connected && !site.revoked_at ? '' : ' site-cut'}`} aria-labelledby={`site-${site.id}`}>
       <div className="site-head">
         <h2 id={`site-${site.id}`}>
           <Link to={fleet}>{site.name}</Link>
@@ -131,17 +163,15 @@ function SitePanel({ site, agent, history }: { site: Site; agent: Agent | undefi
             <TextOr value={site.agent_version ?? agent?.version} />
           </Fact>
           {agent && (
-            <>
-              <Fact label={t.sites.committed}>
-                <Value of={count(agent.committed_batches)} />
-              </Fact>
-              <Fact label={t.sites.certificate}>
-                <Until atMs={ms(agent.certificate_not_after)} />
-              </Fact>
-            </>
+            <Fact label={t.sites.committed}>
+              <Value of={count(agent.committed_batches)} />
+            </Fact>
           )}
         </dl>
       </div>
+      <Area name={`link ${site.id}`}>
+        <SiteLink site={site} agent={agent} />
+      </Area>
       <section className="site-history" aria-label={t.sites.historyOf(site.name)}>
         <button type="button" className="button button-quiet" aria-expanded={open} onClick={() => choose(!open)}>
           {open ? t.sites.hideHistory : t.sites.showHistory}
@@ -168,11 +198,14 @@ export function Fact({ label, children }: { label: string; children: ReactNode }
 }
 
 /** How long until a moment; one that has passed is a warning. */
-function Until({ atMs }: { atMs: number | null }) {
+export function Until({ atMs }: { atMs: number | null }) {
   const t = useText();
+  const { clock } = useLive();
   const seconds = useClock((now) => (atMs === null ? null : Math.floor((atMs - now) / 60_000) * 60));
   if (seconds === null) return <TextOr value={null} />;
-  if (seconds >= 0) return <>{t.age.ahead(duration(seconds, t))}</>;
+  if (seconds >= 0) {
+    return <span title={atMs === null ? undefined : moment(atMs, clock.exact(), t)}>{t.age.ahead(duration(seconds, t))}</span>;
+  }
   return (
     <span className="bad">
       <Mark shape="warn" /> {t.age.passed(duration(-seconds, t))}
@@ -191,6 +224,13 @@ function LinkBadge({ site }: { site: Site }) {
   const seen = useAge(ms(site.last_seen_at));
   const quietFor = useAge(ms(site.last_batch_at));
   const silent = useSilent(site);
+  if (site.revoked_at) {
+    return (
+      <span className="badge badge-bad">
+        <Mark shape="cut" /> {t.sites.revoked}
+      </span>
+    );
+  }
   if (silent) {
     return (
       <span className="badge badge-warn">
@@ -218,7 +258,9 @@ function LinkHelp({ site }: { site: Site }) {
   const silent = useSilent(site);
   const seen = ms(site.last_seen_at);
   const notes: string[] = [];
-  if (!site.connected) notes.push(seen === null ? t.sites.neverHelp : t.sites.cutHelp(moment(seen, clock.exact(), t)));
+  const revoked = ms(site.revoked_at);
+  if (revoked !== null) notes.push(t.sites.revokedHelp(moment(revoked, clock.exact(), t), site.revoked_why ?? t.none));
+  else if (!site.connected) notes.push(seen === null ? t.sites.neverHelp : t.sites.cutHelp(moment(seen, clock.exact(), t)));
   if (silent) notes.push(t.sites.silentHelp);
   const skew = Math.abs(site.clock_skew_ms ?? 0);
   if (skew > 2_000) notes.push(skew > 30_000 ? t.sites.skewBad : t.sites.skewWarn);

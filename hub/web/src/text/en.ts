@@ -8,7 +8,7 @@ export const en = {
   skip: 'Skip to content',
   none: '—',
   noneSpoken: 'unknown',
-  nav: { label: 'Main', sites: 'Sites', fleet: 'Fleet', docs: 'API reference' },
+  nav: { label: 'Main', sites: 'Sites', fleet: 'Fleet', keys: 'Keys', audit: 'Audit log', docs: 'API reference' },
   title: (page: string) => `${page} · HashInsight`,
   account: { signOut: 'Sign out', language: 'Language', signedInAs: (name: string) => `Signed in with key ${name}` },
 
@@ -119,7 +119,6 @@ export const en = {
     skewWarn: 'The site’s clock is more than 2 s off: check its time service.',
     skewBad: 'The site’s clock is more than 30 s off: what it measures now counts as unknown. Set its clock.',
     agent: 'Agent',
-    certificate: 'Certificate ends',
     committed: 'Batches kept',
     openFleet: (site: string) => `Show the miners of ${site}`,
     byState: 'Miners by state',
@@ -140,6 +139,9 @@ export const en = {
     noHistory: 'No sums of this site yet: the first appear about ten minutes after its first poll.',
     polled: 'Polled',
     answered: 'Answered',
+    revoked: 'Cut off',
+    revokedHelp: (when: string, why: string) =>
+      `This hub has refused the site since ${when}. Reason: ${why}. Its agent keeps its data at the site; the site comes back with a new token for the same name.`,
   },
 
   fleet: {

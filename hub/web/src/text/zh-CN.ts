@@ -9,7 +9,7 @@ export const zhCN: Messages = {
   skip: '跳到内容',
   none: '—',
   noneSpoken: '未知',
-  nav: { label: '主导航', sites: '站点', fleet: '矿机', docs: 'API 文档' },
+  nav: { label: '主导航', sites: '站点', fleet: '矿机', keys: '密钥', audit: '审计日志', docs: 'API 文档' },
   title: (page) => `${page} · HashInsight`,
   account: { signOut: '退出', language: '语言', signedInAs: (name) => `已用密钥 ${name} 登录` },
 
@@ -119,7 +119,6 @@ export const zhCN: Messages = {
     skewWarn: '站点时钟偏差超过 2 秒：请检查其时间服务。',
     skewBad: '站点时钟偏差超过 30 秒：当前测量计为未知。请校准时钟。',
     agent: '代理',
-    certificate: '证书到期',
     committed: '已保存批次',
     openFleet: (site) => `显示 ${site} 的矿机`,
     byState: '按状态统计矿机',
@@ -140,6 +139,8 @@ export const zhCN: Messages = {
     noHistory: '该站点尚无汇总：首次轮询约十分钟后出现。',
     polled: '已轮询',
     answered: '有应答',
+    revoked: '已切断',
+    revokedHelp: (when, why) => `自 ${when} 起，此中心拒绝该站点。原因：${why}。其代理把数据保存在站点；使用同一名称的新令牌即可恢复。`,
   },
 
   fleet: {
