@@ -4,6 +4,9 @@ import { ask, assertAccessible, assertFits, base, enrol, eventually, launch, loo
 
 const markup = '<img src=x onerror=alert(1)><script>alert(2)</script>';
 
+// A site that joined keeps its keys at the hub: each run has sites of its own.
+const run = Math.random().toString(36).slice(2, 8);
+
 const words = {
   'en-US': {
     connect: 'Connect a site', name: 'Site name', make: 'Make token', token: 'Token', copy: 'Copy: Token', done: 'Done', windows: 'Windows (PowerShell)',
@@ -46,7 +49,7 @@ test('sites join and are cut off', { skip }, async (t) => {
 
     await t.test(`a token is shown once, with what to type, and can be revoked (${locale})`, async () => {
       const { page, context, wrong } = await sites({ locale });
-      const name = `zz ${locale} ${markup}`;
+      const name = `zz ${run} ${locale} ${markup}`;
       const token = await make(page, w, name);
       assert.match(token, /^hsi_(dev|prod)_join_/);
       const dialog = page.getByRole('dialog');
@@ -85,7 +88,7 @@ test('sites join and are cut off', { skip }, async (t) => {
 
     await t.test(`a site joins after fingerprints were compared, and is cut off again (${locale})`, async () => {
       const { page, context, wrong } = await sites({ locale });
-      const name = `zz joined ${locale} <b>&amp;`;
+      const name = `zz joined ${run} ${locale} <b>&amp;`;
       const token = await make(page, w, name, { approval: true });
       const command = await page.getByRole('dialog').getByRole('listitem').nth(1).getByRole('group').innerText();
       const agent = enrol({ hub: /--hub (\S+)/.exec(command)[1], token });
@@ -94,7 +97,7 @@ test('sites join and are cut off', { skip }, async (t) => {
         const fingerprint = /fingerprint of this site's keys: (\S+)/.exec(agent.said())[1];
         await page.getByRole('dialog').getByRole('button', { name: w.done }).click();
 
-        await page.getByRole('button', { name: w.approve, exact: false }).and(page.locator(`[aria-label*="zz joined ${locale}"]`)).click();
+        await page.getByRole('button', { name: w.approve, exact: false }).and(page.locator(`[aria-label*="zz joined ${run} ${locale}"]`)).click();
         const dialog = page.getByRole('dialog');
         const groups = (await dialog.locator('.fingerprint span').allInnerTexts()).map((g) => g.trim());
         assert.equal(groups.join('-'), fingerprint, 'page and agent show different fingerprints');
@@ -187,6 +190,7 @@ test('sites join and are cut off', { skip }, async (t) => {
     await card.getByText('1.2 MB / 890 B').waitFor();
     await page.getByText('no <i>device</i>').waitFor();
     await assertAccessible(page, 'a quarantined tunnel');
+    await page.unrouteAll({ behavior: 'ignoreErrors' });
     assert.deepEqual(wrong, []);
     await context.close();
   });

@@ -28,7 +28,6 @@ export type NewApiKey = Made<'/api/apikeys'>;
 export type AuditList = Get<'/api/audit'>;
 export type AuditEntry = AuditList['items'][number];
 export type AuditFilter = NonNullable<paths['/api/audit']['get']['parameters']['query']>;
-export type CertificateList = Get<'/api/certificates'>;
 export type MinerDetail = Get<'/api/miners/{id}'>;
 export type Board = NonNullable<MinerDetail['boards']>[number];
 export type Pool = NonNullable<MinerDetail['pools']>[number];

@@ -9,6 +9,7 @@ import { LanguageChoice } from '../text/language-choice';
 import { useLanguage, useText } from '../text/text';
 import { ErrorBoundary, Problem } from '../ui/parts';
 import { LiveProvider } from './live';
+import { useMay } from './may';
 import { keys, useSession } from './queries';
 import { Link, navigate, parseRoute, usePath } from './router';
 import { SignIn } from './sign-in';
@@ -16,6 +17,9 @@ import { StatusBar } from './status-bar';
 
 // The charts are not needed to show the fleet: they load with the first miner that is opened.
 const MinerPage = lazy(() => import('../miner/miner-page'));
+// Nor is what only some keys may see.
+const KeysPage = lazy(() => import('../keys/keys-page'));
+const AuditPage = lazy(() => import('../audit/audit-page'));
 
 export function App() {
   const t = useText();
@@ -44,6 +48,7 @@ export function App() {
 
 function Frame({ session }: { session: Session }) {
   const t = useText();
+  const may = useMay();
   const path = usePath();
   const route = parseRoute(path);
   let page: ReactNode;
@@ -57,6 +62,12 @@ function Frame({ session }: { session: Session }) {
       break;
     case 'miner':
       [page, title] = [<MinerPage key={route.id} id={route.id} />, t.nav.fleet];
+      break;
+    case 'keys':
+      [page, title] = [<KeysPage key="keys" />, t.nav.keys];
+      break;
+    case 'audit':
+      [page, title] = [<AuditPage key="audit" />, t.nav.audit];
       break;
     case 'unknown':
       [page, title] = [<NotFound key="unknown" />, t.product];
@@ -81,6 +92,16 @@ function Frame({ session }: { session: Session }) {
           <NavLink to="/fleet" here={route.page === 'fleet' || route.page === 'miner'}>
             {t.nav.fleet}
           </NavLink>
+          {may('apikeys:read') && (
+            <NavLink to="/keys" here={route.page === 'keys'}>
+              {t.nav.keys}
+            </NavLink>
+          )}
+          {may('audit:read') && (
+            <NavLink to="/audit" here={route.page === 'audit'}>
+              {t.nav.audit}
+            </NavLink>
+          )}
           <a className="nav-link" href="/docs/">
             {t.nav.docs}
           </a>

@@ -1,7 +1,7 @@
 // The page's questions to the hub that are not part of the live stream.
 import { QueryClient, useQuery } from '@tanstack/react-query';
 import { ApiError, call, http } from '../api/client';
-import type { JoinToken, Peer, PeerList } from '../api/types';
+import type { ApiKey, JoinToken, Peer, PeerList } from '../api/types';
 import { allPages } from './pages';
 
 export const keys = {
@@ -17,7 +17,6 @@ export const keys = {
   waitingSites: ['waiting-sites'] as const,
   apiKeys: ['api-keys'] as const,
   audit: (filter: object) => ['audit', filter] as const,
-  authorities: ['authorities'] as const,
 };
 
 export function newQueryClient(): QueryClient {
@@ -115,5 +114,20 @@ export function useWaitingSites(enabled: boolean) {
     enabled,
     refetchInterval: 5_000,
     queryFn: async ({ signal }) => (await call(http.GET('/api/join-tokens/waiting', { signal }))).items,
+  });
+}
+
+/** API keys, the newest first, those that have ended too; more says that there are older ones. */
+export function useApiKeys() {
+  return useQuery({
+    queryKey: keys.apiKeys,
+    refetchInterval: 60_000,
+    queryFn: async ({ signal }) => {
+      const { items, more } = await allPages<ApiKey, { items: ApiKey[]; next?: string }>(
+        (cursor) => call(http.GET('/api/apikeys', { signal, params: { query: { limit: 500, ...(cursor ? { cursor } : {}) } } })),
+        4,
+      );
+      return { items, more };
+    },
   });
 }

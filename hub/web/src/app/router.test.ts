@@ -5,6 +5,8 @@ it.each([
   ['/', { page: 'sites' }],
   ['/sites/', { page: 'sites' }],
   ['/fleet', { page: 'fleet' }],
+  ['/keys', { page: 'keys' }],
+  ['/audit/', { page: 'audit' }],
   ['/miners/6f1d2c3b', { page: 'miner', id: '6f1d2c3b' }],
   ['/miners/%E0%A4%A', { page: 'unknown' }],
   ['/miners', { page: 'unknown' }],

@@ -26,13 +26,15 @@ export const minerPath = (id: string): string => `/miners/${encodeURIComponent(i
 export type Route =
   | { page: 'sites' }
   | { page: 'fleet' }
+  | { page: 'keys' }
+  | { page: 'audit' }
   | { page: 'miner'; id: string }
   | { page: 'unknown' };
 
 export function parseRoute(path: string): Route {
   const parts = path.split('/').filter(Boolean);
   if (parts.length === 0 || (parts.length === 1 && parts[0] === 'sites')) return { page: 'sites' };
-  if (parts.length === 1 && parts[0] === 'fleet') return { page: 'fleet' };
+  if (parts.length === 1 && (parts[0] === 'fleet' || parts[0] === 'keys' || parts[0] === 'audit')) return { page: parts[0] };
   if (parts.length === 2 && parts[0] === 'miners' && parts[1]) {
     try {
       return { page: 'miner', id: decodeURIComponent(parts[1]) };

@@ -3,6 +3,7 @@ import { useState } from 'react';
 import type { Site } from '../api/types';
 import { useManageText } from '../text/manage';
 import { ConnectDialog } from './connect';
+import '../ui/manage.css';
 
 export default function ConnectButton({ sites }: { sites: readonly Site[] }) {
   const t = useManageText();

@@ -11,6 +11,7 @@ import { useText } from '../text/text';
 import { Dialog } from '../ui/dialog';
 import { Problem, TextOr } from '../ui/parts';
 import { Fingerprint } from './fingerprint';
+import '../ui/manage.css';
 
 const usable = new Set(['open', 'waiting', 'approved']);
 

@@ -1,6 +1,7 @@
 // Text to take away: shown as it is, with a button that copies it.
 import { useRef, useState } from 'react';
 import { useManageText } from '../text/manage';
+import './manage.css';
 
 interface CopyTextProps {
   text: string;

@@ -1,6 +1,6 @@
 // A dialog over the page: the browser keeps the focus in it, closes it with Escape and gives the focus back.
 import { useId, useLayoutEffect, useRef, type ReactNode } from 'react';
-import './dialog.css';
+import './manage.css';
 
 interface DialogProps {
   title: string;
