@@ -105,7 +105,7 @@ func (c Config) withDefaults() (Config, error) {
 		errs = append(errs, errors.New("no Dir"))
 	}
 	if c.Hub != nil && (c.HubTLS == nil || c.HubKey == nil) {
-		errs = append(errs, errors.New("Hub needs HubTLS and HubKey"))
+		errs = append(errs, errors.New("a Hub needs HubTLS and HubKey"))
 	}
 	if c.HubKey == nil {
 		c.HubKey = func(ident.KeyID) ed25519.PublicKey { return nil }

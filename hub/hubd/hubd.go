@@ -440,10 +440,9 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 				for {
 					select {
 					case e := <-ended:
-						if backoff.Sleep(ctx, time.Until(e.due)) != nil {
-							return nil
+						if backoff.Sleep(ctx, time.Until(e.due)) == nil {
+							h.cutOff(ctx, tunnel, e.site)
 						}
-						h.cutOff(ctx, tunnel, e.site)
 					case <-ctx.Done():
 						return nil
 					}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -232,7 +233,7 @@ func (s *stack) bystander(t *testing.T, at *site) *neighbour {
 	if err := writeFile(config, []byte(text)); err != nil {
 		t.Fatal(err)
 	}
-	n.sim = n.child("beside-sim", s.program("sim"), "--miners", fmt.Sprint(miners), "--base", base+".1", "--port", "4028", "--control", control, "--seed", "9", "--record", filepath.Join(dir, "record.jsonl"), "--state", filepath.Join(dir, "state"))
+	n.sim = n.child("beside-sim", s.program("sim"), "--miners", strconv.Itoa(miners), "--base", base+".1", "--port", "4028", "--control", control, "--seed", "9", "--record", filepath.Join(dir, "record.jsonl"), "--state", filepath.Join(dir, "state"))
 	if err := s.join(t.Context(), "beside", filepath.Join(dir, "identity"), at); err != nil {
 		t.Fatal(err)
 	}

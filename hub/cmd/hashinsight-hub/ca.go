@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -141,22 +142,22 @@ func writeCAStatus(cmd *cobra.Command, o *options, st hubd.CAStatus) error {
 	day := func(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 	rows := make([]string, len(st.Authorities))
 	for i, a := range st.Authorities {
-		rows[i] = strings.Join([]string{string(a.State), a.Root, a.Fingerprint, day(a.RootNotAfter), a.RootKey, a.Issuer, day(a.IssuerNotAfter), fmt.Sprint(a.Live)}, "\t")
+		rows[i] = strings.Join([]string{string(a.State), a.Root, a.Fingerprint, day(a.RootNotAfter), a.RootKey, a.Issuer, day(a.IssuerNotAfter), strconv.Itoa(a.Live)}, "\t")
 	}
 	if err := writeTable(w, "STATE\tROOT\tSHA-256\tROOT UNTIL\tROOT KEY\tISSUER\tISSUER UNTIL\tCERTIFICATES", rows); err != nil {
 		return err
 	}
 	if len(st.Clients) > 0 {
-		rows = rows[:0]
-		for _, cl := range st.Clients {
+		clients := make([]string, len(st.Clients))
+		for i, cl := range st.Clients {
 			until := cl.NotAfter.UTC().Format(time.RFC3339)
 			if cl.Revoked {
 				until = "revoked"
 			}
-			rows = append(rows, fmt.Sprintf("%s\t%q\t%s\t%s", cl.Serial, cl.Name, cl.Key, until))
+			clients[i] = fmt.Sprintf("%s\t%q\t%s\t%s", cl.Serial, cl.Name, cl.Key, until)
 		}
 		fmt.Fprintln(w)
-		if err := writeTable(w, "CLIENT CERTIFICATE\tNAME\tAPI KEY\tUNTIL", rows); err != nil {
+		if err := writeTable(w, "CLIENT CERTIFICATE\tNAME\tAPI KEY\tUNTIL", clients); err != nil {
 			return err
 		}
 	}

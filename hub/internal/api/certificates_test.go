@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -33,7 +34,7 @@ func TestCertificatesAreListed(t *testing.T) {
 	ask := func(query string) (l CertificateList) {
 		t.Helper()
 		res, body := w.get("/api/certificates" + query)
-		if err := json.Unmarshal(body, &l); err != nil || res.StatusCode != 200 {
+		if err := json.Unmarshal(body, &l); err != nil || res.StatusCode != http.StatusOK {
 			t.Fatalf("%d %s", res.StatusCode, body)
 		}
 		return l
@@ -59,11 +60,11 @@ func TestCertificatesAreListed(t *testing.T) {
 			t.Errorf("%s: %d %s", query, res.StatusCode, body)
 		}
 	}
-	if res, _ := w.request("GET", "/api/certificates", "", "Authorization", "Bearer "+w.key("sites:read")); res.StatusCode != 403 {
+	if res, _ := w.request("GET", "/api/certificates", "", "Authorization", "Bearer "+w.key("sites:read")); res.StatusCode != http.StatusForbidden {
 		t.Errorf("without permission: %d", res.StatusCode)
 	}
 	// What anyone may have needs no key.
-	if res, _ := w.request("GET", "/pki/ca.crl", ""); res.StatusCode != 200 {
+	if res, _ := w.request("GET", "/pki/ca.crl", ""); res.StatusCode != http.StatusOK {
 		t.Errorf("the revocation list: %d", res.StatusCode)
 	}
 }
