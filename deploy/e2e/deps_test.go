@@ -41,7 +41,7 @@ func TestModulesImportOnlyWhatTheyMay(t *testing.T) {
 var arrows = map[string]map[string]string{
 	"agent": {
 		"internal/config": "", "internal/cgminer": "", "internal/asic": "cgminer", "internal/inventory": "",
-		"internal/keys": "", "internal/enrol": "keys", "internal/spool": "", "internal/tunnel": "", "internal/uplink": "spool tunnel",
+		"internal/keys": "", "internal/enrol": "keys tunnel", "internal/spool": "", "internal/tunnel": "", "internal/uplink": "spool tunnel",
 		"internal/poll": "asic cgminer inventory spool",
 	},
 	"hub": {

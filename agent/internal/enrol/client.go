@@ -11,16 +11,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"github.com/hashinsight/hashinsight/agent/internal/keys"
+	"github.com/hashinsight/hashinsight/agent/internal/tunnel"
 	"github.com/hashinsight/hashinsight/pkg/identity"
 	enrolv1 "github.com/hashinsight/hashinsight/proto/enrol/v1"
 )
@@ -161,60 +160,14 @@ func (h hub) do(ctx context.Context, cfg *tls.Config, calls func(context.Context
 func (h hub) at(ctx context.Context, address string, cfg *tls.Config, calls func(context.Context, enrolv1.EnrolServiceClient) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	below := &firstError{}
-	conn, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(notedCreds{credentials.NewTLS(cfg), below}),
-		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			c, err := h.dial(ctx, address)
-			below.note(err)
-			return c, err
-		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
-		grpc.WithDisableServiceConfig(),
-	)
+	below := &tunnel.Trace{}
+	conn, err := grpc.NewClient("passthrough:///"+address, append(below.Options(cfg, h.dial),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))...)
 	if err != nil {
 		return &Error{Text: fmt.Sprintf("hub address %q cannot be used", address), Err: err, Down: true}
 	}
 	defer func() { _ = conn.Close() }()
-	return explain(calls(ctx, enrolv1.NewEnrolServiceClient(conn)), address, below.get())
-}
-
-// firstError keeps what really happened below gRPC, which tells failures there as text only.
-type firstError struct {
-	mu  sync.Mutex
-	err error
-}
-
-func (f *firstError) note(err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.err == nil {
-		f.err = err
-	}
-}
-
-func (f *firstError) get() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.err
-}
-
-// notedCreds notes why a handshake failed.
-type notedCreds struct {
-	credentials.TransportCredentials
-	below *firstError
-}
-
-// ClientHandshake implements credentials.TransportCredentials.
-func (c notedCreds) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := c.TransportCredentials.ClientHandshake(ctx, authority, raw)
-	c.below.note(err)
-	return conn, info, err
-}
-
-// Clone implements credentials.TransportCredentials.
-func (c notedCreds) Clone() credentials.TransportCredentials {
-	return notedCreds{c.TransportCredentials.Clone(), c.below}
+	return explain(calls(ctx, enrolv1.NewEnrolServiceClient(conn)), address, below.First())
 }
 
 // explain turns the error of a call into one that says what to do.

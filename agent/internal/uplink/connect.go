@@ -1,18 +1,15 @@
 package uplink
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
@@ -58,91 +55,33 @@ func reasonOf(err error) string {
 }
 
 // dial prepares a connection to the next address. gRPC reports failures below it as text only, so that what really
-// happened is kept in trace.
-func (u *Uplink) dial() (conn *grpc.ClientConn, address string, tr *trace, err error) {
+// happened is kept in tr.
+func (u *Uplink) dial() (conn *grpc.ClientConn, address string, tr *tunnel.Trace, err error) {
 	addresses := u.cfg.Addresses()
 	if len(addresses) == 0 {
 		return nil, "", nil, &Error{reasonDial, "there is no address at which the hub can be reached", nil}
 	}
 	address = addresses[u.turn%len(addresses)]
 	u.turn++
-	tr = &trace{}
+	tr = &tunnel.Trace{}
 	// The name is resolved at every dial: a hub that moved is found again.
-	conn, err = grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(tracedCreds{credentials.NewTLS(u.cfg.TLS), tr}),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-			c, err := u.cfg.DialContext(ctx, addr)
-			tr.note(err)
-			return c, err
-		}),
+	conn, err = grpc.NewClient("passthrough:///"+address, append(tr.Options(u.cfg.TLS, u.cfg.DialContext),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: dialTimeout}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout, PermitWithoutStream: true}),
-		grpc.WithDisableServiceConfig(),
-	)
+	)...)
 	if err != nil {
 		return nil, address, tr, &Error{reasonDial, fmt.Sprintf("hub address %q cannot be used", address), err}
 	}
 	return conn, address, tr, nil
 }
 
-// trace keeps the first error of a connection below gRPC.
-type trace struct {
-	mu  sync.Mutex
-	err error
-}
-
-func (t *trace) note(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.err == nil {
-		t.err = err
-	}
-}
-
-func (t *trace) first() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.err
-}
-
-// tracedCreds notes why a handshake failed. In TLS 1.3 a client whose certificate is refused sees its own handshake succeed
-// and the refusal at its first read: that is noted too.
-type tracedCreds struct {
-	credentials.TransportCredentials
-	trace *trace
-}
-
-func (c tracedCreds) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := c.TransportCredentials.ClientHandshake(ctx, authority, raw)
-	c.trace.note(err)
-	if err != nil {
-		return nil, nil, err
-	}
-	return tracedConn{conn, c.trace}, info, nil
-}
-
-func (c tracedCreds) Clone() credentials.TransportCredentials {
-	return tracedCreds{c.TransportCredentials.Clone(), c.trace}
-}
-
-type tracedConn struct {
-	net.Conn
-	trace *trace
-}
-
-func (c tracedConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	c.trace.note(err)
-	return n, err
-}
-
 // explain turns an error of a stream into one that says what to do.
-func explain(err error, address string, tr *trace, opened bool) error {
+func explain(err error, address string, tr *tunnel.Trace, opened bool) error {
 	var done *Error
 	if err == nil || errors.As(err, &done) || errors.Is(err, errOtherChain) {
 		return err
 	}
-	below := tr.first()
+	below := tr.First()
 	auth := func(format string, args ...any) error {
 		return &Error{reasonAuth, fmt.Sprintf(format, args...), err}
 	}
