@@ -61,6 +61,7 @@ const (
 	dialTimeout = 10 * time.Second
 	probeEvery  = 30 * time.Second
 	lookEvery   = 5 * time.Second // at settings that may have changed
+	firstTry    = 250 * time.Millisecond
 )
 
 // Route is one of the two ways.
@@ -87,6 +88,7 @@ type Link struct {
 	since    time.Time
 	failed   error // why the tunnel did not work the last time; nil when it did
 	broken   bool  // a connection through the tunnel has ended: the hub's end may have been restarted
+	untried  bool  // no connection has been opened since the device was, or since the hub has another key
 	conns    map[*conn]struct{}
 	closed   bool
 }
@@ -164,7 +166,8 @@ func (l *Link) dialInside(ctx context.Context, s Settings) (net.Conn, error) {
 		return nil, err
 	}
 	l.mu.Lock()
-	kick := !fresh && (l.broken || l.failed != nil)
+	untried := l.untried
+	kick := !fresh && (l.failed != nil || l.broken && !untried)
 	l.mu.Unlock()
 	if kick {
 		// A hub that was restarted does not know the session any more, and WireGuard alone would find out after 15 s.
@@ -172,14 +175,31 @@ func (l *Link) dialInside(ctx context.Context, s Settings) (net.Conn, error) {
 			return nil, err
 		}
 	}
-	c, err := d.DialContext(ctx, "tcp", s.Inside)
+	c, err := connect(ctx, d, s.Inside, untried)
 	if err != nil {
 		return nil, fmt.Errorf("through the tunnel to %s: %w: check that UDP gets out to that address", s.Hub.Endpoint, err)
 	}
 	l.mu.Lock()
-	l.broken = false
+	if l.device == d {
+		l.broken, l.untried = false, false
+	}
 	l.mu.Unlock()
 	return c, nil
+}
+
+// connect opens a connection to the hub. The hub drops what comes with a new key until it has seen its handshake and changed over, a
+// fifth of a second later, and TCP asks again only after a second: so the first connection with new keys is tried anew soon, each time
+// with more patience.
+func connect(ctx context.Context, d wg.Tunnel, address string, untried bool) (net.Conn, error) {
+	for patience := firstTry; untried && patience < time.Second; patience *= 2 {
+		try, cancel := context.WithTimeout(ctx, patience)
+		c, err := d.DialContext(try, "tcp", address)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return c, err
+		}
+	}
+	return d.DialContext(ctx, "tcp", address)
 }
 
 // ensure returns the device with the present settings; fresh says that it was opened just now.
@@ -213,6 +233,9 @@ func (l *Link) ensure(ctx context.Context, s Settings) (d wg.Tunnel, fresh bool,
 			return nil, false, err
 		}
 		l.log.InfoContext(ctx, "the hub's end of the tunnel has changed", "endpoint", s.Hub.Endpoint)
+		if old.Hub.PublicKey != s.Hub.PublicKey {
+			l.end(RouteTunnel) // another device answers now, which knows nothing of them
+		}
 	default:
 		return d, false, nil
 	}
@@ -221,7 +244,7 @@ func (l *Link) ensure(ctx context.Context, s Settings) (d wg.Tunnel, fresh bool,
 	if l.closed {
 		return nil, false, errors.Join(net.ErrClosed, d.Close())
 	}
-	l.device, l.settings = d, s
+	l.device, l.settings, l.untried = d, s, l.untried || fresh || old.Hub.PublicKey != s.Hub.PublicKey
 	return d, fresh, nil
 }
 

@@ -284,11 +284,13 @@ func TestChangedSettingsCountWithoutARestart(t *testing.T) {
 		s.wantMoved(c)
 	})
 	t.Run("a new key of the hub", func(t *testing.T) {
-		h.stop()
+		c := s.mustDial("tunnel")
+		h.stop() // the device with the new key has not seen the connection
 		h.private = wg.NewPrivate()
 		h.start(s.peer(h))
 		s.change(func(s *site) { s.settings.Hub.PublicKey = h.private.Public() })
 		s.mustDial("tunnel")
+		s.wantMoved(c)
 	})
 	t.Run("no tunnel any more", func(t *testing.T) {
 		c := s.mustDial("tunnel")
