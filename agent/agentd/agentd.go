@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,6 +35,7 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/lifecycle"
+	"github.com/hashinsight/hashinsight/pkg/wg"
 	"github.com/hashinsight/hashinsight/pkg/wire"
 )
 
@@ -87,6 +89,8 @@ type Config struct {
 	Hub     func() Ways                                                 // how the hub is reached now, asked at every dial; nil means no hub: data is kept up to the spool's limit
 	HubTLS  *tls.Config                                                 // required with Hub
 	HubDial func(ctx context.Context, address string) (net.Conn, error) // outside of the tunnel; nil means TCP
+	// TunnelFrom is the address of this machine that the tunnel's packets leave from; zero means that the system chooses.
+	TunnelFrom netip.Addr
 
 	Listen string // of /metrics and /health; "" means none
 
@@ -214,7 +218,11 @@ func (a *Agent) start(ctx context.Context, stack *lifecycle.Stack) error {
 				}
 				return tunnel.Settings{}, false
 			},
-			Direct: func() []string { return c.Hub().Direct }, Dial: c.HubDial, Now: c.Now, Log: a.log, Registerer: c.Registry,
+			Direct: func() []string { return c.Hub().Direct }, Dial: c.HubDial,
+			Device: func(w wg.Config) (wg.Tunnel, error) {
+				w.Listen = c.TunnelFrom
+				return wg.OpenNetstack(w)
+			}, Now: c.Now, Log: a.log, Registerer: c.Registry,
 		}); err != nil {
 			return err
 		}
@@ -272,6 +280,13 @@ func (a *Agent) reader(targets []poll.Target) func(poll.Target) poll.Reader {
 	}
 	return func(t poll.Target) poll.Reader {
 		return asic.NewReader(asic.Config{Address: t.Address, Client: clients[timeouts{t.ConnectTimeout, t.Timeout}], Now: a.cfg.Now}).Read
+	}
+}
+
+// Sync makes a running agent ask its hub now what has changed for this site, which it does every few minutes by itself.
+func (a *Agent) Sync() {
+	if p := a.running.Load(); p != nil && p.keeper != nil {
+		p.keeper.Sync()
 	}
 }
 
