@@ -71,6 +71,41 @@ func TestTheSameKeysGetTheSameAnswerAgain(t *testing.T) {
 	wantReason(t, second(m.join(o.Server, token)), identity.ReasonTokenUsed) // it is no way to a certificate for ever
 }
 
+func TestAnOldTokenIsNoWayBackOnceTheSiteHasJoinedAnew(t *testing.T) {
+	t.Run("a machine that was stolen, after the site was revoked and replaced", func(t *testing.T) {
+		o, stolen, next := newOffice(t), newMachine(t), newMachine(t)
+		token := o.token(NewToken{ValidFor: MaxValidity})
+		stolen.mustJoin(o.Server, token)
+		o.must(o.store.Revoke(t.Context(), stolen.bundle.Site, "stolen van", operator))
+		next.mustJoin(o.Server, o.token(NewToken{ReplaceKey: true}))
+		wantReason(t, second(stolen.join(o.Server, token)), identity.ReasonTokenUsed)
+		if _, err := o.ca.Verify(t.Context(), next.bundle.Certificate); err != nil {
+			t.Errorf("the site itself: %v", err)
+		}
+	})
+	t.Run("a replaced machine that was not revoked", func(t *testing.T) {
+		o, lost, next := newOffice(t), newMachine(t), newMachine(t)
+		token := o.token(NewToken{ValidFor: MaxValidity})
+		lost.mustJoin(o.Server, token)
+		next.mustJoin(o.Server, o.token(NewToken{ReplaceKey: true}))
+		wantReason(t, second(lost.join(o.Server, token)), identity.ReasonTokenUsed)
+	})
+}
+
+func TestAskingAgainAndAgainMakesNoCertificates(t *testing.T) {
+	o, m := newOffice(t), newMachine(t)
+	token := o.token(NewToken{})
+	for range 5 {
+		m.mustJoin(o.Server, token)
+		if _, err := o.ca.Verify(t.Context(), m.bundle.Certificate); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := o.count(`SELECT count(*) FROM certificate WHERE kind = 'site'`); n != 1 {
+		t.Errorf("%d certificates for one answer", n)
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
 
 func TestFiftyRaceForOneTokenAndOneWins(t *testing.T) {

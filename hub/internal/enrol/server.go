@@ -466,7 +466,8 @@ func (v *Server) admit(ctx context.Context, c *candidate, t *token, now time.Tim
 	return v.answer(ctx, site, chain)
 }
 
-// again answers the same keys that used the token: the first answer was lost. A site that was cut off meanwhile stays so.
+// again answers the same keys that used the token: the first answer was lost. A site that was cut off meanwhile stays so, and if it has come back with
+// other keys, those of the token are no longer its own: a machine that was stolen has its token too.
 func (v *Server) again(ctx context.Context, c *candidate, t *token) (*enrolv1.EnrolResponse, error) {
 	var chain []*x509.Certificate
 	err := pg.InTx(ctx, v.s.c.DB, func(tx pgx.Tx) error {
@@ -477,11 +478,13 @@ func (v *Server) again(ctx context.Context, c *candidate, t *token) (*enrolv1.En
 		if revoked {
 			return refuse(identity.ReasonSiteRevoked, "site %q was revoked: %s", t.SiteName, why)
 		}
-		chain, err = v.s.c.CA.IssueSite(ctx, tx, t.Site, c.request.CSR, 0)
+		if chain, err = v.s.c.CA.IssueAgain(ctx, tx, t.Site, c.request.CSR); err == nil && chain == nil {
+			err = refuse(identity.ReasonTokenUsed, "token %s was used on %s from %s, and its site has had other keys since", t.ID, t.UsedAt.Format(time.RFC3339), t.UsedFrom)
+		}
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, v.audited(ctx, c, t, err)
 	}
 	return v.answer(ctx, t.Site, chain)
 }

@@ -32,6 +32,43 @@ func (a *Authority) SiteRevoked(ctx context.Context, tx pgx.Tx, site ident.SiteI
 	return why, true, nil
 }
 
+const qNewest = `
+SELECT der, issued_at FROM certificate
+WHERE site_id = $1 AND kind = 'site' AND revoked_at IS NULL AND superseded_at IS NULL AND not_after > $2 ORDER BY seq DESC LIMIT 1`
+
+// IssueAgain answers a site whose first answer may have been lost, in the caller's transaction: with the certificate that it was given, or a new one for
+// the same key when half of that one's life is over. However often it is asked, it makes next to none. It returns none if the site's newest certificate
+// is for another key, or has ended: since then the site was revoked, or somebody else joined as the site, and whoever asks is not its agent any more.
+func (a *Authority) IssueAgain(ctx context.Context, tx pgx.Tx, site ident.SiteID, csr *x509.CertificateRequest) (chain []*x509.Certificate, err error) {
+	if err := checkSiteKey(csr); err != nil {
+		return nil, err
+	}
+	if err := lockSite(ctx, tx, site); err != nil {
+		return nil, err
+	}
+	now := a.now().UTC()
+	var der []byte
+	var issuedAt time.Time
+	err = tx.QueryRow(ctx, qNewest, site, now).Scan(&der, &issuedAt)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the newest certificate of site %s: %w", site, err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("newest certificate of site %s: %w", site, err)
+	}
+	if !equalKeys(cert.PublicKey, csr.PublicKey) {
+		return nil, nil
+	}
+	if by := a.set.Load().active(); cert.CheckSignatureFrom(by.cert) == nil && now.Before(issuedAt.Add(cert.NotAfter.Sub(issuedAt)/2)) {
+		return by.chain(cert), nil
+	}
+	return a.issueSite(ctx, tx, site, siteTemplate(site, "enrolment", true), csr, AgentValidity)
+}
+
 // VerifyExpired decides whether a certificate that may have run out is one that this hub gave its site, neither revoked nor replaced since. It proves
 // nothing about who shows it: that is for signatures to do. A refusal is a gRPC status, as Verify's is.
 func (a *Authority) VerifyExpired(ctx context.Context, leaf *x509.Certificate) (ident.SiteID, error) {
