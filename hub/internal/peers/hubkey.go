@@ -33,8 +33,9 @@ type HubKey struct {
 }
 
 const (
-	qHubKeys   = `SELECT number, public_key, port_shift, secret, created_at FROM peer_hub_key WHERE retired_at IS NULL ORDER BY number DESC LIMIT 2`
-	qAddHubKey = `INSERT INTO peer_hub_key (number, public_key, port_shift, secret, created_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (number) DO NOTHING`
+	qHubKeys = `SELECT number, public_key, port_shift, secret, created_at FROM peer_hub_key WHERE retired_at IS NULL ORDER BY number DESC LIMIT 2`
+	// Of two processes that list the same key at one moment, one may meet the other at any of the unique columns: a conflict on number alone let it fail.
+	qAddHubKey = `INSERT INTO peer_hub_key (number, public_key, port_shift, secret, created_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`
 	qRetire    = `UPDATE peer_hub_key SET retired_at = $2 WHERE number < $1 AND retired_at IS NULL`
 	qTaken     = `SELECT EXISTS (SELECT FROM peer_key WHERE public_key = $1)`
 )
