@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -52,12 +53,18 @@ func newDoor(c Config, refused func(bound string)) *door {
 	}
 }
 
-// addressOf is the host of a peer, without its port.
+// addressOf is what a peer counts for: its address without the port, and of IPv6 the /64, which is what one line is given: somebody there has as many
+// addresses as they like.
 func addressOf(a net.Addr) string {
-	if host, _, err := net.SplitHostPort(a.String()); err == nil {
-		return host
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return a.String()
 	}
-	return a.String()
+	addr := ap.Addr().Unmap().WithZone("")
+	if p, err := addr.Prefix(64); err == nil && addr.Is6() {
+		return p.String()
+	}
+	return addr.String()
 }
 
 func (d *door) use(addr string) *addrUse {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"testing"
@@ -290,4 +291,22 @@ func TestOneAddressDoesNotTakeTheDoorFromOthers(t *testing.T) {
 			t.Errorf("counted %v, %d wait", counts, len(d.waiting))
 		}
 	})
+}
+
+func TestALineWithManyAddressesIsOneCaller(t *testing.T) {
+	of := func(s string) string { return addressOf(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s))) }
+	for name, pair := range map[string][2]string{
+		"ports of an address": {"192.0.2.1:1", "192.0.2.1:2"}, "a /64": {"[2001:db8::1]:1", "[2001:db8::ffff:0:0:2]:2"}, "IPv4 in IPv6": {"192.0.2.1:1", "[::ffff:192.0.2.1]:1"},
+		"zones": {"[fe80::1%a]:1", "[fe80::1%b]:1"},
+	} {
+		if a, b := of(pair[0]), of(pair[1]); a != b {
+			t.Errorf("%s: %s and %s", name, a, b)
+		}
+	}
+	if a, b := of("[2001:db8::1]:1"), of("[2001:db8:0:1::1]:1"); a == b {
+		t.Error("two lines are one caller")
+	}
+	if a, b := of("192.0.2.1:1"), of("192.0.2.2:1"); a == b {
+		t.Error("two IPv4 addresses are one caller")
+	}
 }
