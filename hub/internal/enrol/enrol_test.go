@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -481,6 +482,106 @@ func TestWrongTokensFromOneAddressAreSlowedDown(t *testing.T) {
 	o.clock.advance(throttleInterval)
 	wantReason(t, second(o.Enrol(m.ctx(), r)), identity.ReasonTokenUnknown)
 	wantReason(t, second(o.Enrol(m.ctx(), r)), identity.ReasonTooMany)
+}
+
+func TestStrangersAtASitesAddressDoNotKeepItOut(t *testing.T) {
+	o, m, stranger, cut := newOffice(t), newMachine(t), newMachine(t), newMachine(t) // all behind one NAT
+	m.mustJoin(o.Server, o.token(NewToken{}))
+	cut.mustJoin(o.Server, o.token(NewToken{SiteName: "cut"}))
+	o.must(o.store.Revoke(t.Context(), cut.bundle.Site, "a test", operator))
+	wrong := stranger.enrolRequest(o.Server, identity.NewToken("dev", o.ca.RootFingerprint()))
+	for range throttleBurst + 5 {
+		_, _ = o.Enrol(stranger.ctx(), wrong)
+	}
+	for range 5 { // a program that is too old is slowed down as others are
+		_, _ = o.Begin(stranger.ctx(), &enrolv1.BeginRequest{})
+	}
+	wantReason(t, second(o.Begin(stranger.ctx(), &enrolv1.BeginRequest{Protocol: 1})), identity.ReasonTooMany)
+	if _, err := o.Sync(m.ctx(m.bundle.Certificate...), &enrolv1.SyncRequest{Protocol: 1}); err != nil {
+		t.Errorf("a site at the same address: %v", err)
+	}
+	forged := *m.bundle.Certificate[0]
+	forged.Signature = bytes.Repeat([]byte{1}, 70)
+	later := openOffice(t, o.db, o.clock, "10.8.0.0/16").ca // which has read what is revoked
+	for name, shown := range map[string]*x509.Certificate{"revoked": cut.bundle.Certificate[0], "forged": &forged} {
+		if later.Stands([]*x509.Certificate{shown}) {
+			t.Errorf("a %s certificate tells its bearer from strangers", name)
+		}
+	}
+}
+
+func TestAFloodOfOneAddressDoesNotFloodTheLog(t *testing.T) {
+	o, m := newOffice(t), newMachine(t)
+	var lines bytes.Buffer
+	o.store.c.Log = slog.New(slog.NewTextHandler(&lines, nil))
+	wrong := m.enrolRequest(o.Server, identity.NewToken("dev", o.ca.RootFingerprint()))
+	for i := range 500 {
+		if i%2 == 0 {
+			_, _ = o.Enrol(m.ctx(), wrong)
+		} else {
+			_, _ = o.Begin(m.ctx(), &enrolv1.BeginRequest{}) // a protocol that nobody speaks
+		}
+	}
+	if n := bytes.Count(lines.Bytes(), []byte("\n")); n > throttleBurst {
+		t.Errorf("500 calls of a stranger made %d lines", n)
+	}
+}
+
+func TestWhatAnAgentSaysOfItselfIsStoredWhateverItIs(t *testing.T) {
+	o, m := newOffice(t), newMachine(t)
+	token := o.token(NewToken{Approval: true})
+	r := m.enrolRequest(o.Server, token)
+	r.AgentVersion = "\x00\x1b[2J1.0 " + strings.Repeat("é", 100)
+	if _, err := o.Enrol(m.ctx(), r); err != nil {
+		t.Fatal(err)
+	}
+	list, err := o.store.Waiting(t.Context())
+	o.must(err)
+	if len(list) != 1 || !strings.HasPrefix(list[0].ClaimedVersion, "[2J1.0 é") || len(list[0].ClaimedVersion) > maxVersion {
+		t.Errorf("stored as %+v", list)
+	}
+}
+
+func TestASiteCannotMakeKeysForEver(t *testing.T) {
+	o, m := newOffice(t), newMachine(t)
+	m.mustJoin(o.Server, o.token(NewToken{}))
+	rotate := func() error {
+		next, err := ecdh.X25519().GenerateKey(rand.Reader)
+		o.must(err)
+		_, err = o.Sync(m.ctx(m.bundle.Certificate...), &enrolv1.SyncRequest{Protocol: 1, Wireguard: m.prove(m.begin(o.Server), next, nil)})
+		return err
+	}
+	for range 9 { // the one that it joined with is the first
+		o.must(rotate())
+	}
+	wantReason(t, rotate(), identity.ReasonTooMany)
+	if n := o.count(`SELECT count(*) FROM peer_key`); n != 10 {
+		t.Errorf("%d keys are kept", n)
+	}
+	o.clock.advance(time.Hour + time.Second)
+	o.must(rotate())
+}
+
+func TestARecoveryByAReplacedCertificateIsAnAlarm(t *testing.T) {
+	o, m := newOffice(t), newMachine(t)
+	m.mustJoin(o.Server, o.token(NewToken{}))
+	if _, err := o.ca.Verify(t.Context(), m.bundle.Certificate); err != nil {
+		t.Fatal(err)
+	}
+	backup := *m // stolen
+	o.clock.advance(25 * time.Hour)
+	o.must(m.recover(o, m.tls))
+	if _, err := o.ca.Verify(t.Context(), m.bundle.Certificate); err != nil {
+		t.Fatal(err)
+	}
+	o.clock.advance(time.Hour)
+	wantReason(t, backup.recover(o, backup.tls), identity.ReasonCertSuperseded)
+	if n := o.audited("certificate_key_copied"); n != 1 {
+		t.Errorf("%d alarms", n)
+	}
+	if _, err := o.ca.Verify(t.Context(), m.bundle.Certificate); err != nil {
+		t.Errorf("the site itself: %v", err)
+	}
 }
 
 func TestChallengesEndAndHoldAtEveryProcess(t *testing.T) {

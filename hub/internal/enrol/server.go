@@ -12,8 +12,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
@@ -168,12 +171,14 @@ func (v *Server) begin(ctx context.Context, call string, protocol uint32, who ca
 		*err = v.result(ctx, call, *err, who)
 		v.metrics.took(call, time.Since(start))
 	}
-	if err := checkProtocol(protocol); err != nil {
-		return ctx, end, err
-	}
-	if wait := v.throttle.wait(who.addr, v.s.c.Now()); wait > 0 {
+	// What others do at its address keeps no site of this hub from renewing: all that strangers behind the same NAT can do is to fail.
+	own := call == "renew" || call == "sync"
+	if wait := v.throttle.wait(who.addr, v.s.c.Now()); wait > 0 && (!own || !v.s.c.CA.Stands(who.chain)) {
 		e := &refusalError{identity.ReasonTooMany, codes.ResourceExhausted, fmt.Sprintf("too many refused attempts from %s: wait %s", who.text(), wait.Round(time.Second)), wait}
 		return ctx, end, e
+	}
+	if err := checkProtocol(protocol); err != nil {
+		return ctx, end, err
 	}
 	select {
 	case v.waiting <- struct{}{}:
@@ -216,14 +221,20 @@ func (v *Server) result(ctx context.Context, call string, err error, who caller)
 		v.metrics.calls.WithLabelValues(call, "ok").Inc()
 		return nil
 	case errors.As(err, &refused):
-		reason := refused.reason
-		if reason == "" {
-			reason = "busy"
-		} else if reason != identity.ReasonTooMany && reason != identity.ReasonTooOld && reason != identity.ReasonTooNew {
+		reason, level := refused.reason, slog.LevelWarn
+		switch reason {
+		case "":
+			reason, level = "busy", slog.LevelDebug
+		case identity.ReasonTooMany: // as often as somebody likes to ask: the metric counts them
+			level = slog.LevelDebug
+		default:
+			if v.throttle.wait(who.addr, v.s.c.Now()) > 0 { // a site, whose calls go on
+				level = slog.LevelDebug
+			}
 			v.throttle.fail(who.addr, v.s.c.Now())
 		}
 		v.metrics.calls.WithLabelValues(call, reason).Inc()
-		v.s.c.Log.WarnContext(ctx, "enrolment call refused", "call", call, "from", who.text(), "reason", reason, "err", refused.text)
+		v.s.c.Log.Log(ctx, level, "enrolment call refused", "call", call, "from", who.text(), "reason", reason, "err", refused.text)
 		return refused.GRPCStatus().Err()
 	}
 	if st, ok := status.FromError(err); ok { // package pki's refusals
@@ -542,6 +553,8 @@ func tunnelError(err error) error {
 		return refuse(identity.ReasonKeyTaken, "%v", err)
 	case errors.As(err, &coded) && coded.Kind == apperr.Invalid:
 		return refuse(identity.ReasonKeyWeak, "%v", err)
+	case errors.As(err, &coded) && coded.Kind == apperr.TooMany:
+		return &refusalError{identity.ReasonTooMany, codes.ResourceExhausted, err.Error(), time.Minute}
 	}
 	return err
 }
@@ -750,4 +763,13 @@ func parseCSR(der []byte) (*x509.CertificateRequest, error) {
 	return csr, nil
 }
 
-func clip(s string, n int) string { return s[:min(len(s), n)] }
+// clip makes what an agent says of itself fit to be stored and shown: short, printable.
+func clip(s string, n int) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, s)
+	return strings.ToValidUTF8(s[:min(len(s), n)], "")
+}

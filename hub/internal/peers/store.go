@@ -58,7 +58,8 @@ WHERE site_id = $1 AND removed_at IS NULL`
 	qWantRotation = `
 UPDATE peer SET rotate_wanted_at = $2, generation = generation + 1, version = pg_current_xact_id(), changed_at = $2
 WHERE site_id = $1 AND removed_at IS NULL AND rotate_wanted_at IS NULL`
-	qStage = `
+	qKeysLately = `SELECT count(*) FROM peer_key WHERE site_id = $1 AND added_at > $2`
+	qStage      = `
 UPDATE peer SET next_key = $2, next_psk = $3, generation = generation + 1, version = pg_current_xact_id(), changed_at = $4
 WHERE site_id = $1 AND removed_at IS NULL`
 	qPromote = `
@@ -369,6 +370,9 @@ func (s *Store) Rotate(ctx context.Context, tx pgx.Tx, site ident.SiteID, by str
 	return r.Peer, err
 }
 
+// maxKeysHour is how many new keys a site may come with in an hour: each is remembered for ever, and is an entry of the audit log.
+const maxKeysHour = 10
+
 // StageKey takes a site's next key, which it has made and not used yet, and makes the preshared key that goes with it (KeysOf gives it). The device
 // knows both keys from then on, and changes over at the first handshake with the new one: so neither end waits for the other. The same key again
 // changes nothing; call Manager.Sync once the transaction is committed and before the site is answered.
@@ -383,6 +387,14 @@ func (s *Store) StageKey(ctx context.Context, tx pgx.Tx, site ident.SiteID, next
 	if r.NextKey == next || r.PublicKey == next {
 		return r.Peer, nil
 	}
+	now := s.c.Now().UTC()
+	var lately int
+	if err := tx.QueryRow(ctx, qKeysLately, site, now.Add(-time.Hour)).Scan(&lately); err != nil {
+		return Peer{}, fmt.Errorf("counting the keys of site %s: %w", site, err)
+	}
+	if lately >= maxKeysHour {
+		return Peer{}, apperr.E(apperr.TooMany, "API_001", "site %q has had %d WireGuard keys within an hour, which are kept for ever: wait before the next", r.SiteName, lately)
+	}
 	if err := s.claimKey(ctx, tx, site, next); err != nil {
 		return Peer{}, err
 	}
@@ -390,7 +402,7 @@ func (s *Store) StageKey(ctx context.Context, tx pgx.Tx, site ident.SiteID, next
 	if err != nil {
 		return Peer{}, err
 	}
-	if _, err := tx.Exec(ctx, qStage, site, next[:], sealed, s.c.Now().UTC()); err != nil {
+	if _, err := tx.Exec(ctx, qStage, site, next[:], sealed, now); err != nil {
 		return Peer{}, fmt.Errorf("storing the next key of site %s: %w", site, err)
 	}
 	if err := s.record(ctx, tx, event{action: "peer_key_staged", by: by, site: site, details: map[string]any{"public_key": next.String()}}); err != nil {

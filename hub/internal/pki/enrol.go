@@ -69,8 +69,30 @@ func (a *Authority) IssueAgain(ctx context.Context, tx pgx.Tx, site ident.SiteID
 	return a.issueSite(ctx, tx, site, siteTemplate(site, "enrolment", true), csr, AgentValidity)
 }
 
+// Stands reports whether a caller has shown a certificate that this hub gave to a site, that is within its dates, and of which this process knows no
+// revocation. It asks no database: what it is good for is to tell the hub's sites from strangers before anything is done for them. Whether the certificate
+// counts is for Verify to say.
+func (a *Authority) Stands(chain []*x509.Certificate) bool {
+	if len(chain) == 0 || chain[0] == nil {
+		return false
+	}
+	s, leaf := a.set.Load(), chain[0]
+	if s == nil {
+		return false
+	}
+	_, err := identity.SiteOf(leaf)
+	number, ok := serialOf(leaf)
+	if err != nil || !ok || a.revoked.has(number) {
+		return false
+	}
+	_, err = leaf.Verify(x509.VerifyOptions{
+		Roots: s.rootPool, Intermediates: s.intermediates, CurrentTime: a.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	return err == nil
+}
+
 // VerifyExpired decides whether a certificate that may have run out is one that this hub gave its site, neither revoked nor replaced since. It proves
-// nothing about who shows it: that is for signatures to do. A refusal is a gRPC status, as Verify's is.
+// nothing about who shows it: the caller has checked a signature by its key, so that one which was replaced means a copy, as with Verify. A refusal is a gRPC status, as Verify's is.
 func (a *Authority) VerifyExpired(ctx context.Context, leaf *x509.Certificate) (ident.SiteID, error) {
 	site, err := identity.SiteOf(leaf)
 	if err != nil {
@@ -93,6 +115,7 @@ func (a *Authority) VerifyExpired(ctx context.Context, leaf *x509.Certificate) (
 	case row.revoked:
 		return site, a.refuseRevoked(site, row.why)
 	case row.superseded != nil:
+		a.cameBack(ctx, number, site, *row.superseded)
 		return site, a.refuse(identity.ReasonCertSuperseded, fmt.Sprintf("a newer certificate of site %s has been used since %s: recover with that one; if this machine has none, "+
 			"another one uses a copy of its key", site, row.superseded.UTC().Format(time.RFC3339)))
 	}

@@ -212,6 +212,16 @@ func (a *Authority) firstUse(ctx context.Context, number serial, site ident.Site
 	})
 }
 
+// cameBack looks at a certificate that was shown after it had been superseded: later than connections of before can last, it is a copy.
+func (a *Authority) cameBack(ctx context.Context, number serial, site ident.SiteID, superseded time.Time) {
+	if a.now().Sub(superseded) <= handOver {
+		return
+	}
+	if err := a.copied(ctx, number, site); err != nil {
+		a.log.WarnContext(ctx, "a copied key cannot be recorded", "site", site, "err", err)
+	}
+}
+
 // copied ends a certificate that came back after its successor had been used, and raises the alarm: its key is in two places.
 func (a *Authority) copied(ctx context.Context, number serial, site ident.SiteID) error {
 	first := false

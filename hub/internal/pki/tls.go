@@ -176,11 +176,7 @@ func (a *Authority) Verify(ctx context.Context, chain []*x509.Certificate) (Peer
 	case row.revoked:
 		return Peer{}, a.refuseRevoked(site, row.why)
 	case row.superseded != nil:
-		if a.now().Sub(*row.superseded) > handOver {
-			if err := a.copied(ctx, number, site); err != nil {
-				a.log.WarnContext(ctx, "a copied key cannot be recorded", "site", site, "err", err)
-			}
-		}
+		a.cameBack(ctx, number, site, *row.superseded)
 		return Peer{}, a.refuse(identity.ReasonCertSuperseded, fmt.Sprintf("a newer certificate of site %s has been used since %s: connect with that one; if this machine has none, "+
 			"another one uses a copy of its key", site, row.superseded.UTC().Format(time.RFC3339)))
 	}
