@@ -213,9 +213,13 @@ func (s *site) polls(at time.Time) []telemetry.Observation {
 
 // sign makes the next batch of the chain from any payload.
 func (s *site) sign(kind evidence.Kind, codec evidence.Codec, payload []byte, meta wire.Meta) *telemetryv1.Batch {
+	return s.signSchema(evidence.Schema, kind, codec, payload, meta)
+}
+
+func (s *site) signSchema(schema uint8, kind evidence.Kind, codec evidence.Codec, payload []byte, meta wire.Meta) *telemetryv1.Batch {
 	s.seq++
 	h := evidence.Header{
-		Kind: kind, Schema: evidence.Schema, Codec: codec, Site: s.id, Key: ident.KeyIDOf(s.key.Public().(ed25519.PublicKey)), Spool: s.spool,
+		Kind: kind, Schema: schema, Codec: codec, Site: s.id, Key: ident.KeyIDOf(s.key.Public().(ed25519.PublicKey)), Spool: s.spool,
 		Seq: s.seq, Prev: s.prev, PayloadLen: uint32(len(payload)), Payload: sha256.Sum256(payload),
 		Miners: meta.Miners, Samples: meta.Samples, FirstMS: meta.FirstMS, LastMS: meta.LastMS,
 	}

@@ -214,6 +214,21 @@ func TestPoisonGoesToQuarantineAndHoldsNobodyUp(t *testing.T) {
 		"times no clock shows": func(s *site) *telemetryv1.Batch {
 			return s.sign(evidence.KindSamples, evidence.CodecZstd, nil, wire.Meta{FirstMS: -1 << 62, LastMS: 1 << 62})
 		},
+		"payload of a newer agent": func(s *site) *telemetryv1.Batch {
+			payload, meta, err := s.enc.Samples(s.polls(time.Now()), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s.signSchema(evidence.Schema+1, evidence.KindSamples, evidence.CodecZstd, payload, meta)
+		},
+		"key of another site": func(s *site) *telemetryv1.Batch {
+			k := evidence.Key{Site: ident.NewSiteID(), Public: s.key.Public().(ed25519.PublicKey)}
+			return s.sign(evidence.KindKey, evidence.CodecNone, k.Bytes(), wire.Meta{})
+		},
+		"key that did not sign it": func(s *site) *telemetryv1.Batch {
+			k := evidence.Key{Site: s.id, Public: make(ed25519.PublicKey, ed25519.PublicKeySize)}
+			return s.sign(evidence.KindKey, evidence.CodecNone, k.Bytes(), wire.Meta{})
+		},
 		"gap that names itself": func(s *site) *telemetryv1.Batch {
 			g := evidence.Gap{Reason: evidence.GapCorrupt, Spool: s.spool, FirstSeq: 1, LastSeq: 99}
 			return s.sign(evidence.KindGap, evidence.CodecNone, g.Bytes(), wire.Meta{})

@@ -212,6 +212,7 @@ func (s *Server) renewLeases(ctx context.Context) {
 		case <-time.After(fleet.Lease / 3):
 		}
 		s.rates.forget(time.Now())
+		s.asked.forget(time.Now())
 		s.mu.Lock()
 		open := make(map[fleet.StreamKey]*session, len(s.sessions))
 		keys := make([]fleet.StreamKey, 0, len(s.sessions))

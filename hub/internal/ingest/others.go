@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"maps"
 	"math"
 	"sync"
 	"time"
@@ -16,7 +17,7 @@ const (
 	othersAsked  = 20_000           // batches asked for of one of them at a time
 	othersRanges = 4                // in so many ranges
 	askAgain     = 10 * time.Minute // before the same hole is asked for again
-	maxAsked     = 100_000          // holes remembered
+	maxAsked     = 64               // holes of one site remembered
 )
 
 // otherSpool is an older spool of a site, of which the agent still keeps a range and has nothing left to send.
@@ -58,7 +59,7 @@ func (ss *session) askForOther(ctx context.Context, o otherSpool) (ok bool) {
 			ss.server.c.Log.WarnContext(ctx, "an older spool was not looked at for lost batches, the next stream will", "site", ss.site, "spool", o.id, "err", err)
 			return true
 		case len(holes) > 0:
-			if !ss.server.asked.first(batchKey{ss.site, o.id, uint64(holes[0].first)}) {
+			if !ss.server.asked.first(batchKey{ss.site, o.id, uint64(holes[0].first)}, time.Now()) {
 				return true
 			}
 			return ss.sendReplays(ctx, o.id, holes[:min(len(holes), othersRanges)])
@@ -70,30 +71,45 @@ func (ss *session) askForOther(ctx context.Context, o otherSpool) (ok bool) {
 }
 
 // askedSpools remembers holes of older spools that were asked for: an agent that answers with nothing that can be stored would else go to and fro
-// between its spools without a pause.
+// between its spools without a pause. Each site has room of its own, so that one that names ever new spools takes nobody's turn.
 type askedSpools struct {
-	mu sync.Mutex
-	at map[batchKey]time.Time
+	mu    sync.Mutex
+	sites map[ident.SiteID]map[batchKey]time.Time
 }
 
 // first reports whether the hole that begins at k was not asked for of late, and notes that it is now.
-func (a *askedSpools) first(k batchKey) bool {
+func (a *askedSpools) first(k batchKey, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := time.Now()
-	if at, ok := a.at[k]; ok && now.Sub(at) < askAgain {
+	asked := a.sites[k.site]
+	if at, ok := asked[k]; ok && now.Sub(at) < askAgain {
 		return false
 	}
-	if len(a.at) >= maxAsked {
-		for old, at := range a.at {
-			if now.Sub(at) >= askAgain {
-				delete(a.at, old)
-			}
-		}
-		if len(a.at) >= maxAsked {
-			return false // they get their turn when others are forgotten
+	if len(asked) >= maxAsked {
+		forgetAsked(asked, now)
+	}
+	if len(asked) >= maxAsked {
+		return false // they get their turn when others are forgotten
+	}
+	if asked == nil {
+		asked = map[batchKey]time.Time{}
+		a.sites[k.site] = asked
+	}
+	asked[k] = now
+	return true
+}
+
+// forget lets go of what may be asked for again.
+func (a *askedSpools) forget(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for site, asked := range a.sites {
+		if forgetAsked(asked, now); len(asked) == 0 {
+			delete(a.sites, site)
 		}
 	}
-	a.at[k] = now
-	return true
+}
+
+func forgetAsked(asked map[batchKey]time.Time, now time.Time) {
+	maps.DeleteFunc(asked, func(_ batchKey, at time.Time) bool { return now.Sub(at) >= askAgain })
 }

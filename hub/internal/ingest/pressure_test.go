@@ -51,7 +51,10 @@ func TestDatabaseThatStaysAwayCostsNothingThatStays(t *testing.T) {
 	)
 	d := newDatabase(t)
 	// A short patience, so that many of the batches get as far as the database.
-	h := newHubOn(t, d.pool(), func(c *Config) { c.RetryAfter, c.GroupRows = time.Millisecond, 100 })
+	h := newHubOn(t, d.pool(), func(c *Config) {
+		c.RetryAfter, c.GroupRows = time.Millisecond, 100
+		c.Rate = SiteRate{Samples: 1, Reserve: 1000 * time.Hour} // a reserve that is as good as never filled up
+	})
 	s := h.newSite(t, "north", 50)
 	l := h.connect(t, s)
 	first := s.batch(t, time.Now().Add(-time.Hour))
@@ -70,8 +73,11 @@ func TestDatabaseThatStaysAwayCostsNothingThatStays(t *testing.T) {
 				t.Fatalf("round %d: answer %v, want patience", round, r)
 			}
 		}
-		if round == rounds/10 {
+		switch round {
+		case rounds / 10:
 			before = loadNow()
+		case rounds / 2:
+			h.server.ForgetKeys(s.id) // from here on batches are refused for want of the key, before they reach the writers
 		}
 	}
 	tried := h.metric(t, "hashinsight_ingest_transaction_failures_total", "unavailable")
@@ -83,6 +89,14 @@ func TestDatabaseThatStaysAwayCostsNothingThatStays(t *testing.T) {
 		after = loadNow()
 		return after.goroutines <= before.goroutines+extra && after.heap <= before.heap+more
 	})
+	// What it sends again and again through no fault of its own does not count as sent.
+	r := h.server.rates
+	r.mu.Lock()
+	used := r.full().samples - r.sites[s.id].left.samples
+	r.mu.Unlock()
+	if used > 50 {
+		t.Errorf("%g samples of the site's reserve are used up, want at most the 50 that are stored", used)
+	}
 	if held := h.server.held.Load(); held != 0 || len(h.server.queue) != 0 {
 		t.Errorf("%d bytes and %d batches are held of what was refused", held, len(h.server.queue))
 	}

@@ -7,6 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/hashinsight/hashinsight/hub/pgtest"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -157,4 +160,20 @@ func TestForksBeyondABoundAreCountedAndNotKept(t *testing.T) {
 	next := s.sign(evidence.KindHour, evidence.CodecZstd, []byte("next"), wire.Meta{})
 	l.send(next)
 	l.wantAcks(stored, next)
+}
+
+// A message of very many small batches could make a site owe for long before it can be slowed down.
+func TestMessageOfTooManyBatchesEndsTheStream(t *testing.T) {
+	h := newHub(t, nil)
+	s := h.newSite(t, "north", 1)
+	l := h.connect(t, s)
+	made := make([]*telemetryv1.Batch, maxGroupBatches+1)
+	for i := range made {
+		made[i] = s.sign(evidence.KindHour, evidence.CodecZstd, nil, wire.Meta{})
+	}
+	l.send(made...)
+	if r, err := l.stream.Recv(); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("answer %v, %v, want InvalidArgument", r, err)
+	}
+	h.want(t, "batches", ledger, 0, s.id[:])
 }

@@ -156,7 +156,7 @@ func NewServer(c Config) (*Server, error) {
 	s := &Server{
 		c: c, hubKey: ident.KeyIDOf(c.Key.Public().(ed25519.PublicKey)), memory: semaphore.NewWeighted(c.MaxBytes),
 		receiving: semaphore.NewWeighted(receive), receivingLong: semaphore.NewWeighted(max(1, receive/2)), receiveBytes: receive,
-		queue: make(chan *item, c.WindowBatches), stopping: make(chan struct{}), replaying: make(chan struct{}, maxReplaying), asked: &askedSpools{at: map[batchKey]time.Time{}},
+		queue: make(chan *item, c.WindowBatches), stopping: make(chan struct{}), replaying: make(chan struct{}, maxReplaying), asked: &askedSpools{sites: map[ident.SiteID]map[batchKey]time.Time{}},
 		rates: &rates{limit: c.Rate, sites: map[ident.SiteID]*reserve{}}, sessions: map[ident.SiteID]*session{}, clones: map[ident.SiteID]time.Time{},
 	}
 	s.keys = newKeyCache(c.Fleet, c.Now)

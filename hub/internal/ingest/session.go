@@ -236,8 +236,10 @@ func (ss *session) takeBatch(ctx context.Context, b *telemetryv1.Batch) error {
 	}
 	used := costOf(b)
 	s.rates.take(ss.site, used, 1, time.Now())
+	giveBack := func() { s.rates.take(ss.site, used, -1, time.Now()) } // it will come again, which is no fault of the site's
 	memory := s.footprint(b)
 	if err := s.hold(ctx, memory); err != nil {
+		giveBack()
 		return err
 	}
 	i, err := s.admit(ctx, ss.site, ss.spool, b)
@@ -250,6 +252,7 @@ func (ss *session) takeBatch(ctx context.Context, b *telemetryv1.Batch) error {
 		return nil
 	}
 	if err != nil {
+		giveBack()
 		if ctx.Err() != nil {
 			return status.FromContextError(ctx.Err()).Err()
 		}
@@ -259,9 +262,9 @@ func (ss *session) takeBatch(ctx context.Context, b *telemetryv1.Batch) error {
 	}
 	r.item = i
 	i.answer = func(a answer) {
-		s.release(memory)                  // even if the stream is gone
-		if a.result == resultUnavailable { // it will come again, which is no fault of the site's
-			s.rates.take(ss.site, used, -1, time.Now())
+		s.release(memory) // even if the stream is gone
+		if a.result == resultUnavailable {
+			giveBack()
 		}
 		i.payload, i.samples = nil, nil
 		r.answer = a
@@ -272,6 +275,7 @@ func (ss *session) takeBatch(ctx context.Context, b *telemetryv1.Batch) error {
 		return nil
 	case <-ctx.Done():
 		s.release(memory)
+		giveBack()
 		return status.FromContextError(ctx.Err()).Err()
 	}
 }
