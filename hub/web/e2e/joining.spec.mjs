@@ -11,12 +11,12 @@ const words = {
   'en-US': {
     connect: 'Connect a site', name: 'Site name', make: 'Make token', token: 'Token', copy: 'Copy: Token', done: 'Done', windows: 'Windows (PowerShell)',
     approval: /only after I have compared/, tokens: 'Open tokens', revokeToken: 'Revoke the token for', revoke: 'Revoke', approve: 'Approve', same: /is the same as this one/,
-    letIn: 'Let it in', joined: 'The site has joined.', cutOff: 'Revoke', reason: 'Reason', typeName: /^Type the site’s name/, cut: 'Cut the site off', again: 'again',
+    letIn: 'Let it in', joined: 'The site has joined.', cutOff: 'Revoke', reason: 'Reason', typeName: /^Type the site’s name/, cut: 'Cut the site off', again: 'again', rotate: 'New tunnel keys', rotateDo: 'Ask for new keys', rotateAsked: /asked for \d+ s ago/,
   },
   'zh-CN': {
     connect: '接入站点', name: '站点名称', make: '生成令牌', token: '令牌', copy: '复制：令牌', done: '完成', windows: 'Windows（PowerShell）',
     approval: /核对其密钥指纹/, tokens: '未使用的令牌', revokeToken: '吊销', revoke: '吊销', approve: '批准', same: /与此相同/,
-    letIn: '允许接入', joined: '站点已接入。', cutOff: '吊销', reason: '原因', typeName: /^输入站点名称以确认/, cut: '切断该站点', again: '重新接入',
+    letIn: '允许接入', joined: '站点已接入。', cutOff: '吊销', reason: '原因', typeName: /^输入站点名称以确认/, cut: '切断该站点', again: '重新接入', rotate: '隧道密钥', rotateDo: '请求新密钥', rotateAsked: /前已请求/,
   },
 };
 
@@ -112,6 +112,12 @@ test('sites join and are cut off', { skip }, async (t) => {
       const card = page.getByRole('article').filter({ has: page.getByRole('heading', { name, exact: true }) });
       await card.waitFor();
 
+      const rotate = card.getByRole('button', { name: w.rotate });
+      await rotate.click();
+      await page.getByRole('dialog').getByRole('button', { name: w.rotateDo }).click();
+      await page.getByRole('dialog').waitFor({ state: 'detached' });
+      await card.getByText(w.rotateAsked).waitFor();
+
       await card.getByRole('button', { name: w.cutOff }).click();
       const dialog = page.getByRole('dialog');
       const cut = dialog.getByRole('button', { name: w.cut });
@@ -151,6 +157,7 @@ test('sites join and are cut off', { skip }, async (t) => {
     for (const [route, says] of [
       ['**/api/peers*', 'The state of the tunnels could not be loaded.'],
       ['**/api/join-tokens/waiting', 'What joins could not be loaded.'],
+      ['**/api/certificates*', 'The state of the certificate authority could not be loaded.'],
     ]) {
       const { page, context, wrong } = await open(browser, { storageState });
       await page.route(route, (r) =>

@@ -16,6 +16,7 @@ export const keys = {
   joinTokens: ['join-tokens'] as const,
   waitingSites: ['waiting-sites'] as const,
   apiKeys: ['api-keys'] as const,
+  authorities: ['authorities'] as const,
   audit: (filter: object) => ['audit', filter] as const,
 };
 

@@ -21,9 +21,13 @@ export default function Joining() {
   const waiting = useWaitingSites(true);
   const error = tokens.error ?? waiting.error;
   const open = (tokens.data?.items ?? []).filter((x) => usable.has(x.state));
-  if (!error && open.length === 0 && !waiting.data?.length) return null;
+  const waits = waiting.data?.length ?? 0;
   return (
-    <div className="joining">
+    <div className={error || open.length > 0 || waits > 0 ? 'joining' : 'sr'}>
+      {/* Spoken when somebody comes or has gone. */}
+      <p role="status" className="sr">
+        {waits > 0 && t.join.waitingCount(waits)}
+      </p>
       {error && (
         <Problem
           title={t.join.loadError}
@@ -34,7 +38,7 @@ export default function Joining() {
           }}
         />
       )}
-      {waiting.data && waiting.data.length > 0 && (
+      {waiting.data && waits > 0 && (
         <section aria-label={t.join.waiting}>
           <ul className="waiting-list">
             {waiting.data.map((token) => (

@@ -18,6 +18,7 @@ const SiteHistoryCharts = lazy(() => import('./site-history'));
 const ConnectButton = lazy(() => import('./connect-button'));
 const Joining = lazy(() => import('./joining'));
 const SiteLink = lazy(() => import('./site-link'));
+const CaNotice = lazy(() => import('./ca-notice'));
 const TunnelNotice = lazy(() => import('./tunnel-notice'));
 
 /** With more sites than these a card shows its history only when asked: each is a question to the hub. */
@@ -67,6 +68,11 @@ export function SitesPage() {
             ))}
           </ul>
         </>
+      )}
+      {may('certificates:read') && (
+        <Area name="certificates">
+          <CaNotice />
+        </Area>
       )}
     </div>
   );

@@ -61,6 +61,7 @@ export const manageEn = {
     } as Record<string, string>,
 
     waiting: 'Sites waiting for approval',
+    waitingCount: (x: number) => `${n(x)} ${x === 1 ? 'site waits' : 'sites wait'} for approval`,
     waits: (site: string) => `${site} waits to be let in`,
     cameFrom: (address: string, ago: string) => `Came from ${address} ${ago} ago`,
     agentVersion: (v: string) => `agent ${v}`,
@@ -142,6 +143,12 @@ export const manageEn = {
     revokeFailed: 'The site was not cut off.',
     letIn: 'Let it in again…',
     letInOf: (site: string) => `Let ${site} in again`,
+  },
+
+  ca: {
+    loadError: 'The state of the certificate authority could not be loaded.',
+    warnings: 'Certificate authority',
+    notReady: (sites: string) => `These sites do not know the next root yet: ${sites}`,
   },
 
   keys: {

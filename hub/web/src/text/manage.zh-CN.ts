@@ -62,6 +62,7 @@ export const manageZhCN: ManageMessages = {
     },
 
     waiting: '等待批准的站点',
+    waitingCount: (x) => `${n(x)} 个站点等待批准`,
     waits: (site) => `${site} 等待接入`,
     cameFrom: (address, ago) => `${ago} 前来自 ${address}`,
     agentVersion: (v) => `代理 ${v}`,
@@ -143,6 +144,12 @@ export const manageZhCN: ManageMessages = {
     revokeFailed: '未能切断该站点。',
     letIn: '重新接入…',
     letInOf: (site) => `让 ${site} 重新接入`,
+  },
+
+  ca: {
+    loadError: '无法加载证书颁发机构的状态。',
+    warnings: '证书颁发机构',
+    notReady: (sites) => `以下站点尚不知道下一个根证书：${sites}`,
   },
 
   keys: {
