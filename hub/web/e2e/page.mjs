@@ -145,10 +145,12 @@ export async function signedInWith(browser, permissions) {
   return state;
 }
 
-/** Fails when the page is wider than its window. */
+/** Fails when the page is wider than its window, or its frame higher: only the content scrolls. */
 export async function assertFits(page, what) {
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   assert.ok(wide <= 0, `${what}: the page is ${wide} px too wide`);
+  const high = await page.evaluate(() => document.documentElement.scrollHeight - window.innerHeight);
+  assert.ok(high <= 0, `${what}: the frame itself scrolls, by ${high} px`);
 }
 
 /** The ways in which every area is looked at. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { assertAccessible, base, launch, open, signedIn, skip } from './page.mjs';
+import { assertAccessible, assertFits, base, launch, open, signedIn, skip } from './page.mjs';
 
 test('sites and documentation', { skip }, async (t) => {
   let browser;
@@ -54,8 +54,7 @@ test('sites and documentation', { skip }, async (t) => {
       await page.goto(`${base}/`);
       await page.getByRole('article').first().waitFor();
       if (name === 'in Chinese') assert.equal(await page.locator('html').getAttribute('lang'), 'zh-CN');
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-      assert.ok(wide <= 0, `the page is ${wide} px too wide`);
+      await assertFits(page, name);
       await assertAccessible(page, `sites, ${name}`);
       await context.close();
     });

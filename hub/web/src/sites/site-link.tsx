@@ -30,7 +30,7 @@ export default function SiteLink({ site, agent }: { site: Site; agent: Agent | u
       <div className="site-link-head">
         <h3>{t.link.title}</h3>
         {peer && <TunnelBadge peer={peer} />}
-        {peers.data && !peer && <span className="quiet small">{enabled ? t.link.noPeer : t.link.hubOff}</span>}
+        {peers.data && !peer && !site.revoked_at && <span className="quiet small">{enabled ? t.link.noPeer : t.link.hubOff}</span>}
         <div className="site-do">
           {peer && may('peers:write') && (
             <button type="button" className="button button-quiet" aria-label={t.link.rotateOf(site.name)} onClick={() => setOpen('rotate')}>
