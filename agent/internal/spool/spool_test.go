@@ -580,3 +580,27 @@ func TestAChainThatReplacesABrokenOneBeginsWithTheKeyToo(t *testing.T) {
 		})
 	}
 }
+
+func TestAChainSaysWhatIsStillKeptOfIt(t *testing.T) {
+	s := newSite(t)
+	for n := range uint64(40) {
+		s.append(n, 20_000)
+	}
+	if n := s.Stats().Segments; n < 3 {
+		t.Fatalf("%d segments, want several", n)
+	}
+	first, second := s.segs[0], s.segs[1]
+	if c := s.Chains(); len(c) != 1 || c[0].Kept != 1 || c[0].Newest != 40 {
+		t.Errorf("chains %+v, want one that keeps 1 to 40", c)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(first.path); err != nil {
+		t.Fatal(err)
+	}
+	s.reopen()
+	if c := s.Chains(); len(c) != 1 || c[0].Kept != second.first {
+		t.Errorf("chains %+v, want one that keeps from %d", c, second.first)
+	}
+}
