@@ -17,6 +17,10 @@ import (
 const (
 	kickAgain = 200 * time.Millisecond
 	kickTries = 3
+
+	// When more than this many are pending, a restarted hub calls all of its sites: their answers come late for being many, and
+	// repetitions would make them worthless. Devices repeat by themselves after 5 s.
+	kickMany = 32
 )
 
 // kicker kicks peers, and looks at once at all whose repetition is due: with many peers a look is not cheap.
@@ -80,9 +84,12 @@ func (k *kicker) look() {
 		}
 	}
 	k.timer = nil
-	closed := k.closed
+	closed, many := k.closed, len(due)+len(k.pending) > kickMany
+	if many && !closed {
+		k.next()
+	}
 	k.mu.Unlock()
-	if closed {
+	if closed || many {
 		return
 	}
 	d, err := k.read()
