@@ -4,6 +4,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // conn is a connection that the link can end when the way changes.
@@ -12,6 +13,7 @@ type conn struct {
 	link  *Link
 	route Route
 	moved atomic.Bool
+	heard atomic.Int64 // Unix nanoseconds of the system's clock, as the device's handshakes; 0: nothing yet
 	once  sync.Once
 }
 
@@ -47,6 +49,9 @@ func (l *Link) end(r Route) {
 // Read implements net.Conn.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.heard.Store(time.Now().UnixNano())
+	}
 	if err != nil && c.moved.Load() {
 		err = ErrMoved
 	}
@@ -60,7 +65,10 @@ func (c *conn) Close() error {
 		defer c.link.mu.Unlock()
 		delete(c.link.conns, c)
 		if c.route == RouteTunnel {
-			c.link.broken = true
+			c.link.broken, c.link.heard = true, time.Time{}
+			if at := c.heard.Load(); at != 0 {
+				c.link.heard = time.Unix(0, at)
+			}
 		}
 	})
 	return c.Conn.Close()

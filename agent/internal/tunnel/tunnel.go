@@ -86,9 +86,10 @@ type Link struct {
 	settings Settings // the device's
 	fallback bool     // the tunnel did not work: the other way is used
 	since    time.Time
-	failed   error // why the tunnel did not work the last time; nil when it did
-	broken   bool  // a connection through the tunnel has ended: the hub's end may have been restarted
-	untried  bool  // no connection has been opened since the device was, or since the hub has another key
+	failed   error     // why the tunnel did not work the last time; nil when it did
+	broken   bool      // a connection through the tunnel has ended: the hub's end may have been restarted
+	heard    time.Time // when such a connection last brought something
+	untried  bool      // no connection has been opened since the device was, or since the hub has another key
 	conns    map[*conn]struct{}
 	closed   bool
 }
@@ -167,8 +168,9 @@ func (l *Link) dialInside(ctx context.Context, s Settings) (net.Conn, error) {
 	}
 	l.mu.Lock()
 	untried := l.untried
-	kick := !fresh && (l.failed != nil || l.broken && !untried)
+	failed, broken, heard := l.failed, l.broken, l.heard
 	l.mu.Unlock()
+	kick := !fresh && (failed != nil || broken && !untried && !shaken(ctx, d, s.Hub.PublicKey, heard))
 	if kick {
 		// A hub that was restarted does not know the session any more, and WireGuard alone would find out after 15 s.
 		if err := l.refresh(ctx, d, s); err != nil {
@@ -185,6 +187,21 @@ func (l *Link) dialInside(ctx context.Context, s Settings) (net.Conn, error) {
 	}
 	l.mu.Unlock()
 	return c, nil
+}
+
+// shaken reports whether there was a handshake with the hub since a time. A restarted hub calls its sites: whoever has been called needs
+// no other session, and a thousand of them would have it shake two thousand hands.
+func shaken(ctx context.Context, d wg.Tunnel, hub wg.Key, since time.Time) bool {
+	now, err := d.Snapshot(ctx)
+	if err != nil || since.IsZero() {
+		return false
+	}
+	for i := range now.Peers {
+		if p := &now.Peers[i]; p.PublicKey == hub {
+			return p.LastHandshake.After(since)
+		}
+	}
+	return false
 }
 
 // connect opens a connection to the hub. The hub drops what comes with a new key until it has seen its handshake and changed over, a

@@ -217,6 +217,42 @@ func TestRestartedHubIsReachedAtTheNextDial(t *testing.T) {
 	}
 }
 
+// A hub that was restarted calls its sites: one that was called has a session, and does not ask for another.
+func TestSiteThatWasCalledShakesHandsOnce(t *testing.T) {
+	h := newHub(t)
+	h.start()
+	s := newSite(t, h, h.udp)
+	if err := h.device.Apply(t.Context(), wg.Changes{Upsert: []wg.Peer{s.peer(h)}}); err != nil {
+		t.Fatal(err)
+	}
+	c := s.mustDial("tunnel")
+	seen, err := h.device.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := s.link.Status().LastHandshake
+	h.stop()
+	called := s.peer(h)
+	called.Endpoint = seen.Peers[0].Endpoint
+	h.start(called)
+	if err := h.device.Kick(t.Context(), called.PublicKey); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); !s.link.Status().LastHandshake.After(before); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatal("the hub's call does not come")
+		}
+	}
+	before = s.link.Status().LastHandshake
+	_ = c.Close() // the hub does not know it any more
+	s.mustDial("tunnel")
+	if after := s.link.Status().LastHandshake; !after.Equal(before) {
+		t.Errorf("a second handshake %s after the hub's call", after.Sub(before))
+	}
+}
+
 func TestWithoutUDPTheStreamGoesDirectlyAndComesBack(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
