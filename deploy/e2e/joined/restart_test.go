@@ -114,7 +114,7 @@ func ownAddress(i int) netip.Addr {
 }
 
 func TestHubRestartUnderManySites(t *testing.T) {
-	const n = 40
+	const n = 25
 	h, f := newHub(t), newFleet(t, n)
 	sites := joinMany(t, h, f, n, time.Second, oneAddress)
 	for _, how := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
