@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -131,12 +132,34 @@ func (g *gate) attach(l net.Listener) {
 		}()
 		for {
 			c, err := l.Accept()
-			if err != nil {
+			switch {
+			case err == nil:
+				g.hand(c)
+			case !passes(err):
 				return
+			default:
+				select {
+				case <-time.After(acceptPause):
+				case <-g.done:
+					return
+				}
 			}
-			g.hand(c)
 		}
 	})
+}
+
+// acceptPause is how long a listener waits that could not take a connection for want of something.
+const acceptPause = 50 * time.Millisecond
+
+// passes reports whether an error of Accept says nothing about the listener: the fall-back's would else be gone for good once this process, or the machine,
+// has had too many files open for a moment.
+func passes(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // Accept implements net.Listener.
