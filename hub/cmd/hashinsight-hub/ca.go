@@ -353,7 +353,7 @@ func caRevokeCommand(o *options) *cobra.Command {
 	var serial, site, why string
 	var yes bool
 	cmd := &cobra.Command{
-		Use:   "revoke (--serial HEX | --site ID) --reason TEXT",
+		Use:   "revoke (--serial HEX | --site NAME) --reason TEXT",
 		Short: "End one certificate, or all certificates of a site, now",
 		Long: "Live streams end within a second, calls are refused from the moment of this command on, at every hub process. A site comes back by enrolling anew;\n" +
 			"what it has measured meanwhile is kept there.",
@@ -372,7 +372,12 @@ func caRevokeCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := hubd.CARevoke(cmd.Context(), database(c, commandLog()), strings.ToLower(serial), site, why); err != nil {
+			if site != "" { // as site revoke: its peer and its open tokens end with its certificates, also while no hub runs
+				_, err = hubd.RevokeSite(cmd.Context(), database(c, commandLog()), c.Env, site, why)
+			} else {
+				err = hubd.CARevoke(cmd.Context(), database(c, commandLog()), strings.ToLower(serial), "", why)
+			}
+			if err != nil {
 				return err
 			}
 			if o.output == "json" {
@@ -384,7 +389,7 @@ func caRevokeCommand(o *options) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&serial, "serial", "", "serial number of one certificate, 32 hexadecimal digits")
-	f.StringVar(&site, "site", "", "id of a site")
+	f.StringVar(&site, "site", "", "name or id of a site, which is cut off as by site revoke")
 	f.StringVar(&why, "reason", "", "why; the site's agent shows it")
 	f.BoolVar(&yes, "yes", false, "do it")
 	return cmd

@@ -235,7 +235,10 @@ func (o *KeyOrder) check(old *KeyInfo) error {
 		return invalid("certificate: want uri: and the certificate's URI, or dn: and its subject as RFC 4514 writes it, such as dn:CN=ops.example.net,O=Example")
 	}
 	if o.Name == "" {
-		return invalid("a key needs a name that says who uses it for what")
+		o.Name = o.UserID
+	}
+	if o.Name == "" {
+		return invalid("a key needs a name that says who uses it for what (--name), or whose it is (--user-id)")
 	}
 	if o.ExpiresIn == 0 {
 		o.ExpiresIn = KeyLifetime

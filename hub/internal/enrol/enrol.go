@@ -92,7 +92,8 @@ func (s *Store) audit(ctx context.Context, tx pgx.Tx, by Actor, level, action st
 }
 
 // Revoke cuts a site off: its certificates end, its tunnel goes, its live stream is closed by every hub process within a second.
-// Its data stays, and so does its evidence key: the site comes back by a new enrolment under the same name.
+// Its data stays, and so does its evidence key: the site comes back by a new enrolment under the same name. Tokens for that name that were made before
+// end too: whoever is cut off may hold one.
 func (s *Store) Revoke(ctx context.Context, site ident.SiteID, why string, by Actor) error {
 	return pg.InTx(ctx, s.c.DB, func(tx pgx.Tx) error {
 		if err := s.c.CA.RevokeSite(ctx, tx, site, why, by.Name); err != nil {
@@ -103,7 +104,15 @@ func (s *Store) Revoke(ctx context.Context, site ident.SiteID, why string, by Ac
 				return err
 			}
 		}
-		return s.audit(ctx, tx, by, audit.Security, "site_cut_off", map[string]any{"site_id": site.String(), "why": why})
+		rows, err := tx.Query(ctx, qEndTokens, site, s.c.Now().UTC(), by.Name)
+		if err != nil {
+			return fmt.Errorf("ending the tokens of site %s: %w", site, err)
+		}
+		ended, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return fmt.Errorf("ending the tokens of site %s: %w", site, err)
+		}
+		return s.audit(ctx, tx, by, audit.Security, "site_cut_off", map[string]any{"site_id": site.String(), "why": why, "tokens": ended})
 	})
 }
 
@@ -126,6 +135,10 @@ func (s *Store) SiteByName(ctx context.Context, name string) (ident.SiteID, erro
 const (
 	qSiteID   = `SELECT id FROM site WHERE name = $1`
 	qSiteName = `SELECT name FROM site WHERE id = $1`
+
+	qEndTokens = `
+UPDATE enrol_token SET revoked_at = $2, revoked_by = $3
+WHERE site_name = (SELECT name FROM site WHERE id = $1) AND used_at IS NULL AND revoked_at IS NULL AND expires_at > $2 RETURNING id`
 )
 
 // grant is what an agent gets.

@@ -93,6 +93,20 @@ func TestAnOldTokenIsNoWayBackOnceTheSiteHasJoinedAnew(t *testing.T) {
 	})
 }
 
+func TestWhoIsCutOffHasNoOtherTokenLeft(t *testing.T) {
+	o, m := newOffice(t), newMachine(t)
+	m.mustJoin(o.Server, o.token(NewToken{}))
+	open, approved, foreign := o.token(NewToken{}), o.token(NewToken{Approval: true}), o.token(NewToken{SiteName: "south"})
+	if p, err := m.join(o.Server, approved); err != nil || p == nil {
+		t.Fatalf("%v, pending %v", err, p)
+	}
+	o.must(o.store.Decide(t.Context(), approved.ID, m.fingerprint(), true, operator))
+	o.must(o.store.Revoke(t.Context(), m.bundle.Site, "stolen van", operator))
+	wantReason(t, second(m.join(o.Server, open)), identity.ReasonTokenRevoked)
+	wantReason(t, second(m.join(o.Server, approved)), identity.ReasonTokenRevoked)
+	newMachine(t).mustJoin(o.Server, foreign)
+}
+
 func TestAskingAgainAndAgainMakesNoCertificates(t *testing.T) {
 	o, m := newOffice(t), newMachine(t)
 	token := o.token(NewToken{})
