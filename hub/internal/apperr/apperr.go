@@ -99,6 +99,8 @@ func classify(err error) *Error {
 	switch {
 	case errors.As(err, &pgErr) && pgErr.Code == "57014", errors.Is(err, context.DeadlineExceeded):
 		return E(Internal, "DB_002", "the query took too long")
+	case errors.As(err, &pgErr) && (pgErr.Code == "22021" || pgErr.Code == "22P05"): // the caller's text, which nothing else refuses: no fault of the hub
+		return E(Invalid, "VALID_001", "a text holds a character that cannot be stored, such as U+0000")
 	case errors.As(err, &pgErr) && (pgErr.Code[:2] == "08" || pgErr.Code[:2] == "53" || pgErr.Code[:3] == "57P"),
 		errors.As(err, &connErr), errors.As(err, &netErr):
 		return E(Internal, "DB_001", "the database cannot be reached")

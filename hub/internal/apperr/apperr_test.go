@@ -30,6 +30,8 @@ func TestWhatAClientSees(t *testing.T) {
 		"validation as 422": {E(Unprocessable, "VALID_001", "from is after to"), 422, codes.InvalidArgument, "VALID_001", "from is after to"},
 		"foreign":           {errors.New("password=hunter2"), 500, codes.Internal, "", "an internal error; the log has it under this request's id"},
 		"slow statement":    {&pgconn.PgError{Code: "57014"}, 500, codes.Internal, "DB_002", "the query took too long"},
+		"text with a NUL":   {&pgconn.PgError{Code: "22021"}, 400, codes.InvalidArgument, "VALID_001", "a text holds a character that cannot be stored, such as U+0000"},
+		"JSON with a NUL":   {&pgconn.PgError{Code: "22P05"}, 400, codes.InvalidArgument, "VALID_001", "a text holds a character that cannot be stored, such as U+0000"},
 		"deadline":          {fmt.Errorf("q: %w", context.DeadlineExceeded), 500, codes.Internal, "DB_002", "the query took too long"},
 		"shutting down":     {&pgconn.PgError{Code: "57P01"}, 500, codes.Internal, "DB_001", "the database cannot be reached"},
 		"disk full":         {&pgconn.PgError{Code: "53100"}, 500, codes.Internal, "DB_001", "the database cannot be reached"},

@@ -610,10 +610,15 @@ func TestChallengesEndAndHoldAtEveryProcess(t *testing.T) {
 	wantReason(t, second(o.Enrol(m.ctx(), r)), identity.ReasonChallenge)
 }
 
+func TestAnIPv4NetworkWrittenAsIPv6IsTheSame(t *testing.T) {
+	o, m := newOffice(t), newMachine(t)
+	m.mustJoin(o.Server, o.token(NewToken{Source: netip.MustParsePrefix("::ffff:203.0.113.0/120")}))
+}
+
 func TestTokensThatCannotBeMade(t *testing.T) {
 	o := newOffice(t)
 	for name, n := range map[string]NewToken{
-		"no name": {SiteName: " "}, "long name": {SiteName: strings.Repeat("x", 101)}, "too long": {SiteName: "a", ValidFor: 25 * time.Hour},
+		"no name": {SiteName: " "}, "a console's control characters": {SiteName: "a\x1b[2Jb"}, "a NUL": {SiteName: "a\x00b"}, "no text": {SiteName: "a\xff"}, "long name": {SiteName: strings.Repeat("x", 101)}, "too long": {SiteName: "a", ValidFor: 25 * time.Hour},
 		"too short": {SiteName: "a", ValidFor: time.Second}, "no network": {SiteName: "a", Source: netip.MustParsePrefix("10.0.0.1/8")},
 	} {
 		if _, _, err := o.store.CreateToken(t.Context(), n, operator); apperr.Of(err).Code != "VALID_001" {

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -214,10 +216,15 @@ func (s *Store) CreateToken(ctx context.Context, n NewToken, by Actor) (identity
 	switch {
 	case name == "" || len(name) > 100:
 		return identity.Token{}, TokenInfo{}, apperr.E(apperr.Invalid, "VALID_001", "a site's name has 1 to 100 bytes, this one has %d", len(name))
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl): // it is shown on consoles
+		return identity.Token{}, TokenInfo{}, apperr.E(apperr.Invalid, "VALID_001", "a site's name has no control characters")
 	case n.ValidFor < minValidity || n.ValidFor > MaxValidity:
 		return identity.Token{}, TokenInfo{}, apperr.E(apperr.Invalid, "VALID_001", "a token is valid for %s to %s, not for %s", minValidity, MaxValidity, n.ValidFor)
 	case n.Source.IsValid() && n.Source != n.Source.Masked():
 		return identity.Token{}, TokenInfo{}, apperr.E(apperr.Invalid, "VALID_001", "source %s is not a network: did you mean %s?", n.Source, n.Source.Masked())
+	}
+	if a := n.Source.Addr(); a.Is4In6() && n.Source.Bits() >= 96 { // callers are compared as IPv4
+		n.Source = netip.PrefixFrom(a.Unmap(), n.Source.Bits()-96)
 	}
 	now := s.c.Now().UTC()
 	made := identity.NewToken(s.c.Env, s.c.CA.RootFingerprint())
