@@ -96,14 +96,7 @@ func (s *Store) audit(ctx context.Context, tx pgx.Tx, by Actor, level, action st
 // end too: whoever is cut off may hold one.
 func (s *Store) Revoke(ctx context.Context, site ident.SiteID, why string, by Actor) error {
 	return pg.InTx(ctx, s.c.DB, func(tx pgx.Tx) error {
-		if err := s.c.CA.RevokeSite(ctx, tx, site, why, by.Name); err != nil {
-			return err
-		}
-		if s.c.Peers != nil {
-			if err := s.c.Peers.Remove(ctx, tx, site, by.Name); err != nil {
-				return err
-			}
-		}
+		// Tokens first: whoever joins holds its token's row before the site's, and would else be waited for by turns.
 		rows, err := tx.Query(ctx, qEndTokens, site, s.c.Now().UTC(), by.Name)
 		if err != nil {
 			return fmt.Errorf("ending the tokens of site %s: %w", site, err)
@@ -111,6 +104,14 @@ func (s *Store) Revoke(ctx context.Context, site ident.SiteID, why string, by Ac
 		ended, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		if err != nil {
 			return fmt.Errorf("ending the tokens of site %s: %w", site, err)
+		}
+		if err := s.c.CA.RevokeSite(ctx, tx, site, why, by.Name); err != nil {
+			return err
+		}
+		if s.c.Peers != nil {
+			if err := s.c.Peers.Remove(ctx, tx, site, by.Name); err != nil {
+				return err
+			}
 		}
 		return s.audit(ctx, tx, by, audit.Security, "site_cut_off", map[string]any{"site_id": site.String(), "why": why, "tokens": ended})
 	})
@@ -136,6 +137,7 @@ const (
 	qSiteID   = `SELECT id FROM site WHERE name = $1`
 	qSiteName = `SELECT name FROM site WHERE id = $1`
 
+	//nolint:gosec // no credential: a statement
 	qEndTokens = `
 UPDATE enrol_token SET revoked_at = $2, revoked_by = $3
 WHERE site_name = (SELECT name FROM site WHERE id = $1) AND used_at IS NULL AND revoked_at IS NULL AND expires_at > $2 RETURNING id`

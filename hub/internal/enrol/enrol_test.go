@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/status"
+
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
 	"github.com/hashinsight/hashinsight/pkg/identity"
 	enrolv1 "github.com/hashinsight/hashinsight/proto/enrol/v1"
@@ -105,6 +107,36 @@ func TestWhoIsCutOffHasNoOtherTokenLeft(t *testing.T) {
 	wantReason(t, second(m.join(o.Server, open)), identity.ReasonTokenRevoked)
 	wantReason(t, second(m.join(o.Server, approved)), identity.ReasonTokenRevoked)
 	newMachine(t).mustJoin(o.Server, foreign)
+}
+
+func TestCuttingOffASiteThatJoinsJustNow(t *testing.T) {
+	o := newOffice(t)
+	first := newMachine(t)
+	first.mustJoin(o.Server, o.token(NewToken{}))
+	site := first.bundle.Site
+	for range 20 {
+		m := newMachine(t)
+		r := m.enrolRequest(o.Server, o.token(NewToken{ReplaceKey: true}))
+		var wait sync.WaitGroup
+		wait.Go(func() {
+			if g, err := o.Enrol(m.ctx(), r); err == nil {
+				m.take(g.GetGrant())
+			} else if st, _ := status.FromError(err); reasonOf(st) != identity.ReasonTokenRevoked {
+				t.Errorf("joining: %v", err)
+			}
+		})
+		wait.Go(func() {
+			if err := o.store.Revoke(t.Context(), site, "stolen van", operator); err != nil {
+				t.Errorf("revoking: %v", err)
+			}
+		})
+		wait.Wait()
+		if m.bundle.Certificate != nil {
+			if _, err := o.ca.Verify(t.Context(), m.bundle.Certificate); err == nil {
+				t.Error("a site that was cut off is let in")
+			}
+		}
+	}
 }
 
 func TestAskingAgainAndAgainMakesNoCertificates(t *testing.T) {
