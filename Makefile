@@ -42,9 +42,15 @@ web: hub/internal/webui/dist/app/index.html ## build the page (hub/web) into the
 hub/internal/webui/dist/app/index.html: hub/web/node_modules/.installed $(shell git ls-files hub/web 2>/dev/null)
 	cd hub/web && npm run --silent build
 	@touch $@
+# npm ci empties the directory first: through a link, that of another checkout, which others may be using.
 hub/web/node_modules/.installed: hub/web/package-lock.json
-	@echo "install: npm packages of hub/web (package-lock.json)"
-	cd hub/web && npm ci --no-audit --no-fund --loglevel=error
+	@if [ -L hub/web/node_modules ]; then \
+		cmp -s hub/web/package-lock.json "$$(readlink -f hub/web/node_modules)/../package-lock.json" && [ -e $@ ] || \
+		{ echo "hub/web/node_modules is a link to packages of another lock file, or to none: remove the link, make installs them here"; exit 1; }; \
+	else \
+		echo "install: npm packages of hub/web (package-lock.json)"; \
+		cd hub/web && npm ci --no-audit --no-fund --loglevel=error; \
+	fi
 	@touch $@
 
 test: install-test build test-web test-go test-kills test-page ## install what tests need, build, and run every test
