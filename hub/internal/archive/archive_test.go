@@ -179,6 +179,17 @@ func TestPayloadsMoveUnchangedAndAreFoundAgain(t *testing.T) {
 	}
 }
 
+// A batch of a clock that is days ahead would otherwise keep its payload in the database until its hour comes, if it ever does.
+func TestWhatIsFarAheadIsMovedToo(t *testing.T) {
+	l := newLedger(t)
+	a := l.open("file://" + t.TempDir())
+	l.batch(noon.Add(24 * time.Hour))
+	l.batch(noon.Add(100 * 24 * time.Hour))
+	l.batch(time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC))
+	l.move(a, noon)
+	l.wantAll(a, 2, 2) // a clock that is one day ahead still makes hot rows
+}
+
 func TestAPlaceThatIsNoneIsRefused(t *testing.T) {
 	pool := pgtest.New(t)
 	for _, url := range []string{"", "/var/lib/archive", "gopher://x", "s3://bucket"} {

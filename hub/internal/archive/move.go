@@ -30,16 +30,16 @@ const (
 
 const (
 	// qHours finds hours that are over and whose blocks are written, with payloads in the database: first the oldest of each site, then
-	// their next ones. Each costs one look at an index, however many payloads wait, and none is looked for beyond the limit.
+	// their next ones, of a range of first samples. Each costs one look at an index, however many payloads wait, and none is looked for beyond the limit.
 	qHours = `
 WITH RECURSIVE waiting (site_id, hour) AS (
 	SELECT s.id, b.hour FROM site s, LATERAL (SELECT floor(extract(epoch FROM first_at) / 3600)::integer AS hour FROM batch
-		WHERE site_id = s.id AND payload IS NOT NULL AND first_at < $1 ORDER BY first_at LIMIT 1) b
+		WHERE site_id = s.id AND payload IS NOT NULL AND first_at >= $1 AND first_at < $2 ORDER BY first_at LIMIT 1) b
 	UNION ALL
 	SELECT w.site_id, b.hour FROM waiting w, LATERAL (SELECT floor(extract(epoch FROM first_at) / 3600)::integer AS hour FROM batch
-		WHERE site_id = w.site_id AND payload IS NOT NULL AND first_at < $1 AND first_at >= to_timestamp((w.hour + 1) * 3600.0) ORDER BY first_at LIMIT 1) b
+		WHERE site_id = w.site_id AND payload IS NOT NULL AND first_at < $2 AND first_at >= to_timestamp((w.hour + 1) * 3600.0) ORDER BY first_at LIMIT 1) b
 )
-SELECT site_id, hour FROM waiting w WHERE NOT EXISTS (SELECT FROM block_dirty d WHERE d.site_id = w.site_id AND d.hour = w.hour) LIMIT $2`
+SELECT site_id, hour FROM waiting w WHERE NOT EXISTS (SELECT FROM block_dirty d WHERE d.site_id = w.site_id AND d.hour = w.hour) LIMIT $3`
 	qLock    = `SELECT pg_try_advisory_xact_lock($1, hashtext($2))`
 	qBatches = `
 SELECT spool_id, seq, header_hash, length(payload) FROM batch
@@ -55,6 +55,9 @@ UPDATE batch b SET payload = NULL, archive_id = $2, archive_offset = u.at FROM u
 WHERE b.site_id = $1 AND b.spool_id = u.spool_id AND b.seq = u.seq`
 	qTimeout = `SELECT set_config('statement_timeout', '600s', true)`
 )
+
+// tooFarAhead is beyond what package series takes of a clock that is ahead: such samples become no rows, and their hours no blocks.
+const tooFarAhead = 48 * time.Hour
 
 const lockArchive = 730_522_122 // the advisory locks of site hours; arbitrary but fixed
 
@@ -123,14 +126,18 @@ func (a *Archive) Move(ctx context.Context, now time.Time) error {
 
 func (a *Archive) waiting(ctx context.Context, now time.Time) (hours []siteHour, err error) {
 	before := now.Add(-a.c.Delay).UTC().Truncate(time.Hour)
-	rows, err := a.c.Pool.Query(ctx, qHours, before, maxHours)
-	if err == nil {
-		var h siteHour
-		_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&h.site), &h.hour}, func() error { hours = append(hours, h); return nil })
-	}
-	if err != nil {
-		a.metrics.failed.WithLabelValues(atDatabase).Inc()
-		return nil, fmt.Errorf("finding payloads to archive: %w", err)
+	// What a wrong clock puts days ahead does not wait for its hour: nothing else would ever move it.
+	end := time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC) // package wire takes no later time
+	for _, r := range [][2]time.Time{{{}, before}, {now.Add(tooFarAhead), end}} {
+		rows, err := a.c.Pool.Query(ctx, qHours, r[0], r[1], maxHours-len(hours))
+		if err == nil {
+			var h siteHour
+			_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&h.site), &h.hour}, func() error { hours = append(hours, h); return nil })
+		}
+		if err != nil {
+			a.metrics.failed.WithLabelValues(atDatabase).Inc()
+			return nil, fmt.Errorf("finding payloads to archive: %w", err)
+		}
 	}
 	return hours, nil
 }
