@@ -26,7 +26,7 @@ func tokenCreateCommand(o *options) *cobra.Command {
 		Short: "Make a token with which one site joins, once",
 		Long: "Prints the token, and nothing else, on standard output; the hub keeps only its hash. It holds the fingerprint of the hub's CA: the\n" +
 			"agent checks the hub by it. A known site comes back under its id, a revoked one too. Works beside a running hub.",
-		Example: "  hashinsight-hub token create --site north > token.txt\n  hashinsight-hub token create --site north --from 203.0.113.0/24 --approve",
+		Example: "  hashinsight-hub token create --site north --out token.txt\n  hashinsight-hub token create --site north --from 203.0.113.0/24 --approve",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := o.loadForWork()

@@ -22,7 +22,7 @@ var listed = map[Code]Info{
 	"AUTH_001":       {HTTP: 401, Meaning: "not signed in", Help: "Sign in again."},
 	"AUTH_002":       {HTTP: 403, Meaning: "permission missing", Help: "Ask the administrator."},
 	"AUTH_003":       {HTTP: 401, Meaning: "session expired", Help: "Sign in again."},
-	"AUTH_004":       {HTTP: 401, Meaning: "a site's certificate is unknown, expired or revoked", Help: "Ask the hub's operator to register the site again.", Operator: "Run hashinsight-hub site register with a new request of the site."},
+	"AUTH_004":       {HTTP: 401, Meaning: "a site's certificate is unknown, expired or revoked", Help: "Ask the hub's operator for a token and enrol again.", Operator: "Give the site a token (hashinsight-hub token create); a site without one joins by hand (site register)."},
 	"AUTH_005":       {HTTP: 403, Meaning: "a client certificate is missing, or does not count", Help: "Use a client certificate that the operator issued for you.", Operator: "Issue one with hashinsight-hub ca issue, or look at MTLS_CA_CERT_PATH, MTLS_ALLOWED_DN_PATTERNS and MTLS_CRL."},
 	"DB_001":         {HTTP: 500, Meaning: "database not reachable", Help: "Try again in a minute.", Operator: "Check DATABASE_URL."},
 	"DB_002":         {HTTP: 500, Meaning: "query timed out", Help: "Narrow the query."},

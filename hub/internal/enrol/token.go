@@ -321,7 +321,7 @@ func (s *Store) whyNot(ctx context.Context, tx pgx.Tx, id string, now time.Time)
 	case err != nil:
 		return err
 	case !known:
-		return apperr.E(apperr.NotFound, "NOTFOUND_001", "there is no token %.40q", id)
+		return apperr.E(apperr.NotFound, "NOTFOUND_001", "there is no token %.40q: hashinsight-hub token list --waiting shows who waits, token list all", id)
 	case t.state(now) == StateUsed:
 		return apperr.E(apperr.Conflict, "CONFLICT_001", "token %s was used on %s: to cut its site off, revoke the site", id, t.UsedAt.Format(time.RFC3339))
 	case t.state(now) == StateOpen:

@@ -467,7 +467,7 @@ func (s *Store) Find(ctx context.Context, site string) (Peer, error) {
 	}
 	all, err := records(ctx, s.c.DB, qByName, site)
 	if err == nil && (len(all) == 0 || !all[0].RemovedAt.IsZero()) {
-		return Peer{}, apperr.E(apperr.NotFound, "NOTFOUND_001", "there is no peer of a site with the name or id %.100q", site)
+		return Peer{}, apperr.E(apperr.NotFound, "NOTFOUND_001", "there is no peer of a site with the name or id %.100q: hashinsight-hub peers list shows them", site)
 	}
 	if err != nil {
 		return Peer{}, err
