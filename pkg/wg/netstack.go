@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.zx2c4.com/wireguard/tun"
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -169,6 +170,11 @@ func newLink(c Config) (*link, error) {
 func (l *link) configure(c Config) error {
 	sack := tcpip.TCPSACKEnabled(true) // off by default
 	if err := l.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &sack); err != nil {
+		return errors.New(err.String())
+	}
+	// A tunnel that was dead for a while must not stay silent for as long again once it works: what waits is sent again every 2 s.
+	patience := tcpip.TCPMaxRTOOption(2 * time.Second)
+	if err := l.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &patience); err != nil {
 		return errors.New(err.String())
 	}
 	if err := l.stack.CreateNIC(nic, l.ep); err != nil {

@@ -14,6 +14,7 @@ type conn struct {
 	route Route
 	moved atomic.Bool
 	heard atomic.Int64 // Unix nanoseconds of the system's clock, as the device's handshakes; 0: nothing yet
+	asked atomic.Int64 // likewise, of what was first written since then; 0: nothing
 	once  sync.Once
 }
 
@@ -51,11 +52,18 @@ func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.heard.Store(time.Now().UnixNano())
+		c.asked.Store(0)
 	}
 	if err != nil && c.moved.Load() {
 		err = ErrMoved
 	}
 	return n, err
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(b []byte) (int, error) {
+	c.asked.CompareAndSwap(0, time.Now().UnixNano())
+	return c.Conn.Write(b)
 }
 
 // Close implements net.Conn.

@@ -60,7 +60,8 @@ var ErrMoved = errors.New("the way to the hub has changed")
 const (
 	dialTimeout = 10 * time.Second
 	probeEvery  = 30 * time.Second
-	lookEvery   = 5 * time.Second // at settings that may have changed
+	lookEvery   = 2 * time.Second // at settings that may have changed, and at what comes back
+	silence     = 4 * time.Second // after which a hub that answers nothing at all may have been restarted
 	firstTry    = 250 * time.Millisecond
 )
 
@@ -89,6 +90,7 @@ type Link struct {
 	failed   error     // why the tunnel did not work the last time; nil when it did
 	broken   bool      // a connection through the tunnel has ended: the hub's end may have been restarted
 	heard    time.Time // when such a connection last brought something
+	received uint64    // by the device from the hub, at the last look
 	untried  bool      // no connection has been opened since the device was, or since the hub has another key
 	conns    map[*conn]struct{}
 	closed   bool
@@ -340,11 +342,49 @@ func (l *Link) Run(ctx context.Context) error {
 			}
 			probe.Reset()
 		case open:
-			if _, _, err := l.ensure(ctx, s); err != nil {
-				l.log.WarnContext(ctx, "the tunnel's new settings cannot be used", "err", err)
+			d, _, err := l.ensure(ctx, s)
+			if err == nil {
+				err = l.wake(ctx, d, s)
+			}
+			if err != nil && ctx.Err() == nil {
+				l.log.WarnContext(ctx, "the tunnel cannot be set up as the hub wants it", "err", err)
 			}
 		}
 		next = l.c.Now().Add(l.c.ProbeEvery)
+	}
+	return nil
+}
+
+// wake starts a new session when nothing at all has come back for a while: a hub that was restarted does not know the old one, and may
+// not know where to call. WireGuard would ask after 15 s; what runs in the tunnel would take the hub for dead by then.
+func (l *Link) wake(ctx context.Context, d wg.Tunnel, s Settings) error {
+	now := time.Now() // as the connections
+	l.mu.Lock()
+	silent := false
+	for c := range l.conns {
+		asked := c.asked.Load()
+		silent = silent || c.route == RouteTunnel && asked != 0 && now.Sub(time.Unix(0, asked)) >= silence
+	}
+	l.mu.Unlock()
+	if !silent {
+		return nil
+	}
+	state, err := d.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range state.Peers {
+		p := &state.Peers[i]
+		if p.PublicKey != s.Hub.PublicKey {
+			continue
+		}
+		l.mu.Lock()
+		quiet := l.received == p.Received
+		l.received = p.Received
+		l.mu.Unlock()
+		if quiet && now.Sub(p.LastHandshake) >= silence { // else a hub that is only slow
+			return l.refresh(ctx, d, s)
+		}
 	}
 	return nil
 }

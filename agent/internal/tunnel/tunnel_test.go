@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -250,6 +251,30 @@ func TestSiteThatWasCalledShakesHandsOnce(t *testing.T) {
 	s.mustDial("tunnel")
 	if after := s.link.Status().LastHandshake; !after.Equal(before) {
 		t.Errorf("a second handshake %s after the hub's call", after.Sub(before))
+	}
+}
+
+// Nobody calls the site, and it does not dial: it finds out by itself that the hub it streams to has been restarted.
+func TestSilentHubIsFoundToHaveBeenRestarted(t *testing.T) {
+	h := newHub(t)
+	h.start()
+	s := newSite(t, h, h.udp)
+	if err := h.device.Apply(t.Context(), wg.Changes{Upsert: []wg.Peer{s.peer(h)}}); err != nil {
+		t.Fatal(err)
+	}
+	c := s.mustDial("tunnel")
+	h.stop()
+	h.start(s.peer(h))
+	began := time.Now()
+	if _, err := c.Write([]byte("is anybody there?")); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(14 * time.Second))
+	_, err := c.Read(make([]byte, 1))
+	if took := time.Since(began); errors.Is(err, os.ErrDeadlineExceeded) || took > 12*time.Second {
+		t.Errorf("after %s: %v", took, err)
+	} else {
+		t.Logf("found after %s: %v", took, err)
 	}
 }
 
