@@ -66,8 +66,8 @@ const (
 	groupBytes   = 1 << 20 // in one message of backlog, unless a single batch is larger
 	dialTimeout  = 20 * time.Second
 	helloTimeout = 30 * time.Second
-	pingAfter    = 10 * time.Second // without an answer; a dead peer is found pingTimeout later
-	pingTimeout  = 10 * time.Second
+	pingAfter    = 8 * time.Second  // without an answer; a dead peer is found pingTimeout later
+	pingTimeout  = 8 * time.Second  // both before the hub's own ping at 20 s, which would pass for an answer where only this way is cut
 	maxPause     = 10 * time.Minute // of what a hub may ask with retry_after
 	refusedMin   = 15 * time.Second // first wait after a failure that a person has to mend
 	refusedMax   = 5 * time.Minute

@@ -25,27 +25,34 @@ type crossing interface {
 	mend()
 }
 
-// relays are a crossing on loopback, for any user: a NAT of one UDP port, and a TCP relay.
+// relays are a crossing on loopback, for any user: a NAT of UDP ports, and a TCP relay. Faults meet the site under test, which is the
+// first that sends a packet.
 type relays struct {
-	t    *testing.T
-	mu   sync.Mutex
-	udp  net.PacketConn // towards the site
+	t     *testing.T
+	mu    sync.Mutex
+	udp   net.PacketConn // towards the sites
+	flows map[string]*flow
+	first *flow
+	hub   net.Addr
+	tcp   net.Listener
+	to    string
+	open  map[net.Conn]struct{}
+	noU   bool
+	down  bool
+	all   sync.WaitGroup
+}
+
+// flow is a site's packets.
+type flow struct {
+	site net.Addr
 	out  net.PacketConn // towards the hub: another port is another address
-	hub  net.Addr
-	last net.Addr // of the site's device
-	tcp  net.Listener
-	to   string
-	open map[net.Conn]struct{}
-	noU  bool
-	down bool
-	all  sync.WaitGroup
 }
 
 // newRelays listens before the hub has addresses; aim tells them.
 func newRelays(t *testing.T) *relays {
 	t.Helper()
 	var lc net.ListenConfig
-	r := &relays{t: t, open: map[net.Conn]struct{}{}}
+	r := &relays{t: t, flows: map[string]*flow{}, open: map[net.Conn]struct{}{}}
 	var err1, err2 error
 	r.udp, err1 = lc.ListenPacket(t.Context(), "udp", "127.0.0.1:0")
 	r.tcp, err2 = lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -55,8 +62,8 @@ func newRelays(t *testing.T) *relays {
 	t.Cleanup(func() {
 		r.mu.Lock()
 		_, _ = r.udp.Close(), r.tcp.Close()
-		if r.out != nil {
-			_ = r.out.Close()
+		for _, f := range r.flows {
+			_ = f.out.Close()
 		}
 		for c := range r.open {
 			_ = c.Close()
@@ -75,10 +82,7 @@ func (r *relays) aim(p ports) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.mu.Lock()
-	r.hub, r.to = hub, p.GRPC
-	r.mu.Unlock()
-	r.roam()
+	r.set(func() { r.hub, r.to = hub, p.GRPC })
 }
 
 func (r *relays) where() *site {
@@ -86,18 +90,22 @@ func (r *relays) where() *site {
 }
 
 func (r *relays) roam() {
+	r.set(func() {
+		_ = r.first.out.Close()
+		r.listen(r.first)
+	})
+}
+
+// listen gives a flow a port of its own. The caller holds mu.
+func (r *relays) listen(f *flow) {
 	var lc net.ListenConfig
 	out, err := lc.ListenPacket(context.Background(), "udp", "127.0.0.1:0")
 	if err != nil {
-		r.t.Fatal(err)
+		r.t.Error(err)
+		return
 	}
-	r.mu.Lock()
-	if r.out != nil {
-		_ = r.out.Close()
-	}
-	r.out = out
-	r.mu.Unlock()
-	r.all.Go(func() { r.fromHub(out) })
+	f.out = out
+	r.all.Go(func() { r.fromHub(f, out) })
 }
 
 func (r *relays) fromSite() {
@@ -107,27 +115,38 @@ func (r *relays) fromSite() {
 		if err != nil {
 			return
 		}
-		r.mu.Lock()
-		r.last = from
-		if r.out != nil && !r.noU && !r.down {
-			_, _ = r.out.WriteTo(b[:n], r.hub) // packets get lost
-		}
-		r.mu.Unlock()
+		r.set(func() {
+			f := r.flows[from.String()]
+			if f == nil {
+				f = &flow{site: from}
+				r.listen(f)
+				r.flows[from.String()] = f
+				if r.first == nil {
+					r.first = f
+				}
+			}
+			if r.passes(f) {
+				_, _ = f.out.WriteTo(b[:n], r.hub) // packets get lost
+			}
+		})
 	}
 }
 
-func (r *relays) fromHub(out net.PacketConn) {
+// passes reports whether packets of a flow do. The caller holds mu.
+func (r *relays) passes(f *flow) bool { return f != r.first || !r.noU && !r.down }
+
+func (r *relays) fromHub(f *flow, out net.PacketConn) {
 	b := make([]byte, 65536)
 	for {
 		n, _, err := out.ReadFrom(b)
 		if err != nil {
 			return
 		}
-		r.mu.Lock()
-		if r.last != nil && !r.noU && !r.down && r.out == out {
-			_, _ = r.udp.WriteTo(b[:n], r.last) // as above
-		}
-		r.mu.Unlock()
+		r.set(func() {
+			if r.passes(f) && f.out == out {
+				_, _ = r.udp.WriteTo(b[:n], f.site) // as above
+			}
+		})
 	}
 }
 

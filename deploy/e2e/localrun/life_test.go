@@ -23,7 +23,7 @@ func TestSiteLivesBehindRelays(t *testing.T) {
 	live(t, r, r.aim, nil)
 }
 
-// Bounds of a site's life. Of the fall-back's, 20 s are for finding that nothing comes any more.
+// Bounds of a site's life. Of the fall-back's, 16 s are for finding that nothing comes any more.
 const (
 	revokedWithin  = 5 * time.Second  // N4, were its notice lost
 	fallbackWithin = 45 * time.Second // N8
