@@ -170,7 +170,7 @@ func (l *Link) dialInside(ctx context.Context, s Settings) (net.Conn, error) {
 	}
 	l.mu.Lock()
 	untried := l.untried
-	failed, broken, heard := l.failed, l.broken, l.heard
+	failed, broken, heard := l.failed, l.broken && !l.alive(time.Now()), l.heard
 	l.mu.Unlock()
 	kick := !fresh && (failed != nil || broken && !untried && !shaken(ctx, d, s.Hub.PublicKey, heard))
 	if kick {
@@ -189,6 +189,17 @@ func (l *Link) dialInside(ctx context.Context, s Settings) (net.Conn, error) {
 	}
 	l.mu.Unlock()
 	return c, nil
+}
+
+// alive reports whether a connection through the tunnel has brought something of late: then the session is known to both ends, and
+// another, which the stream would wait for, is needed by nobody. It is called with mu held.
+func (l *Link) alive(now time.Time) bool {
+	for c := range l.conns {
+		if at := c.heard.Load(); c.route == RouteTunnel && at != 0 && now.Sub(time.Unix(0, at)) < silence {
+			return true
+		}
+	}
+	return false
 }
 
 // shaken reports whether there was a handshake with the hub since a time. A restarted hub calls its sites: whoever has been called needs

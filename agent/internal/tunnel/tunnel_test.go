@@ -254,6 +254,33 @@ func TestSiteThatWasCalledShakesHandsOnce(t *testing.T) {
 	}
 }
 
+// Every question of the agent about its certificate is a connection of its own: none of them may disturb the stream.
+func TestConnectionBesideALiveOneStartsNoSession(t *testing.T) {
+	h := newHub(t)
+	h.start()
+	s := newSite(t, h, h.udp)
+	if err := h.device.Apply(t.Context(), wg.Changes{Upsert: []wg.Peer{s.peer(h)}}); err != nil {
+		t.Fatal(err)
+	}
+	stream := s.mustDial("tunnel")
+	before := s.link.Status().LastHandshake
+	for range 5 {
+		if _, err := stream.Write([]byte("still there?")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(stream, make([]byte, 12)); err != nil {
+			t.Fatal(err)
+		}
+		question := s.mustDial("tunnel")
+		if err := question.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := s.link.Status().LastHandshake; !after.Equal(before) {
+		t.Errorf("another handshake %s after the first", after.Sub(before))
+	}
+}
+
 // Nobody calls the site, and it does not dial: it finds out by itself that the hub it streams to has been restarted.
 func TestSilentHubIsFoundToHaveBeenRestarted(t *testing.T) {
 	h := newHub(t)

@@ -156,3 +156,10 @@ func refusedFor(st *status.Status) string {
 	}
 	return ""
 }
+
+// superseded reports whether the hub ended a stream because a newer certificate of this site has been used: by this agent, as a rule,
+// which then has it and uses it for the next stream.
+func superseded(err error) bool {
+	st, ok := status.FromError(err)
+	return ok && refusedFor(st) == identity.ReasonCertSuperseded
+}

@@ -215,7 +215,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 			return err
 		}
 		u.disconnected(err)
-		if errors.Is(err, errOtherChain) || worked && errors.Is(err, tunnel.ErrMoved) {
+		if errors.Is(err, errOtherChain) || worked && (errors.Is(err, tunnel.ErrMoved) || superseded(err)) {
 			continue
 		}
 		reason := reasonOf(err)
