@@ -171,6 +171,7 @@ type Flags uint32
 // Flags of an observation. The bits are stored and signed: never reuse one.
 const (
 	FlagClockStep Flags = 1 << 0 // the agent's clock was stepped by more than 2 s since the poll before
+	FlagSkewed    Flags = 1 << 1 // the agent's clock was more than 30 s from the hub's, by the hub's last acknowledgement
 )
 
 // Repairs is the set of repairs that the tolerant decoder applied to the replies of one poll.

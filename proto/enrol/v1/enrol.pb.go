@@ -929,6 +929,148 @@ func (x *SyncResponse) GetNextMs() uint32 {
 	return 0
 }
 
+type KeepSaltsRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Protocol uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// At most 5,000; a site with more miners asks several times.
+	Keys          []*SaltKey `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepSaltsRequest) Reset() {
+	*x = KeepSaltsRequest{}
+	mi := &file_enrol_v1_enrol_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepSaltsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepSaltsRequest) ProtoMessage() {}
+
+func (x *KeepSaltsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_enrol_v1_enrol_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepSaltsRequest.ProtoReflect.Descriptor instead.
+func (*KeepSaltsRequest) Descriptor() ([]byte, []int) {
+	return file_enrol_v1_enrol_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *KeepSaltsRequest) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *KeepSaltsRequest) GetKeys() []*SaltKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// SaltKey hides the leaves of one miner: whoever does not have it cannot tell facts from their hash by trying. It is secret.
+type SaltKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MinerId       []byte                 `protobuf:"bytes,1,opt,name=miner_id,json=minerId,proto3" json:"miner_id,omitempty"` // 16 bytes
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`                        // 32 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaltKey) Reset() {
+	*x = SaltKey{}
+	mi := &file_enrol_v1_enrol_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaltKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaltKey) ProtoMessage() {}
+
+func (x *SaltKey) ProtoReflect() protoreflect.Message {
+	mi := &file_enrol_v1_enrol_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaltKey.ProtoReflect.Descriptor instead.
+func (*SaltKey) Descriptor() ([]byte, []int) {
+	return file_enrol_v1_enrol_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SaltKey) GetMinerId() []byte {
+	if x != nil {
+		return x.MinerId
+	}
+	return nil
+}
+
+func (x *SaltKey) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+type KeepSaltsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepSaltsResponse) Reset() {
+	*x = KeepSaltsResponse{}
+	mi := &file_enrol_v1_enrol_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepSaltsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepSaltsResponse) ProtoMessage() {}
+
+func (x *KeepSaltsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_enrol_v1_enrol_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepSaltsResponse.ProtoReflect.Descriptor instead.
+func (*KeepSaltsResponse) Descriptor() ([]byte, []int) {
+	return file_enrol_v1_enrol_proto_rawDescGZIP(), []int{15}
+}
+
 var File_enrol_v1_enrol_proto protoreflect.FileDescriptor
 
 const file_enrol_v1_enrol_proto_rawDesc = "" +
@@ -993,17 +1135,25 @@ const file_enrol_v1_enrol_proto_rawDesc = "" +
 	"\fSyncResponse\x12%\n" +
 	"\x05grant\x18\x01 \x01(\v2\x0f.enrol.v1.GrantR\x05grant\x12'\n" +
 	"\x06orders\x18\x02 \x03(\x0e2\x0f.enrol.v1.OrderR\x06orders\x12\x17\n" +
-	"\anext_ms\x18\x03 \x01(\rR\x06nextMs*K\n" +
+	"\anext_ms\x18\x03 \x01(\rR\x06nextMs\"U\n" +
+	"\x10KeepSaltsRequest\x12\x1a\n" +
+	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12%\n" +
+	"\x04keys\x18\x02 \x03(\v2\x11.enrol.v1.SaltKeyR\x04keys\"6\n" +
+	"\aSaltKey\x12\x19\n" +
+	"\bminer_id\x18\x01 \x01(\fR\aminerId\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\"\x13\n" +
+	"\x11KeepSaltsResponse*K\n" +
 	"\x05Order\x12\x15\n" +
 	"\x11ORDER_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16ORDER_ROTATE_WIREGUARD\x10\x01\x12\x0f\n" +
-	"\vORDER_RENEW\x10\x022\xb3\x02\n" +
+	"\vORDER_RENEW\x10\x022\xf9\x02\n" +
 	"\fEnrolService\x128\n" +
 	"\x05Begin\x12\x16.enrol.v1.BeginRequest\x1a\x17.enrol.v1.BeginResponse\x128\n" +
 	"\x05Enrol\x12\x16.enrol.v1.EnrolRequest\x1a\x17.enrol.v1.EnrolResponse\x128\n" +
 	"\x05Renew\x12\x16.enrol.v1.RenewRequest\x1a\x17.enrol.v1.RenewResponse\x12>\n" +
 	"\aRecover\x12\x18.enrol.v1.RecoverRequest\x1a\x19.enrol.v1.RecoverResponse\x125\n" +
-	"\x04Sync\x12\x15.enrol.v1.SyncRequest\x1a\x16.enrol.v1.SyncResponseB;Z9github.com/hashinsight/hashinsight/proto/enrol/v1;enrolv1b\x06proto3"
+	"\x04Sync\x12\x15.enrol.v1.SyncRequest\x1a\x16.enrol.v1.SyncResponse\x12D\n" +
+	"\tKeepSalts\x12\x1a.enrol.v1.KeepSaltsRequest\x1a\x1b.enrol.v1.KeepSaltsResponseB;Z9github.com/hashinsight/hashinsight/proto/enrol/v1;enrolv1b\x06proto3"
 
 var (
 	file_enrol_v1_enrol_proto_rawDescOnce sync.Once
@@ -1018,22 +1168,25 @@ func file_enrol_v1_enrol_proto_rawDescGZIP() []byte {
 }
 
 var file_enrol_v1_enrol_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_enrol_v1_enrol_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_enrol_v1_enrol_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_enrol_v1_enrol_proto_goTypes = []any{
-	(Order)(0),              // 0: enrol.v1.Order
-	(*BeginRequest)(nil),    // 1: enrol.v1.BeginRequest
-	(*BeginResponse)(nil),   // 2: enrol.v1.BeginResponse
-	(*EnrolRequest)(nil),    // 3: enrol.v1.EnrolRequest
-	(*WireGuardKey)(nil),    // 4: enrol.v1.WireGuardKey
-	(*EnrolResponse)(nil),   // 5: enrol.v1.EnrolResponse
-	(*Pending)(nil),         // 6: enrol.v1.Pending
-	(*Grant)(nil),           // 7: enrol.v1.Grant
-	(*RenewRequest)(nil),    // 8: enrol.v1.RenewRequest
-	(*RenewResponse)(nil),   // 9: enrol.v1.RenewResponse
-	(*RecoverRequest)(nil),  // 10: enrol.v1.RecoverRequest
-	(*RecoverResponse)(nil), // 11: enrol.v1.RecoverResponse
-	(*SyncRequest)(nil),     // 12: enrol.v1.SyncRequest
-	(*SyncResponse)(nil),    // 13: enrol.v1.SyncResponse
+	(Order)(0),                // 0: enrol.v1.Order
+	(*BeginRequest)(nil),      // 1: enrol.v1.BeginRequest
+	(*BeginResponse)(nil),     // 2: enrol.v1.BeginResponse
+	(*EnrolRequest)(nil),      // 3: enrol.v1.EnrolRequest
+	(*WireGuardKey)(nil),      // 4: enrol.v1.WireGuardKey
+	(*EnrolResponse)(nil),     // 5: enrol.v1.EnrolResponse
+	(*Pending)(nil),           // 6: enrol.v1.Pending
+	(*Grant)(nil),             // 7: enrol.v1.Grant
+	(*RenewRequest)(nil),      // 8: enrol.v1.RenewRequest
+	(*RenewResponse)(nil),     // 9: enrol.v1.RenewResponse
+	(*RecoverRequest)(nil),    // 10: enrol.v1.RecoverRequest
+	(*RecoverResponse)(nil),   // 11: enrol.v1.RecoverResponse
+	(*SyncRequest)(nil),       // 12: enrol.v1.SyncRequest
+	(*SyncResponse)(nil),      // 13: enrol.v1.SyncResponse
+	(*KeepSaltsRequest)(nil),  // 14: enrol.v1.KeepSaltsRequest
+	(*SaltKey)(nil),           // 15: enrol.v1.SaltKey
+	(*KeepSaltsResponse)(nil), // 16: enrol.v1.KeepSaltsResponse
 }
 var file_enrol_v1_enrol_proto_depIdxs = []int32{
 	4,  // 0: enrol.v1.EnrolRequest.wireguard:type_name -> enrol.v1.WireGuardKey
@@ -1044,21 +1197,24 @@ var file_enrol_v1_enrol_proto_depIdxs = []int32{
 	4,  // 5: enrol.v1.SyncRequest.wireguard:type_name -> enrol.v1.WireGuardKey
 	7,  // 6: enrol.v1.SyncResponse.grant:type_name -> enrol.v1.Grant
 	0,  // 7: enrol.v1.SyncResponse.orders:type_name -> enrol.v1.Order
-	1,  // 8: enrol.v1.EnrolService.Begin:input_type -> enrol.v1.BeginRequest
-	3,  // 9: enrol.v1.EnrolService.Enrol:input_type -> enrol.v1.EnrolRequest
-	8,  // 10: enrol.v1.EnrolService.Renew:input_type -> enrol.v1.RenewRequest
-	10, // 11: enrol.v1.EnrolService.Recover:input_type -> enrol.v1.RecoverRequest
-	12, // 12: enrol.v1.EnrolService.Sync:input_type -> enrol.v1.SyncRequest
-	2,  // 13: enrol.v1.EnrolService.Begin:output_type -> enrol.v1.BeginResponse
-	5,  // 14: enrol.v1.EnrolService.Enrol:output_type -> enrol.v1.EnrolResponse
-	9,  // 15: enrol.v1.EnrolService.Renew:output_type -> enrol.v1.RenewResponse
-	11, // 16: enrol.v1.EnrolService.Recover:output_type -> enrol.v1.RecoverResponse
-	13, // 17: enrol.v1.EnrolService.Sync:output_type -> enrol.v1.SyncResponse
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	15, // 8: enrol.v1.KeepSaltsRequest.keys:type_name -> enrol.v1.SaltKey
+	1,  // 9: enrol.v1.EnrolService.Begin:input_type -> enrol.v1.BeginRequest
+	3,  // 10: enrol.v1.EnrolService.Enrol:input_type -> enrol.v1.EnrolRequest
+	8,  // 11: enrol.v1.EnrolService.Renew:input_type -> enrol.v1.RenewRequest
+	10, // 12: enrol.v1.EnrolService.Recover:input_type -> enrol.v1.RecoverRequest
+	12, // 13: enrol.v1.EnrolService.Sync:input_type -> enrol.v1.SyncRequest
+	14, // 14: enrol.v1.EnrolService.KeepSalts:input_type -> enrol.v1.KeepSaltsRequest
+	2,  // 15: enrol.v1.EnrolService.Begin:output_type -> enrol.v1.BeginResponse
+	5,  // 16: enrol.v1.EnrolService.Enrol:output_type -> enrol.v1.EnrolResponse
+	9,  // 17: enrol.v1.EnrolService.Renew:output_type -> enrol.v1.RenewResponse
+	11, // 18: enrol.v1.EnrolService.Recover:output_type -> enrol.v1.RecoverResponse
+	13, // 19: enrol.v1.EnrolService.Sync:output_type -> enrol.v1.SyncResponse
+	16, // 20: enrol.v1.EnrolService.KeepSalts:output_type -> enrol.v1.KeepSaltsResponse
+	15, // [15:21] is the sub-list for method output_type
+	9,  // [9:15] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_enrol_v1_enrol_proto_init() }
@@ -1076,7 +1232,7 @@ func file_enrol_v1_enrol_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_enrol_v1_enrol_proto_rawDesc), len(file_enrol_v1_enrol_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,11 +23,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	EnrolService_Begin_FullMethodName   = "/enrol.v1.EnrolService/Begin"
-	EnrolService_Enrol_FullMethodName   = "/enrol.v1.EnrolService/Enrol"
-	EnrolService_Renew_FullMethodName   = "/enrol.v1.EnrolService/Renew"
-	EnrolService_Recover_FullMethodName = "/enrol.v1.EnrolService/Recover"
-	EnrolService_Sync_FullMethodName    = "/enrol.v1.EnrolService/Sync"
+	EnrolService_Begin_FullMethodName     = "/enrol.v1.EnrolService/Begin"
+	EnrolService_Enrol_FullMethodName     = "/enrol.v1.EnrolService/Enrol"
+	EnrolService_Renew_FullMethodName     = "/enrol.v1.EnrolService/Renew"
+	EnrolService_Recover_FullMethodName   = "/enrol.v1.EnrolService/Recover"
+	EnrolService_Sync_FullMethodName      = "/enrol.v1.EnrolService/Sync"
+	EnrolService_KeepSalts_FullMethodName = "/enrol.v1.EnrolService/KeepSalts"
 )
 
 // EnrolServiceClient is the client API for EnrolService service.
@@ -48,6 +49,9 @@ type EnrolServiceClient interface {
 	Recover(ctx context.Context, in *RecoverRequest, opts ...grpc.CallOption) (*RecoverResponse, error)
 	// Sync asks what has changed for the site.
 	Sync(ctx context.Context, in *SyncRequest, opts ...grpc.CallOption) (*SyncResponse, error)
+	// KeepSalts gives the hub the salt keys of the site's miners, with which it can recompute the leaves of signed hours. It needs the site's
+	// certificate. A key that the hub has already is kept as it is; another one for the same miner is refused.
+	KeepSalts(ctx context.Context, in *KeepSaltsRequest, opts ...grpc.CallOption) (*KeepSaltsResponse, error)
 }
 
 type enrolServiceClient struct {
@@ -108,6 +112,16 @@ func (c *enrolServiceClient) Sync(ctx context.Context, in *SyncRequest, opts ...
 	return out, nil
 }
 
+func (c *enrolServiceClient) KeepSalts(ctx context.Context, in *KeepSaltsRequest, opts ...grpc.CallOption) (*KeepSaltsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeepSaltsResponse)
+	err := c.cc.Invoke(ctx, EnrolService_KeepSalts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EnrolServiceServer is the server API for EnrolService service.
 // All implementations must embed UnimplementedEnrolServiceServer
 // for forward compatibility.
@@ -126,6 +140,9 @@ type EnrolServiceServer interface {
 	Recover(context.Context, *RecoverRequest) (*RecoverResponse, error)
 	// Sync asks what has changed for the site.
 	Sync(context.Context, *SyncRequest) (*SyncResponse, error)
+	// KeepSalts gives the hub the salt keys of the site's miners, with which it can recompute the leaves of signed hours. It needs the site's
+	// certificate. A key that the hub has already is kept as it is; another one for the same miner is refused.
+	KeepSalts(context.Context, *KeepSaltsRequest) (*KeepSaltsResponse, error)
 	mustEmbedUnimplementedEnrolServiceServer()
 }
 
@@ -150,6 +167,9 @@ func (UnimplementedEnrolServiceServer) Recover(context.Context, *RecoverRequest)
 }
 func (UnimplementedEnrolServiceServer) Sync(context.Context, *SyncRequest) (*SyncResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Sync not implemented")
+}
+func (UnimplementedEnrolServiceServer) KeepSalts(context.Context, *KeepSaltsRequest) (*KeepSaltsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method KeepSalts not implemented")
 }
 func (UnimplementedEnrolServiceServer) mustEmbedUnimplementedEnrolServiceServer() {}
 func (UnimplementedEnrolServiceServer) testEmbeddedByValue()                      {}
@@ -262,6 +282,24 @@ func _EnrolService_Sync_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EnrolService_KeepSalts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KeepSaltsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EnrolServiceServer).KeepSalts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EnrolService_KeepSalts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EnrolServiceServer).KeepSalts(ctx, req.(*KeepSaltsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // EnrolService_ServiceDesc is the grpc.ServiceDesc for EnrolService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -288,6 +326,10 @@ var EnrolService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Sync",
 			Handler:    _EnrolService_Sync_Handler,
+		},
+		{
+			MethodName: "KeepSalts",
+			Handler:    _EnrolService_KeepSalts_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
