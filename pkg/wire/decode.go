@@ -432,6 +432,34 @@ func (s *Samples) Observation(i int) telemetry.Observation {
 	return o
 }
 
+// factFields are what evidence.Facts looks at beside miner and time.
+var factFields = [...]Field{FieldOutcome, FieldState, FieldFlags, FieldHashrate, FieldHashes, FieldUptime, FieldEnergy, FieldDiffAccepted}
+
+// EachFact calls fn with every row, in the payload's order, with those readings alone that the facts of an hour are made of (package
+// evidence). It takes a fraction of what Observation does. fn must not keep what it is given.
+func (s *Samples) EachFact(fn func(*telemetry.Observation)) {
+	type reading struct {
+		col *Col
+		set func(*obs, int64, []string)
+	}
+	readings := make([]reading, 0, len(factFields))
+	for _, c := range s.decoder.samples {
+		if slices.Contains(factFields[:], c.field) && s.columns[c.field].Values != nil {
+			readings = append(readings, reading{&s.columns[c.field], c.set})
+		}
+	}
+	var o telemetry.Observation
+	for i, ms := range s.TimeMS {
+		o = telemetry.Observation{Miner: s.Miners[s.MinerOf[i]], At: time.UnixMilli(ms).UTC()}
+		for _, r := range readings {
+			if v, ok := r.col.Get(i); ok {
+				r.set(&o, v, s.strings)
+			}
+		}
+		fn(&o)
+	}
+}
+
 func subrows[T any](t *subtable, columns []column[T], texts []string, row int) []T {
 	if t.start == nil || t.start[row] == t.start[row+1] {
 		return nil

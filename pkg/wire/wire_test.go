@@ -155,6 +155,37 @@ func normalise(o *telemetry.Observation) {
 	}
 }
 
+func TestFactsOfARowAreThoseOfItsObservation(t *testing.T) {
+	e, d := newCodec(t)
+	rapid.Check(t, func(t *rapid.T) {
+		miners := []ident.MinerID{{1}, {2}, {2, 1}, {255}}
+		in := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) telemetry.Observation { return drawObservation(t, miners) }), 1, 20).Draw(t, "observations")
+		payload, _, err := e.Samples(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := d.Samples(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		row := 0
+		s.EachFact(func(o *telemetry.Observation) {
+			all := s.Observation(row)
+			want := telemetry.Observation{
+				Miner: all.Miner, At: all.At, Outcome: all.Outcome, State: all.State, Flags: all.Flags,
+				Hashrate: all.Hashrate, Hashes: all.Hashes, Uptime: all.Uptime, Energy: all.Energy, DiffAccepted: all.DiffAccepted,
+			}
+			if !reflect.DeepEqual(*o, want) {
+				t.Fatalf("row %d: %+v, want %+v", row, *o, want)
+			}
+			row++
+		})
+		if row != s.Len() {
+			t.Fatalf("%d rows, want %d", row, s.Len())
+		}
+	})
+}
+
 func TestAbsentIsNotZero(t *testing.T) {
 	e, d := newCodec(t)
 	payload, _, err := e.Samples([]telemetry.Observation{
