@@ -63,12 +63,13 @@ type Terms struct {
 
 // Assignment says that a miner belongs to a contract for a time. A slot belongs to the contract that the miner has at the slot's start.
 type Assignment struct {
-	ID      uuid.UUID     `json:"id"`
-	Site    ident.SiteID  `json:"site"`
-	Miner   ident.MinerID `json:"miner"`
-	FromMS  int64         `json:"from_ms"`
-	ToMS    int64         `json:"to_ms"`    // 0: open
-	RateMHs int64         `json:"rate_mhs"` // 0: the terms'
+	ID       uuid.UUID     `json:"id"`
+	Contract uuid.UUID     `json:"contract"`
+	Site     ident.SiteID  `json:"site"`
+	Miner    ident.MinerID `json:"miner"`
+	FromMS   int64         `json:"from_ms"`
+	ToMS     int64         `json:"to_ms"`    // 0: open
+	RateMHs  int64         `json:"rate_mhs"` // 0: the terms'
 }
 
 // ExcuseKind is why miners may stand still.
@@ -81,7 +82,8 @@ const (
 )
 
 // Excuse is a window in which miners of a site may stand still, as it was recorded. It changes by a later record only: a record with Ends set
-// shortens the window it names.
+// shortens the window it names, to its own ToMS, but never to before it was recorded: what was excused until then stays so, and nobody picks in
+// hindsight. Of such a record Kind and Site must be the window's; FromMS and Miners decide nothing.
 type Excuse struct {
 	ID         uuid.UUID       `json:"id"`
 	Kind       ExcuseKind      `json:"kind"`
@@ -90,6 +92,7 @@ type Excuse struct {
 	FromMS     int64           `json:"from_ms"`
 	ToMS       int64           `json:"to_ms"`
 	RecordedMS int64           `json:"recorded_ms"` // the hub's time
+	Ends       uuid.UUID       `json:"ends"`        // zero: a window of its own
 }
 
 // State is the verdict on one miner and slot.
@@ -103,12 +106,29 @@ const (
 	Up                 State = 3 // 'U'
 	Degraded           State = 4 // 'd'
 	Down               State = 5 // 'D'
-	Unknown            State = 6 // '?' open until the backfill deadline, then the contract's policy counts it
+	Unknown            State = 6 // '?' open until the backfill deadline
+	UnknownAsDown      State = 7 // 'X' unknown for good, and down by the contract
+	UnknownAsExcused   State = 8 // 'x' unknown for good, and excused by the contract
+	Future             State = 9 // ' ' contracted, not excused and not over
 )
 
-// HourFacts is what is known of one miner and hour, merged over chains.
+// StateCount is the number of states.
+const StateCount = 10
+
+const letters = ".cmUdD?Xx "
+
+// Letter returns the state's letter in slot maps.
+func (s State) Letter() byte {
+	if int(s) >= len(letters) {
+		return '!'
+	}
+	return letters[s]
+}
+
+// HourFacts is what one chain says of one miner and hour. Usually there is one chain; after a reinstallation within the hour there are more.
 type HourFacts struct {
 	Hour       uint32
+	Spool      ident.SpoolID // the chain
 	Slots      [evidence.SlotsPerHour]evidence.Slot
 	Skewed     uint16 // bit i: slot i is unknown because the clock was wrong, by the site's flag or the hub's measurement
 	Disputed   bool   // the site's root is not what the batches give: the hour is unknown
