@@ -24,13 +24,16 @@ const (
 	Overheated Kind = "overheated" // answers, stopped by heat
 	NoPool     Kind = "no-pool"    // answers, every pool dead, does not hash
 	Rebooting  Kind = "rebooting"  // refuses, then comes back with counters and Elapsed at zero
+	Off        Kind = "off"        // no power: nothing is at its address; comes back as after a reboot
 	Droop      Kind = "droop"      // hashes at Factor of its rate
 	Slow       Kind = "slow"       // replies after Latency; not a fault
+	// AverageTotal is a firmware whose "Total MH" is the average rate, as LuxOS does: it has no counter of hashes. Not a fault.
+	AverageTotal Kind = "average-total"
 )
 
 // Kinds lists every kind, for help texts and validation.
 func Kinds() []Kind {
-	return []Kind{Dead, Refuse, Hang, Reset, Empty, Endless, Malformed, Sleeping, Overheated, NoPool, Rebooting, Droop, Slow}
+	return []Kind{Dead, Refuse, Hang, Reset, Empty, Endless, Malformed, Sleeping, Overheated, NoPool, Rebooting, Off, Droop, Slow, AverageTotal}
 }
 
 // Behaviour is one kind with what it needs to be told.
@@ -49,16 +52,19 @@ func (b Behaviour) name() string {
 	return string(b.Kind)
 }
 
-// healthy reports whether a miner behaving so is still served without fault: slow is not a fault, and a
-// damage that a tolerant reader can mend loses nothing.
+// healthy reports whether a miner behaving so is still served without fault: slow is not a fault, nor is a firmware without
+// a counter, and a damage that a tolerant reader can mend loses nothing.
 func (b Behaviour) healthy() bool {
-	return b.Kind == Slow || b.Kind == Malformed && b.Form.Mendable()
+	return b.Kind == Slow || b.Kind == AverageTotal || b.Kind == Malformed && b.Form.Mendable()
 }
+
+// restarts reports whether the mining program starts anew at the end of the behaviour.
+func (b Behaviour) restarts() bool { return b.Kind == Rebooting || b.Kind == Off }
 
 // factor is the share of the usual hash rate under the behaviour.
 func (b Behaviour) factor() float64 {
 	switch b.Kind {
-	case Sleeping, Overheated, NoPool, Rebooting:
+	case Sleeping, Overheated, NoPool, Rebooting, Off:
 		return 0
 	case Droop:
 		return b.Factor
@@ -171,7 +177,7 @@ func (e entry) active(t time.Time) bool {
 
 // settled is when the entry no longer touches the hash rate; ok is false while it never ends.
 func (e entry) settled() (time.Time, bool) {
-	if e.Kind == Rebooting && !e.to.IsZero() {
+	if e.restarts() && !e.to.IsZero() {
 		return e.to.Add(warmUp), true
 	}
 	return e.to, !e.to.IsZero()
@@ -194,6 +200,8 @@ type plan struct {
 // effect is what is in force at one moment.
 type effect struct {
 	down    bool      // not listening
+	off     bool      // down for want of power
+	average bool      // "Total MH" is the average rate
 	serve   Behaviour // Hang, Reset, Empty, Endless, Malformed, or zero
 	machine Kind      // Sleeping, Overheated, NoPool, or ""
 	latency *Latency
@@ -218,12 +226,16 @@ func (p *plan) effect(t time.Time) effect {
 		switch en.Kind {
 		case Dead, Refuse, Rebooting:
 			e.down = true
+		case Off:
+			e.down, e.off = true, true
 		case Hang, Reset, Empty, Endless, Malformed:
 			e.serve = en.Behaviour
 		case Sleeping, Overheated, NoPool:
 			e.machine = en.Kind
 		case Slow:
 			e.latency = &en.Latency
+		case AverageTotal:
+			e.average = true
 		}
 		if !en.healthy() || e.healthy {
 			e.fault = en.name()
@@ -268,8 +280,10 @@ func (p *plan) stepAt(t time.Time) *step {
 }
 
 // hashes is how many hashes the program running at t has done since it started.
-func (p *plan) hashes(r *rhythm, t time.Time) float64 {
-	s := p.stepAt(t)
+func (p *plan) hashes(r *rhythm, t time.Time) float64 { return p.stepAt(t).hashes(r, t) }
+
+// hashes is the same for a moment within the step, its end included.
+func (s *step) hashes(r *rhythm, t time.Time) float64 {
 	if s.factor == 0 {
 		return s.sum
 	}
@@ -346,7 +360,7 @@ func (p *plan) rebuild(r *rhythm) {
 		}
 		s := step{at: at, boot: last.boot, factor: p.factorAt(at), sum: p.hashes(r, at)}
 		for _, en := range p.entries {
-			if en.Kind == Rebooting && en.to.Equal(at) {
+			if en.restarts() && en.to.Equal(at) {
 				s.boot, s.sum = at, 0
 			}
 		}

@@ -58,7 +58,7 @@ func braiinsSummary(p *page, m *miner, v *reading, _ string) {
 	p.num("Rejected", v.rejected)
 	p.num("Remote Failures", 0)
 	p.num("Stale", v.stale)
-	p.float("Total MH", v.totalMH)
+	p.float("Total MH", v.shownTotal())
 	p.float("Utility", perMinute(float64(v.accepted), v.elapsed))
 	p.float("Work Utility", perMinute(v.totalMH*mega/diff1, v.elapsed))
 	p.done()
@@ -145,7 +145,7 @@ func braiinsDevs(p *page, m *miner, v *reading, _ string) {
 		p.num("Rejected", v.rejected/int64(n))
 		p.str("Status", "Alive")
 		p.float("Temperature", 0)
-		p.float("Total MH", share*v.totalMH)
+		p.float("Total MH", share*v.shownTotal())
 		p.float("Utility", 0)
 		p.done()
 	}

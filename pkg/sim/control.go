@@ -125,6 +125,7 @@ const maxFaultBody = 1 << 20
 //
 //	GET  /health  counts since the start
 //	GET  /fleet   every miner with what the model expects of it now, or at ?at= (Unix time in ms)
+//	GET  /truth   every miner with what was so ?from= one moment until before ?to= another (Unix time in ms)
 //	POST /faults  a JSON list as ParseFaults reads it, counted from now
 func (f *Fleet) Handler() http.Handler {
 	mux := http.NewServeMux()
@@ -135,19 +136,19 @@ func (f *Fleet) Handler() http.Handler {
 		}{len(f.miners), f.Stats()})
 	})
 	mux.HandleFunc("GET /fleet", f.serveFleet)
+	mux.HandleFunc("GET /truth", f.serveTruth)
 	mux.HandleFunc("POST /faults", f.serveFaults)
 	return mux
 }
 
 func (f *Fleet) serveFleet(w http.ResponseWriter, r *http.Request) {
 	at := f.now()
-	if q := r.URL.Query().Get("at"); q != "" {
-		ms, err := strconv.ParseInt(q, 10, 64)
-		if err != nil {
-			refuse(w, fmt.Errorf("at=%q is not a Unix time in milliseconds", q))
+	if r.URL.Query().Get("at") != "" {
+		var err error
+		if at, err = moment(r, "at"); err != nil {
+			refuse(w, err)
 			return
 		}
-		at = time.UnixMilli(ms)
 	}
 	list := make([]minerJSON, len(f.miners))
 	for i, m := range f.miners {
@@ -168,6 +169,40 @@ func (f *Fleet) serveFleet(w http.ResponseWriter, r *http.Request) {
 		At     int64       `json:"at_ms"`
 		Miners []minerJSON `json:"miners"`
 	}{at.UnixMilli(), list})
+}
+
+// moment reads a Unix time in ms from the query.
+func moment(r *http.Request, name string) (time.Time, error) {
+	q := r.URL.Query().Get(name)
+	ms, err := strconv.ParseInt(q, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%s=%q is not a Unix time in milliseconds", name, q)
+	}
+	return time.UnixMilli(ms), nil
+}
+
+// truthJSON is a miner in GET /truth. Miners of which nothing is known there are left out.
+type truthJSON struct {
+	Address string  `json:"address"`
+	Hashes  uint64  `json:"hashes_mh"`
+	Powered float64 `json:"powered_s"`
+	Answers float64 `json:"answers_s"`
+}
+
+func (f *Fleet) serveTruth(w http.ResponseWriter, r *http.Request) {
+	from, err := moment(r, "from")
+	to, errTo := moment(r, "to")
+	if err = errors.Join(err, errTo); err != nil {
+		refuse(w, err)
+		return
+	}
+	list := make([]truthJSON, 0, len(f.miners))
+	for _, m := range f.miners {
+		if tr, ok := f.Truth(m.address, from, to); ok {
+			list = append(list, truthJSON{Address: m.address, Hashes: tr.Hashes, Powered: tr.Powered.Seconds(), Answers: tr.Answers.Seconds()})
+		}
+	}
+	writeJSON(w, http.StatusOK, map[string][]truthJSON{"miners": list})
 }
 
 func (f *Fleet) serveFaults(w http.ResponseWriter, r *http.Request) {

@@ -93,7 +93,7 @@ func reset(c net.Conn) {
 }
 
 // DialContext connects to a miner in memory, with the signature of net.Dialer.DialContext. Refusals and resets are the
-// errors a socket would give. Nothing on its path waits on anything but channels and timers, so it works in virtual time.
+// errors a socket would give, and no host is where a miner has no power. Nothing on its path waits on anything but channels and timers, so it works in virtual time.
 func (f *Fleet) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	fail := func(err error) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: pipeAddr(addr), Err: err}
@@ -107,7 +107,10 @@ func (f *Fleet) DialContext(ctx context.Context, network, addr string) (net.Conn
 	case <-ctx.Done():
 		return fail(ctx.Err())
 	}
-	if m.effectAt(f.now()).down {
+	switch e := m.effectAt(f.now()); {
+	case e.off:
+		return fail(syscall.EHOSTUNREACH)
+	case e.down:
 		return fail(syscall.ECONNREFUSED)
 	}
 	select { // a full backlog gives no answer at all

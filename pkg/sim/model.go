@@ -72,6 +72,7 @@ type reading struct {
 
 	short, m1, m5, m15, m30, h24, avg float64 // mean H/s over the shortest window, 1, 5, 15, 30 min, 24 h, since start
 	totalMH                           float64 // whole MH since the start
+	average                           bool    // the firmware shows the average rate in its place
 
 	shareDiff                 float64 // difficulty of each share
 	accepted, rejected, stale int64   // shares
@@ -96,7 +97,7 @@ func (m *miner) read(t time.Time, e effect) reading {
 	}
 	hashes := p.hashes(r, t)
 	v := reading{
-		now: t, elapsed: int64(up), machine: e.machine, serial: m.serial,
+		now: t, elapsed: int64(up), machine: e.machine, average: e.average, serial: m.serial,
 		short: p.mean(r, t, m.spec.window), m1: p.mean(r, t, time.Minute), m5: p.mean(r, t, 5*time.Minute),
 		m15: p.mean(r, t, 15*time.Minute), m30: p.mean(r, t, 30*time.Minute), h24: p.mean(r, t, 24*time.Hour),
 		totalMH: math.Floor(hashes / 1e6), shareDiff: m.shareDiff,
@@ -107,6 +108,14 @@ func (m *miner) read(t time.Time, e effect) reading {
 	v.shares(hashes, s, r.base)
 	v.climate(m, up, s.factor)
 	return v
+}
+
+// shownTotal is what the firmware calls "Total MH".
+func (v *reading) shownTotal() float64 {
+	if v.average {
+		return v.avg / mega
+	}
+	return v.totalMH
 }
 
 // diff1 is the expected number of hashes of one share of difficulty 1.

@@ -277,6 +277,19 @@ func TestControlEndpoint(t *testing.T) {
 	if m := got["miners"].([]any)[0].(map[string]any); m["healthy"] != false || m["fault"] != "droop" {
 		t.Errorf("after the droop: %v", m)
 	}
+	from := time.Now().Truncate(time.Second)
+	span := "/truth?from=" + strconv.FormatInt(from.UnixMilli(), 10) + "&to="
+	status, got = do(http.MethodGet, span+strconv.FormatInt(from.Add(slot).UnixMilli(), 10), "")
+	list = got["miners"].([]any)
+	tr, _ := f.Truth("127.20.0.2", from, from.Add(slot))
+	if m := list[1].(map[string]any); status != 200 || len(list) != 20 || m["hashes_mh"] != float64(tr.Hashes) || m["powered_s"] != 300.0 {
+		t.Errorf("%d %v, want %d MH", status, m, tr.Hashes)
+	}
+	for _, to := range []string{"", "now"} {
+		if status, got := do(http.MethodGet, span+to, ""); status != 400 || !strings.Contains(got["error"].(string), "to=") {
+			t.Errorf("truth until %q: %d %v", to, status, got)
+		}
+	}
 	if status, got := do(http.MethodGet, "/health", ""); status != 200 || got["miners"] != 20.0 {
 		t.Errorf("%d %v", status, got)
 	}

@@ -192,7 +192,7 @@ func whatsminerDevs(p *page, m *miner, v *reading, _ string) {
 		p.num("Hardware Errors", v.hardware/int64(n))
 		p.num("Last Share Pool", 0)
 		p.num("Last Share Time", v.epoch())
-		p.fix("Total MH", share*v.totalMH, 4)
+		p.fix("Total MH", share*v.shownTotal(), 4)
 		p.num("Last Valid Work", v.epoch())
 		p.num("Device Elapsed", v.elapsed)
 		p.num("Upfreq Complete", 1)

@@ -72,8 +72,9 @@ healthy.
   forms       ` + names(sim.Forms()) + `
   selection   all, addresses, family, machine; of those share or count, evenly spread
 
---control serves GET /health, GET /fleet[?at=UNIX_MS] (what each miner would report now, or at a moment) and POST
-/faults over HTTP, to anybody who reaches the address: it must be a loopback address.`,
+--control serves GET /health, GET /fleet[?at=UNIX_MS] (what each miner would report now, or at a moment),
+GET /truth?from=UNIX_MS&to=UNIX_MS (hashes really done, s with power, s in which it would have answered) and POST /faults
+over HTTP, to anybody who reaches the address: it must be a loopback address.`,
 		Example: `  hashinsight-sim --miners 200 --faulty 10% --control 127.0.0.1:4090
   hashinsight-sim --miners 10000 --latency 200ms-500ms,1%:5s-8s --record answers.jsonl --state sim.json
   hashinsight-sim --miners 0 --folder recordings/s9 --folder recordings/m30s`,
