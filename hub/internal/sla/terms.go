@@ -161,7 +161,7 @@ func ParseTerms(b []byte) (Terms, error) {
 		Form string `json:"form"`
 		Terms
 	}{}
-	if err := parseCanonical(b, maxDocument, formTerms, &v, &v.Form, v.Terms.Canonical); err != nil {
+	if err := parseCanonical(b, maxDocument, formTerms, &v, &v.Form, v.Canonical); err != nil {
 		return Terms{}, err
 	}
 	if err := v.Check(); err != nil {
@@ -210,7 +210,7 @@ func ParseAssignment(b []byte) (Assignment, error) {
 		Form string `json:"form"`
 		Assignment
 	}{}
-	if err := parseCanonical(b, maxDocument, formAssignment, &v, &v.Form, v.Assignment.Canonical); err != nil {
+	if err := parseCanonical(b, maxDocument, formAssignment, &v, &v.Form, v.Canonical); err != nil {
 		return Assignment{}, err
 	}
 	return v.Assignment, v.Check()
@@ -270,7 +270,7 @@ func ParseExcuse(b []byte) (Excuse, error) {
 		Form string `json:"form"`
 		Excuse
 	}{}
-	if err := parseCanonical(b, maxExcuse, formExcuse, &v, &v.Form, v.Excuse.Canonical); err != nil {
+	if err := parseCanonical(b, maxExcuse, formExcuse, &v, &v.Form, v.Canonical); err != nil {
 		return Excuse{}, err
 	}
 	return v.Excuse, v.Check()
