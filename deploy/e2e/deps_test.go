@@ -42,7 +42,7 @@ var arrows = map[string]map[string]string{
 	"agent": {
 		"internal/config": "", "internal/cgminer": "", "internal/asic": "cgminer", "internal/inventory": "",
 		"internal/keys": "", "internal/enrol": "keys tunnel", "internal/spool": "", "internal/tunnel": "", "internal/uplink": "spool tunnel",
-		"internal/poll": "asic cgminer inventory spool", "internal/facts": "inventory spool",
+		"internal/poll": "asic cgminer inventory spool",
 	},
 	"hub": {
 		// config reads the form of an address with archive/place, which imports nothing.
@@ -51,6 +51,7 @@ var arrows = map[string]map[string]string{
 		"internal/pki": "apperr pg audit fleet", "internal/ingest": "apperr pg fleet series",
 		"internal/peers": "apperr pg audit fleet pki",
 		"internal/enrol": "apperr audit fleet peers pg pki",
+		"internal/customer": "access apperr audit pg sla",
 		"internal/api":   "apperr pg audit access enrol fleet peers pki series webui webtls",
 	},
 }

@@ -129,12 +129,13 @@ func New(c Config) (*Access, error) {
 	return a, nil
 }
 
-const qKeyByHash = `SELECT id, name, hash, permissions, expires_at, last_used_at, rate_limit
-	FROM api_key WHERE hash = $1 AND revoked_at IS NULL`
+const principalColumns = `SELECT k.id, k.name, k.hash, k.permissions, k.expires_at, k.last_used_at, k.rate_limit, k.customer_id, coalesce(c.name, '')
+	FROM api_key k LEFT JOIN customer c ON c.id = k.customer_id `
 
-const qKeyBySession = `SELECT k.id, k.name, k.hash, k.permissions, k.expires_at, k.last_used_at, k.rate_limit
-	FROM api_session s JOIN api_key k ON k.id = s.key_id
-	WHERE s.id = $1 AND s.expires_at > $2 AND k.revoked_at IS NULL`
+const (
+	qKeyByHash    = principalColumns + `WHERE k.hash = $1 AND k.revoked_at IS NULL`
+	qKeyBySession = principalColumns + `JOIN api_session s ON s.key_id = k.id WHERE s.id = $1 AND s.expires_at > $2 AND k.revoked_at IS NULL`
+)
 
 // Key returns the principal of a key shown from an address.
 func (a *Access) Key(ctx context.Context, key string, from netip.Addr) (Principal, error) {
@@ -204,10 +205,8 @@ func (a *Access) Session(ctx context.Context, token string, from netip.Addr) (Pr
 }
 
 const (
-	qKeyByID = `SELECT id, name, hash, permissions, expires_at, last_used_at, rate_limit
-		FROM api_key WHERE id = $1 AND revoked_at IS NULL`
-	qKeyByCertificate = `SELECT id, name, hash, permissions, expires_at, last_used_at, rate_limit
-		FROM api_key WHERE certificate = $1 AND revoked_at IS NULL`
+	qKeyByID          = principalColumns + `WHERE k.id = $1 AND k.revoked_at IS NULL`
+	qKeyByCertificate = principalColumns + `WHERE k.certificate = $1 AND k.revoked_at IS NULL`
 )
 
 // Certificate returns the principal of the key that a client certificate stands for: the one that it was issued for where the hub's own
@@ -238,9 +237,13 @@ func (a *Access) lookup(ctx context.Context, cred credential, query string, from
 	var hash []byte
 	var granted []string
 	var expires, lastUsed *time.Time
-	err := a.pool.QueryRow(ctx, query, args...).Scan((*uuid.UUID)(&p.KeyID), &p.Name, &hash, &granted, &expires, &lastUsed, &p.RateLimit)
+	var customer *uuid.UUID
+	err := a.pool.QueryRow(ctx, query, args...).Scan((*uuid.UUID)(&p.KeyID), &p.Name, &hash, &granted, &expires, &lastUsed, &p.RateLimit, &customer, &p.CustomerName)
 	if err != nil {
 		return Principal{}, fmt.Errorf("look up the key: %w", err)
+	}
+	if customer != nil {
+		p.Customer = *customer
 	}
 	if cred.session == ([16]byte{}) && !cred.cert && subtle.ConstantTimeCompare(hash, cred.key[:]) != 1 {
 		return Principal{}, refusal("AUTH_001", ErrNoKey)

@@ -88,6 +88,7 @@ type KeyOrder struct {
 	ExpiresIn   time.Duration // 0 means KeyLifetime
 	CopyFrom    *uuid.UUID    // the key whose place it takes: that one ends after KeyGrace
 	RateLimit   *int          // requests a minute; 0 is exempt, nil is everyone's; needs RateLimitsWrite
+	Customer    *uuid.UUID    // whose rows it may read, and no others; its permissions are then of CustomerPermissions. A copy keeps it
 	// Certificate is the identity of a client certificate (as package webtls names it) that shall stand for the key. There is then no
 	// secret.
 	Certificate string
@@ -110,6 +111,9 @@ type KeyInfo struct {
 	LastAddress string
 	RateLimit   *int
 	Certificate string
+	Customer    *uuid.UUID // nil: the operator's
+	// CustomerName is the customer's name, for lists.
+	CustomerName string
 }
 
 // State says what a key is at a time: active, expiring (in 14 days or less), expired or revoked.
@@ -133,17 +137,20 @@ func (k *KeyInfo) Old(now time.Time) bool {
 	return (s == "active" || s == "expiring") && now.Sub(k.CreatedAt) > KeyOld
 }
 
-const keyColumns = `id, name, user_id, permissions, bootstrap, created_at, created_by, copied_from, expires_at, revoked_at, revoked_why, last_used_at, coalesce(last_used_address, ''), rate_limit, coalesce(certificate, '')`
+const keyColumns = `SELECT k.id, k.name, k.user_id, k.permissions, k.bootstrap, k.created_at, k.created_by, k.copied_from, k.expires_at, k.revoked_at, k.revoked_why,
+	k.last_used_at, coalesce(k.last_used_address, ''), k.rate_limit, coalesce(k.certificate, ''), k.customer_id, coalesce(c.name, '')
+	FROM api_key k LEFT JOIN customer c ON c.id = k.customer_id `
 
 const (
-	qKeys       = `SELECT ` + keyColumns + ` FROM api_key WHERE (created_at, id) < ($1, $2) ORDER BY created_at DESC, id DESC LIMIT $3`
-	qKeyForWork = `SELECT ` + keyColumns + ` FROM api_key WHERE id = $1 FOR UPDATE`
+	qKeys       = keyColumns + `WHERE (k.created_at, k.id) < ($1, $2) ORDER BY k.created_at DESC, k.id DESC LIMIT $3`
+	qKeyForWork = keyColumns + `WHERE k.id = $1 FOR UPDATE OF k`
 	qCountKeys  = `SELECT count(*) FROM api_key WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)`
-	qInsertKey  = `INSERT INTO api_key (id, name, user_id, hash, permissions, created_at, created_by, copied_from, expires_at, rate_limit, certificate)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, nullif($11, ''))`
-	qEndKey    = `UPDATE api_key SET expires_at = $2 WHERE id = $1 AND (expires_at IS NULL OR expires_at > $2)`
-	qRevokeKey = `UPDATE api_key SET revoked_at = $2, revoked_by = $3, revoked_why = $4 WHERE id = $1`
-	qLimitKey  = `UPDATE api_key SET rate_limit = $2 WHERE id = $1`
+	qInsertKey  = `INSERT INTO api_key (id, name, user_id, hash, permissions, created_at, created_by, copied_from, expires_at, rate_limit, certificate, customer_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, nullif($11, ''), $12)`
+	qKeyCustomer = `SELECT name FROM customer WHERE id = $1`
+	qEndKey      = `UPDATE api_key SET expires_at = $2 WHERE id = $1 AND (expires_at IS NULL OR expires_at > $2)`
+	qRevokeKey   = `UPDATE api_key SET revoked_at = $2, revoked_by = $3, revoked_why = $4 WHERE id = $1`
+	qLimitKey    = `UPDATE api_key SET rate_limit = $2 WHERE id = $1`
 	// A certificate moves from the old key to its copy.
 	qFreeCertificate = `UPDATE api_key SET certificate = NULL WHERE id = $1`
 )
@@ -151,7 +158,8 @@ const (
 func scanKey(r pgx.CollectableRow) (k KeyInfo, err error) {
 	var granted []string
 	var expires, revoked, used *time.Time
-	err = r.Scan(&k.ID, &k.Name, &k.UserID, &granted, &k.Bootstrap, &k.CreatedAt, &k.CreatedBy, &k.CopiedFrom, &expires, &revoked, &k.RevokedWhy, &used, &k.LastAddress, &k.RateLimit, &k.Certificate)
+	err = r.Scan(&k.ID, &k.Name, &k.UserID, &granted, &k.Bootstrap, &k.CreatedAt, &k.CreatedBy, &k.CopiedFrom, &expires, &revoked, &k.RevokedWhy, &used, &k.LastAddress, &k.RateLimit, &k.Certificate,
+		&k.Customer, &k.CustomerName)
 	for _, g := range granted {
 		k.Permissions = append(k.Permissions, Permission(g))
 	}
@@ -224,6 +232,12 @@ func (o *KeyOrder) check(old *KeyInfo) error {
 		if o.Certificate == "" {
 			o.Certificate = old.Certificate
 		}
+		if o.Customer == nil {
+			o.Customer = old.Customer
+		}
+		if (o.Customer == nil) != (old.Customer == nil) || o.Customer != nil && *o.Customer != *old.Customer {
+			return invalid("a copy takes the old key's place and belongs to whom that one does: leave the customer out, or make a new key without copying")
+		}
 	}
 	for name, s := range map[string]string{"name": o.Name, "user id": o.UserID} {
 		if len(s) > maxName || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
@@ -249,6 +263,9 @@ func (o *KeyOrder) check(old *KeyInfo) error {
 	if o.RateLimit != nil && (*o.RateLimit < 0 || *o.RateLimit > MaxRate) {
 		return invalid("a key's rate limit is 0 (exempt) to %d requests a minute", MaxRate)
 	}
+	if len(o.Permissions) == 0 && o.Customer != nil {
+		o.Permissions = CustomerPermissions()
+	}
 	if len(o.Permissions) == 0 {
 		return invalid("a key needs at least one permission, or a key to copy them from")
 	}
@@ -256,6 +273,9 @@ func (o *KeyOrder) check(old *KeyInfo) error {
 	for _, p := range o.Permissions {
 		if p != Owner && !slices.Contains(Permissions(), p) {
 			return invalid("permission %.60q does not exist: there are %s, and %s for all of them", string(p), joinPermissions(Permissions()), Owner)
+		}
+		if o.Customer != nil && !slices.Contains(CustomerPermissions(), p) {
+			return invalid("a customer's key may not hold the permission %s: it may hold %s", p, joinPermissions(CustomerPermissions()))
 		}
 	}
 	return nil
@@ -277,6 +297,9 @@ func beyond(what string) error {
 // CreateKey makes a key, which never grants more than its maker holds, and returns it; it is stored nowhere. A key for a
 // certificate has no text: key is empty. The maker's own end does not end it.
 func (ks *Keys) CreateKey(ctx context.Context, by Actor, o KeyOrder) (key string, info KeyInfo, err error) {
+	if by.Customer != uuid.Nil {
+		return "", KeyInfo{}, apperr.E(apperr.Forbidden, "AUTH_002", "a customer's key makes no keys")
+	}
 	now := ks.now().UTC().Truncate(time.Microsecond)
 	key = newKey(ks.env)
 	hash, _ := hashKey(ks.env, key)
@@ -313,7 +336,16 @@ func (ks *Keys) CreateKey(ctx context.Context, by Actor, o KeyOrder) (key string
 		}
 		info = KeyInfo{
 			ID: uuid.New(), Name: o.Name, UserID: o.UserID, Permissions: o.Permissions, CreatedAt: now, CreatedBy: by.ID, CopiedFrom: o.CopyFrom,
-			ExpiresAt: now.Add(o.ExpiresIn), RateLimit: o.RateLimit, Certificate: o.Certificate,
+			ExpiresAt: now.Add(o.ExpiresIn), RateLimit: o.RateLimit, Certificate: o.Certificate, Customer: o.Customer,
+		}
+		if o.Customer != nil {
+			err := tx.QueryRow(ctx, qKeyCustomer, *o.Customer).Scan(&info.CustomerName)
+			if errors.Is(err, pgx.ErrNoRows) {
+				return apperr.E(apperr.NotFound, "NOTFOUND_001", "customer %s does not exist", *o.Customer)
+			}
+			if err != nil {
+				return err
+			}
 		}
 		details := map[string]any{
 			"key_id": info.ID.String(), "name": info.Name, "permissions": joinPermissions(info.Permissions), "expires_at": info.ExpiresAt.Format(time.RFC3339),
@@ -335,10 +367,13 @@ func (ks *Keys) CreateKey(ctx context.Context, by Actor, o KeyOrder) (key string
 		if o.Certificate != "" {
 			details["certificate"] = o.Certificate
 		}
+		if o.Customer != nil {
+			details["customer_id"], details["customer"] = o.Customer.String(), info.CustomerName
+		}
 		if o.UserID != "" {
 			details["for_user"] = o.UserID
 		}
-		if _, err := tx.Exec(ctx, qInsertKey, info.ID, info.Name, info.UserID, hash[:], permissionTexts(info.Permissions), now, by.ID, o.CopyFrom, info.ExpiresAt, o.RateLimit, o.Certificate); err != nil {
+		if _, err := tx.Exec(ctx, qInsertKey, info.ID, info.Name, info.UserID, hash[:], permissionTexts(info.Permissions), now, by.ID, o.CopyFrom, info.ExpiresAt, o.RateLimit, o.Certificate, o.Customer); err != nil {
 			return err
 		}
 		return ks.audit.Add(ctx, tx, by.Entry(audit.Entry{Category: audit.APIKey, Action: "apikey_create", Details: details}))
@@ -381,6 +416,9 @@ func keyForWork(ctx context.Context, tx pgx.Tx, id uuid.UUID) (KeyInfo, error) {
 
 // RevokeKey ends a key and its sessions: in this process at once, in others within CacheFor. Revoking it again changes nothing.
 func (ks *Keys) RevokeKey(ctx context.Context, by Actor, id uuid.UUID, why string) (info KeyInfo, err error) {
+	if by.Customer != uuid.Nil {
+		return KeyInfo{}, apperr.E(apperr.Forbidden, "AUTH_002", "a customer's key revokes no keys")
+	}
 	now := ks.now().UTC().Truncate(time.Microsecond)
 	if len(why) > maxIdentity {
 		why = why[:maxIdentity]

@@ -67,7 +67,10 @@ func (a *Access) Denied(ctx context.Context, p Principal, from netip.Addr, what 
 }
 
 func (p Principal) role() string {
-	if p.May(Owner) {
+	switch {
+	case p.Customer != uuid.Nil:
+		return "customer"
+	case p.May(Owner):
 		return "owner"
 	}
 	return "key"
@@ -88,11 +91,13 @@ type Actor struct {
 	Address string // empty on the command line
 	// Granted is what the actor may do and so may give away.
 	Granted []Permission
+	// Customer is whose key it is; zero: the operator's. A customer changes nothing.
+	Customer uuid.UUID
 }
 
 // ActorOf is the principal of a request from an address.
 func ActorOf(p Principal, from netip.Addr) Actor {
-	return Actor{ID: uuid.UUID(p.KeyID).String(), Role: p.role(), Address: addressText(from), Granted: p.Granted}
+	return Actor{ID: uuid.UUID(p.KeyID).String(), Role: p.role(), Address: addressText(from), Granted: p.Granted, Customer: p.Customer}
 }
 
 // CommandLine is who has the database's password and the machine's shell: an owner.

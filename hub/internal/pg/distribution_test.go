@@ -32,6 +32,11 @@ var undistributed = map[string]string{
 	"peer_observed":    "one row a site, joined with peer: a copy on every node",
 	"peer_hub_key":     "the hub's own keys",
 	"peer_owner":       "one row: the process that has the tunnel's device",
+	"customer":         "whom the operator serves: a copy on every node",
+	"contract":         "a few rows a customer, over several sites: a copy on every node",
+	"contract_version": "a few rows a contract: a copy on every node",
+	"contract_miner":   "a few rows a miner in its life, by contract as much as by site: a copy on every node",
+	"excuse":           "at most 500 rows a site and month, which people make: a copy on every node",
 	"goose_db_version": "the state of migrations",
 }
 
