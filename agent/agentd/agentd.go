@@ -24,6 +24,7 @@ import (
 	"github.com/hashinsight/hashinsight/agent/internal/asic"
 	"github.com/hashinsight/hashinsight/agent/internal/cgminer"
 	"github.com/hashinsight/hashinsight/agent/internal/enrol"
+	"github.com/hashinsight/hashinsight/agent/internal/facts"
 	"github.com/hashinsight/hashinsight/agent/internal/inventory"
 	"github.com/hashinsight/hashinsight/agent/internal/keys"
 	"github.com/hashinsight/hashinsight/agent/internal/poll"
@@ -143,6 +144,7 @@ type parts struct {
 	link      *tunnel.Link   // nil without a hub
 	uplink    *uplink.Uplink // as link
 	keeper    *enrol.Keeper  // nil without an identity of its own
+	signer    *facts.Signer
 }
 
 // New checks the configuration. Nothing is opened before Run.
@@ -157,6 +159,7 @@ func New(c Config) (*Agent, error) {
 // Deadlines of stopping. Polls in flight may take their whole timeout; it is added to stopPoll.
 const (
 	stopPoll   = 15 * time.Second
+	stopFacts  = 15 * time.Second
 	stopDrain  = 15 * time.Second
 	stopUplink = 5 * time.Second
 )
@@ -185,7 +188,7 @@ func (a *Agent) start(ctx context.Context, stack *lifecycle.Stack) error {
 	var err error
 	p.spool, err = spool.Open(ctx, spool.Config{
 		Dir: SpoolDir(c.Dir), Site: c.Site, Key: c.EvidenceKey, TellKey: true, HubKey: c.HubKey, MaxBytes: c.SpoolMaxBytes, SegmentBytes: c.SpoolSegmentBytes,
-		Grace: c.SpoolGrace, Now: c.Now, Beacon: beacon.Load, Log: a.log, Registerer: c.Registry,
+		Grace: c.SpoolGrace, Hold: true, Now: c.Now, Beacon: beacon.Load, Log: a.log, Registerer: c.Registry,
 	})
 	if err != nil {
 		return err
@@ -194,10 +197,14 @@ func (a *Agent) start(ctx context.Context, stack *lifecycle.Stack) error {
 	if p.inventory, err = inventory.Open(inventory.Config{Dir: c.Dir, Now: c.Now, Log: a.log, Registerer: c.Registry}); err != nil {
 		return err
 	}
+	salts, err := inventory.OpenSalts(c.Dir)
+	if err != nil {
+		return err
+	}
 	targets := a.targets()
 	p.poller, err = poll.New(poll.Config{
 		Targets: targets, Open: a.reader(targets), MaxInFlight: c.MaxInFlight, BatchInterval: c.BatchInterval, MaxSamples: c.MaxSamples,
-		Inventory: p.inventory, MakeRoom: p.spool.MakeRoom, Now: c.Now, Log: a.log, Registerer: c.Registry,
+		Inventory: p.inventory, MakeRoom: p.spool.MakeRoom, Skewed: func() bool { return p.uplink != nil && p.uplink.Skewed() }, Now: c.Now, Log: a.log, Registerer: c.Registry,
 		Append: func(ctx context.Context, payload []byte, m wire.Meta) error {
 			_, err := p.spool.Append(ctx, evidence.KindSamples, payload, m)
 			return err
@@ -244,6 +251,13 @@ func (a *Agent) start(ctx context.Context, stack *lifecycle.Stack) error {
 		stack.Go("uplink", stopUplink, p.uplink.Run)
 		stack.OnStop("drain", stopDrain+stopUplink, func(ctx context.Context) error { return p.drain(ctx, a.log) })
 	}
+	if p.signer, err = facts.New(facts.Config{
+		Spool: p.spool, Salts: salts, Tell: a.tellSalts(p), Unstored: func() time.Time { return p.poller.Status().Unstored },
+		Now: c.Now, Log: a.log, Registerer: c.Registry,
+	}); err != nil {
+		return err
+	}
+	stack.Go("facts", stopFacts, p.signer.Run)
 	a.running.Store(p)
 	if c.Listen != "" {
 		if err := a.serve(ctx, stack); err != nil {

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/hashinsight/hashinsight/agent/internal/enrol"
+	"github.com/hashinsight/hashinsight/agent/internal/inventory"
 	"github.com/hashinsight/hashinsight/agent/internal/keys"
+	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/lifecycle"
 	"github.com/hashinsight/hashinsight/pkg/wg"
 )
@@ -120,6 +122,23 @@ func (a *Agent) keep(stack *lifecycle.Stack, p *parts) error {
 	}
 	stack.Go("identity", stopKeeper, func(ctx context.Context) error { return p.keeper.Run(ctx) })
 	return nil
+}
+
+// tellSalts says how the hub gets salt keys; nil without a hub.
+func (a *Agent) tellSalts(p *parts) func(context.Context, map[ident.MinerID]inventory.SaltKey) error {
+	if p.link == nil {
+		return nil
+	}
+	return func(ctx context.Context, keys map[ident.MinerID]inventory.SaltKey) error {
+		out := make(map[ident.MinerID][32]byte, len(keys))
+		for m, k := range keys {
+			out[m] = k
+		}
+		if p.keeper != nil {
+			return p.keeper.KeepSalts(ctx, out)
+		}
+		return enrol.KeepSalts(ctx, p.link.Addresses(), p.link.DialContext, a.cfg.HubTLS, out)
+	}
 }
 
 func (p *parts) uplinkAgain() { p.uplink.Again() }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashinsight/hashinsight/agent/internal/facts"
 	"github.com/hashinsight/hashinsight/agent/internal/uplink"
 	"github.com/hashinsight/hashinsight/pkg/diag"
 	"github.com/hashinsight/hashinsight/pkg/lifecycle"
@@ -39,6 +40,15 @@ type Health struct {
 		StoredAt       *time.Time `json:"stored_at,omitempty"`
 	} `json:"spool"`
 
+	Hours struct {
+		Last       *facts.Signed `json:"last_signed,omitempty"`
+		Waiting    int           `json:"waiting"`          // that are over and not signed yet
+		Recovering bool          `json:"recovering"`       // what is not signed is being computed from the spool, after the start
+		Skipped    uint64        `json:"skipped"`          // that cannot be signed, since the start
+		Untold     int           `json:"salt_keys_untold"` // of miners whose hours the hub cannot check yet
+		Reason     string        `json:"reason,omitempty"` // why hours are not signed
+	} `json:"hours"`
+
 	Link struct {
 		State     string     `json:"state"` // connected, disconnected, none (no hub configured)
 		Hub       string     `json:"hub,omitempty"`
@@ -66,6 +76,12 @@ func (a *Agent) Health() Health {
 	h.Miners.Known, h.Miners.Answering, h.Miners.Silent, h.Miners.Scanned = p.inventory.Len(), ps.Answering, ps.Silent, ps.Scanned
 	h.Spool.PendingBatches, h.Spool.Bytes, h.Spool.InMemoryBytes = ss.Pending, ss.Bytes, ps.Pending
 	h.Spool.OldestPending, h.Spool.StoredAt = instant(ss.OldestPending), instant(ps.Stored)
+	fs := p.signer.Status()
+	h.Hours.Last, h.Hours.Waiting, h.Hours.Recovering, h.Hours.Skipped, h.Hours.Untold = fs.Last, fs.Waiting, fs.Recovering, fs.Skipped, fs.Untold
+	if fs.Err != nil {
+		h.Hours.Reason = fs.Err.Error()
+		h.Status, h.Reasons = "degraded", append(h.Reasons, h.Hours.Reason)
+	}
 	h.Link.State = "none"
 	if p.uplink != nil {
 		us := p.uplink.Status()

@@ -45,6 +45,8 @@ type Config struct {
 	Inventory     *inventory.Inventory
 	// Append stores a payload durably. After an error the same payload is given again.
 	Append func(ctx context.Context, payload []byte, m wire.Meta) error
+	// Skewed reports whether the wall clock is known to be more than 30 s from the hub's; nil means that nobody knows.
+	Skewed func() bool
 	// MakeRoom is told why the inventory could not be stored and reports whether that was mended; nil means that nothing can be.
 	MakeRoom   func(error) bool
 	Now        func() time.Time // wall clock of the readers; nil means time.Now
@@ -75,6 +77,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxPending <= 0 {
 		c.MaxPending = 64 << 20
+	}
+	if c.Skewed == nil {
+		c.Skewed = func() bool { return false }
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -140,6 +145,7 @@ type Status struct {
 	Answering, Silent, Scanned int64     // addresses that answer, miners that do not, addresses without a miner so far
 	Pending                    int64     // bytes of payloads that wait in memory
 	Stored                     time.Time // when a batch was last stored; zero before the first
+	Unstored                   time.Time // the oldest observation that waits in memory, by its own time; zero without any
 	StoreError                 error     // why storing fails now; nil while it works
 }
 
@@ -149,6 +155,9 @@ func (p *Poller) Status() Status {
 	p.store.mu.Lock()
 	defer p.store.mu.Unlock()
 	st.StoreError, st.Pending, st.Stored = p.store.failure, p.store.bytes, p.store.stored
+	if len(p.store.queue) > 0 {
+		st.Unstored = time.UnixMilli(p.store.queue[0].meta.FirstMS).UTC()
+	}
 	return st
 }
 
@@ -347,6 +356,9 @@ func (p *Poller) record(r result, info telemetry.MinerInfo) {
 	offset := r.obs.At.Round(0).Sub(p.start.Round(0)) - r.ended.Sub(p.start)
 	if t := r.t; t.polled && stepped(offset, t.offset) {
 		r.obs.Flags |= telemetry.FlagClockStep
+	}
+	if p.cfg.Skewed() {
+		r.obs.Flags |= telemetry.FlagSkewed
 	}
 	r.t.polled, r.t.offset = true, offset
 	if p.polled && stepped(offset, p.offset) {

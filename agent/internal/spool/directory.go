@@ -15,6 +15,7 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/ident"
 )
 
+// Names in a spool directory. Others beside segments are notes, see WriteNote.
 const (
 	lockName = "lock"
 	metaName = "spool.json"
@@ -103,6 +104,24 @@ func writeMeta(dir string, m meta) error {
 		return fmt.Errorf("spool: %w", err)
 	}
 	return writeFile(dir, metaName, append(b, '\n'), true)
+}
+
+// WriteNote makes a small file of the spool's owner durable, in one step: it belongs to these batches and goes where they go. ReadNote
+// reads it back.
+func (s *Spool) WriteNote(name string, content []byte) error {
+	return writeFile(s.cfg.Dir, name, content, true)
+}
+
+// ReadNote returns what WriteNote has written in a spool directory; nothing without such a file.
+func ReadNote(dir, name string) ([]byte, error) {
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	return b, nil
 }
 
 // writeFile replaces a file in one step.

@@ -1,9 +1,12 @@
 package spool
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
+	"slices"
 
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -80,6 +83,62 @@ func (s *Spool) Backlog(maxBatches, maxBytes int, skip Skip) ([]Batch, error) {
 	return out, nil
 }
 
+// Stored returns the next batches of a chain from a sequence number on, acknowledged or not, in order: at most maxBatches, and at most
+// maxBytes together unless the first alone is larger. Numbers that are not here, or cannot be read, are passed over; none means that
+// nothing is stored from there on.
+func (s *Spool) Stored(id ident.SpoolID, from uint64, maxBatches, maxBytes int) ([]Batch, error) {
+	return s.stored(id, from, maxBatches, maxBytes, true)
+}
+
+// Headers calls fn with the header of every batch of a chain that is stored now, in order.
+func (s *Spool) Headers(ctx context.Context, id ident.SpoolID, fn func(*evidence.Header) error) error {
+	const some = 256 // under one lock
+	for next := uint64(0); ctx.Err() == nil; {
+		batches, err := s.stored(id, next, some, math.MaxInt, false)
+		if err != nil || len(batches) == 0 {
+			return err
+		}
+		for i := range batches {
+			if err := fn(&batches[i].Header); err != nil {
+				return err
+			}
+		}
+		next = batches[len(batches)-1].Header.Seq + 1
+	}
+	return ctx.Err()
+}
+
+func (s *Spool) stored(id ident.SpoolID, from uint64, maxBatches, maxBytes int, withPayload bool) ([]Batch, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	var out []Batch
+	for _, g := range slices.Clone(s.segs) {
+		if g.spool != id || g.last < from {
+			continue
+		}
+		for seq := max(from, g.first); seq <= g.last && len(out) < maxBatches; seq++ {
+			b, err := s.read(g, seq, withPayload)
+			switch {
+			case errors.Is(err, errCorrupt):
+				seq = g.last // the rest of the segment is lost too
+				continue
+			case errors.Is(err, errBatch):
+				continue
+			case err != nil:
+				return out, err
+			}
+			if maxBytes -= b.Size(); maxBytes < 0 && len(out) > 0 {
+				return out, nil
+			}
+			out = append(out, b)
+		}
+	}
+	return out, nil
+}
+
 // Read returns one stored batch, acknowledged or not.
 func (s *Spool) Read(ref Ref) (Batch, error) {
 	s.mu.Lock()
@@ -116,8 +175,10 @@ func (s *Spool) read(g *segment, seq uint64, withPayload bool) (Batch, error) {
 	switch newest := g == s.segs[len(s.segs)-1]; {
 	case errors.Is(err, errBatch):
 		// Nothing can be sent in its place; marking it as done keeps it from being read for ever, and the gap record
-		// that the next Append stores tells the hub.
-		g.ack(seq)
+		// that the next Append stores tells the hub. What the hub has is not missing there.
+		if !g.ack(seq) {
+			break
+		}
 		s.ifFull(g)
 		s.lost = append(s.lost, lost{spool: g.spool, chain: g.chain, first: seq, last: seq})
 		s.metrics.quarantined.Inc()

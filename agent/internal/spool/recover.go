@@ -190,7 +190,8 @@ func (s *Spool) resolve(kind evidence.Kind, payload []byte) (h evidence.Header, 
 	suspect := s.suspect || s.segs[len(s.segs)-1].broken.Load()
 	s.mu.Unlock()
 	if !suspect {
-		return h, false, nil
+		h, found = s.foundBefore(kind, payload)
+		return h, found, nil
 	}
 	if err := s.reread(); err != nil {
 		return h, false, err
@@ -204,10 +205,29 @@ func (s *Spool) resolve(kind evidence.Kind, payload []byte) (h evidence.Header, 
 	if s.lastHash == h.Hash() && h.Kind == evidence.KindKey {
 		s.untold = false
 	}
-	if s.lastHash != h.Hash() || h.Kind != kind || h.CheckPayload(payload) != nil {
-		return evidence.Header{}, false, nil //nolint:nilerr // another payload: the caller appends it
+	switch stored := s.lastHash == h.Hash(); {
+	case stored && h.Kind == kind && h.CheckPayload(payload) == nil:
+		return h, true, nil
+	case stored: // somebody else's, who will ask
+		s.found = append(s.found[max(0, len(s.found)+1-maxFound):], h)
 	}
-	return h, true, nil
+	h, found = s.foundBefore(kind, payload)
+	return h, found, nil
+}
+
+// maxFound bounds the batches that were found stored and not asked for yet. Whoever appends has one payload in doubt at a time, and there
+// are two: the poller's samples and the signed hours.
+const maxFound = 8
+
+// foundBefore returns the header of a batch with this payload that was in doubt until somebody else's Append found it stored.
+func (s *Spool) foundBefore(kind evidence.Kind, payload []byte) (evidence.Header, bool) {
+	for i, h := range s.found {
+		if h.Kind == kind && h.CheckPayload(payload) == nil {
+			s.found = slices.Delete(s.found, i, i+1)
+			return h, true
+		}
+	}
+	return evidence.Header{}, false
 }
 
 // reread opens the newest segment anew and learns its end. What it finds there must be durable before anyone relies on

@@ -106,11 +106,8 @@ func (s *Spool) makeRoom() error {
 			return nil
 		}
 		victim := s.segs[0]
-		for _, g := range s.segs[:len(s.segs)-1] {
-			if g.acknowledged() {
-				victim = g
-				break
-			}
+		if spare := s.spare(); len(spare) > 0 {
+			victim = spare[0]
 		}
 		if victim.acknowledged() {
 			err := s.remove(victim, "cap")
@@ -240,7 +237,7 @@ func (s *Spool) tidy(force bool) {
 	s.tidyAt = now
 	s.allowOld(now)
 	for _, g := range slices.Clone(s.segs[:len(s.segs)-1]) {
-		if g.acknowledged() && !g.fullAt.IsZero() && now.Sub(g.fullAt) >= s.cfg.Grace {
+		if g.acknowledged() && !s.held(g) && !g.fullAt.IsZero() && now.Sub(g.fullAt) >= s.cfg.Grace {
 			if err := s.remove(g, "acknowledged"); err != nil {
 				s.log.Error("acknowledged spool segment cannot be deleted", "segment", filepath.Base(g.path), "err", err)
 				return
@@ -260,13 +257,43 @@ func (s *Spool) saveAcks(now time.Time) {
 func (s *Spool) freeAcknowledged() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	freed := false
-	for _, g := range slices.Clone(s.segs[:len(s.segs)-1]) {
-		if g.acknowledged() && s.remove(g, "disk_full") == nil {
-			freed = true
+	freed, held := false, false
+	for _, g := range s.spare() { // those that nobody needs first
+		if held = held || s.held(g); held && freed {
+			break
 		}
+		freed = s.remove(g, "disk_full") == nil || freed
 	}
 	return freed
+}
+
+// spare lists acknowledged segments in the order in which they may be given up: those that nobody needs, then those that are held, each
+// oldest first. The hub has them all; what is lost with a held one is that an hour which is not signed yet cannot be computed again
+// after a restart. The caller holds mu.
+func (s *Spool) spare() []*segment {
+	var free, held []*segment
+	for _, g := range s.segs[:len(s.segs)-1] {
+		switch {
+		case !g.acknowledged():
+		case s.held(g):
+			held = append(held, g)
+		default:
+			free = append(free, g)
+		}
+	}
+	return append(free, held...)
+}
+
+// held reports whether something is still to be computed from a segment. The caller holds mu.
+func (s *Spool) held(g *segment) bool {
+	return s.cfg.Hold && g.count() > 0 && g.last >= s.released[g.spool]
+}
+
+// Release says that the batches of a chain before this one are not needed any more, see Config.Hold. It never takes back what was released.
+func (s *Spool) Release(before Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.released[before.Spool] = max(s.released[before.Spool], before.Seq)
 }
 
 // MakeRoom gives up acknowledged segments when err, of whatever else is kept on the same disk, says that the disk is full.

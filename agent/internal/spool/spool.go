@@ -10,6 +10,7 @@
 //	0001-<first seq>.seg     a segment; the first number counts the spool ids this directory has had
 //	*.corrupt                a segment that could not be read, set aside for people to look at
 //	acks.json                what has been acknowledged or refused, written lazily: losing it only sends batches again
+//	hours.json               which hours are signed, a note of package facts
 package spool
 
 import (
@@ -56,13 +57,16 @@ type Config struct {
 	TellKey bool
 	// HubKey returns the pinned hub evidence key with this id, or nil.
 	HubKey       func(ident.KeyID) ed25519.PublicKey
-	MaxBytes     int64                  // of all segment files; 0 means 4 GiB. Beyond it the oldest data goes
-	SegmentBytes int64                  // of one segment file; 0 means 16 MiB
-	Grace        time.Duration          // how long acknowledged segments are kept; 0 means 24 h, negative none
-	Now          func() time.Time       // nil means time.Now
-	Beacon       func() evidence.Beacon // latest known chain block; nil means none
-	Log          *slog.Logger           // nil means slog.Default
-	Registerer   prometheus.Registerer  // nil means no metrics
+	MaxBytes     int64         // of all segment files; 0 means 4 GiB. Beyond it the oldest data goes
+	SegmentBytes int64         // of one segment file; 0 means 16 MiB
+	Grace        time.Duration // how long acknowledged segments are kept; 0 means 24 h, negative none
+	// Hold keeps acknowledged segments beyond Grace until Release says that they are not needed any more: package facts computes the hours
+	// that the site signs from them. A full disk and the size cap take them all the same, after those that nobody needs.
+	Hold       bool
+	Now        func() time.Time       // nil means time.Now
+	Beacon     func() evidence.Beacon // latest known chain block; nil means none
+	Log        *slog.Logger           // nil means slog.Default
+	Registerer prometheus.Registerer  // nil means no metrics
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -121,16 +125,18 @@ type Spool struct {
 	acksOld  bool // acks.json is behind
 	acksAt   time.Time
 	tidyAt   time.Time
-	reader   *segment     // the one older segment that is open for reading
-	gap      evidence.Gap // the latest gap record made at the size cap
-	gapRef   Ref          // the batch that holds it
-	lost     []lost       // batches that cannot be read and have no gap record yet
+	reader   *segment                 // the one older segment that is open for reading
+	gap      evidence.Gap             // the latest gap record made at the size cap
+	gapRef   Ref                      // the batch that holds it
+	lost     []lost                   // batches that cannot be read and have no gap record yet
+	released map[ident.SpoolID]uint64 // with Hold: batches of the chain before this one are not needed
 
 	// Under appendMu only.
-	suspect bool   // the last Append failed: read the file again before anything else
-	doubt   []byte // header of the batch whose fate is unknown
-	untold  bool   // the chain does not say yet whose it is, see Config.TellKey
-	buf     []byte // scratch for values
+	suspect bool              // the last Append failed: read the file again before anything else
+	doubt   []byte            // header of the batch whose fate is unknown
+	found   []evidence.Header // batches that were in doubt and are there, which who appended them has not been told yet; the latest maxFound
+	untold  bool              // the chain does not say yet whose it is, see Config.TellKey
+	buf     []byte            // scratch for values
 }
 
 // Open takes the directory, recovers its state from disk and sets corrupt segments aside.
@@ -148,7 +154,7 @@ func Open(ctx context.Context, c Config) (*Spool, error) {
 	}
 	s := &Spool{
 		cfg: c, log: c.Log, lock: lock, key: ident.KeyIDOf(c.Key.Public().(ed25519.PublicKey)),
-		changed: make(chan struct{}),
+		changed: make(chan struct{}), released: make(map[ident.SpoolID]uint64),
 	}
 	s.metrics = newMetrics(s, c.Registerer)
 	if err := s.recover(ctx); err != nil {
@@ -166,6 +172,9 @@ func (s *Spool) ID() ident.SpoolID {
 	defer s.mu.Unlock()
 	return s.id
 }
+
+// Dir returns the spool's directory.
+func (s *Spool) Dir() string { return s.cfg.Dir }
 
 // Close writes what is known of acknowledgements and releases the directory.
 func (s *Spool) Close() error {
@@ -197,7 +206,7 @@ func (s *Spool) release() error {
 // Append signs a payload as the next batch and returns once it is on disk.
 //
 // An error means that it is unknown whether the batch is stored. Call Append again with the same payload: if the batch did
-// reach the disk, the second call finds it and returns its header instead of storing it twice.
+// reach the disk, the second call finds it and returns its header instead of storing it twice, whatever others have appended since.
 func (s *Spool) Append(ctx context.Context, kind evidence.Kind, payload []byte, m wire.Meta) (evidence.Header, error) {
 	if len(payload) > maxPayload {
 		return evidence.Header{}, fmt.Errorf("spool: payload of %d bytes, at most %d fit into a batch", len(payload), maxPayload)

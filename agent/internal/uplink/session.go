@@ -154,6 +154,7 @@ func (s *session) open(ctx context.Context, cancel context.CancelCauseFunc, conn
 	after := s.cfg.Now()
 	middle := before.Add(after.Sub(before) / 2)
 	skew := time.UnixMilli(w.GetHubTimeMs()).Sub(middle).Round(time.Millisecond)
+	s.heard(time.UnixMilli(w.GetHubTimeMs()), before, after)
 	s.metrics.skew.Set(skew.Seconds())
 	s.setStatus(func(st *Status) { st.Skew = skew })
 	if skew.Abs() > MaxSkew {
@@ -259,13 +260,23 @@ func (s *session) sendBatches(batches []spool.Batch, lane string, now time.Time)
 		b := &batches[i]
 		group.Batches[i] = &telemetryv1.Batch{Header: b.HeaderBytes, Signature: b.Signature, Payload: b.Payload}
 	}
-	s.window.add(batches, now)
+	s.window.add(batches, s.fresh, now)
 	s.inFlight()
 	if err := s.stream.Send(&telemetryv1.StreamRequest{Message: &telemetryv1.StreamRequest_Batches{Batches: group}}); err != nil {
 		return err
 	}
 	s.metrics.sent.WithLabelValues(lane).Add(float64(len(batches)))
 	return nil
+}
+
+// fresh reports whether a batch is sent for the first time by anybody: it is newer than all that this Uplink has sent or found in the
+// spool. What was sent earlier may be acknowledged with the time at which the hub got it then.
+func (u *Uplink) fresh(ref spool.Ref) bool {
+	if ref.Seq <= u.top[ref.Spool] {
+		return false
+	}
+	u.top[ref.Spool] = ref.Seq
+	return true
 }
 
 // receive handles what the hub says until the stream ends.
@@ -333,9 +344,12 @@ func (s *session) onAck(a *telemetryv1.Ack) error {
 		return err
 	}
 	now := s.cfg.Now()
-	if at, ok := s.window.done(spool.Ref{Spool: ack.Spool, Seq: ack.Seq}, now); ok {
+	if b, ok := s.window.done(spool.Ref{Spool: ack.Spool, Seq: ack.Seq}, now); ok {
 		s.metrics.acked.Inc()
-		s.metrics.ackTime.Observe(now.Sub(at).Seconds())
+		s.metrics.ackTime.Observe(now.Sub(b.at).Seconds())
+		if b.fresh {
+			s.heard(time.UnixMilli(ack.HubMS), b.at, now)
+		}
 	}
 	s.acked.Store(true)
 	s.setStatus(func(st *Status) { st.LastAck = now })

@@ -27,6 +27,7 @@ import (
 	"github.com/hashinsight/hashinsight/agent/internal/tunnel"
 	"github.com/hashinsight/hashinsight/pkg/backoff"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
+	"github.com/hashinsight/hashinsight/pkg/ident"
 )
 
 // Config configures an uplink.
@@ -105,9 +106,11 @@ type Uplink struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
-	turn    int           // index of the address to try next
-	older   time.Time     // not before this time is an older chain tried again
-	again   chan struct{} // connect at once
+	turn    int                      // index of the address to try next
+	older   time.Time                // not before this time is an older chain tried again
+	top     map[ident.SpoolID]uint64 // the newest batch of each chain that may have been sent, by this Uplink or one before
+	skewed  atomic.Bool              // this clock is more than MaxSkew from the hub's, for sure
+	again   chan struct{}            // connect at once
 
 	mu     sync.Mutex
 	status Status
@@ -150,7 +153,10 @@ func New(c Config) (*Uplink, error) {
 	if c.Sync == nil {
 		c.Sync = func() {}
 	}
-	u := &Uplink{cfg: c, log: c.Log, again: make(chan struct{}, 1)}
+	u := &Uplink{cfg: c, log: c.Log, again: make(chan struct{}, 1), top: make(map[ident.SpoolID]uint64)}
+	for _, c := range c.Spool.Chains() {
+		u.top[c.ID] = c.Newest
+	}
 	m, err := newMetrics(u, c.Registerer)
 	if err != nil {
 		return nil, err
@@ -164,6 +170,21 @@ func (u *Uplink) Status() Status {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.status
+}
+
+// Skewed reports whether this machine's clock is known to be more than MaxSkew from the hub's, by what the hub said last.
+func (u *Uplink) Skewed() bool { return u.skewed.Load() }
+
+// heard takes a time of the hub's clock that was read between two instants of this one's. Where the way to the hub takes so long that it
+// proves neither, what was known stays.
+func (u *Uplink) heard(hub, before, after time.Time) {
+	least, most := hub.Sub(after), hub.Sub(before) // that the hub's clock is ahead
+	switch {
+	case least > MaxSkew || most < -MaxSkew:
+		u.skewed.Store(true)
+	case least >= -MaxSkew && most <= MaxSkew:
+		u.skewed.Store(false)
+	}
 }
 
 // Again makes an Uplink that waits before it connects again do so at once: the site has a new certificate, or a new way to the

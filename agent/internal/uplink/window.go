@@ -27,8 +27,9 @@ type window struct {
 }
 
 type sent struct {
-	size int
-	at   time.Time
+	size  int
+	at    time.Time
+	fresh bool // the hub cannot have had it before
 }
 
 // Behind a narrow link a new batch waits for everything that was sent before it. So the backlog begins small, grows by what
@@ -97,30 +98,31 @@ func (w *window) room(live bool, now time.Time) (batches, bytes int, wait time.D
 }
 
 // add notes batches that are about to be sent.
-func (w *window) add(batches []spool.Batch, now time.Time) {
+func (w *window) add(batches []spool.Batch, fresh func(spool.Ref) bool, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.sent) == 0 {
 		w.heard = now // the hub owes an answer from now on
 	}
 	for i := range batches {
-		w.sent[batches[i].Ref()] = sent{size: batches[i].Size(), at: now}
+		ref := batches[i].Ref()
+		w.sent[ref] = sent{size: batches[i].Size(), at: now, fresh: fresh(ref)}
 		w.bytes += batches[i].Size()
 	}
 }
 
-// done takes a batch off and returns when it was sent.
-func (w *window) done(ref spool.Ref, now time.Time) (at time.Time, ok bool) {
+// done takes a batch off and returns how it was sent.
+func (w *window) done(ref spool.Ref, now time.Time) (s sent, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.heard = now
-	s, ok := w.sent[ref]
+	s, ok = w.sent[ref]
 	if ok {
 		delete(w.sent, ref)
 		w.bytes -= s.size
 		w.pace(s, now)
 	}
-	return s.at, ok
+	return s, ok
 }
 
 // pace learns from one answer how much backlog the way to the hub and the hub take in good time. The caller holds mu.

@@ -34,7 +34,7 @@ func (c *Counts) add(o *Counts) {
 type States [SlotsPerDay]State
 
 // String returns the day as letters, one a slot.
-func (s *States) String() string {
+func (s States) String() string {
 	b := make([]byte, SlotsPerDay)
 	for i := range s {
 		b[i] = s[i].Letter()
@@ -46,7 +46,7 @@ func (s *States) String() string {
 type PackedStates [SlotsPerDay / 2]byte
 
 // Pack returns the short form for storage.
-func (s *States) Pack() (b PackedStates) {
+func (s States) Pack() (b PackedStates) {
 	for i := range b {
 		b[i] = byte(s[2*i])<<4 | byte(s[2*i+1])&15
 	}
@@ -222,12 +222,14 @@ func (p *Plan) judge(s *span, slot int64, facts []HourFacts, c chains) verdict {
 		}
 		disputed = disputed || f.Disputed
 		skewed = skewed || f.Skewed&(1<<at) != 0 || f.Slots[at].Flags&evidence.SlotSkewed != 0
-		v.chains++
-		if v.chains == 1 {
-			v.slot = f.Slots[at]
-		} else {
-			v.slot = mergeSlots(v.slot, f.Slots[at])
+		said := f.Slots[at]
+		if said.Source == evidence.SourceNone {
+			said.Hashes = 0 // a number that comes from nowhere
 		}
+		if v.chains++; v.chains > 1 {
+			said = mergeSlots(v.slot, said)
+		}
+		v.slot = said
 	}
 	switch {
 	case disputed:
@@ -258,9 +260,6 @@ func (p *Plan) judge(s *span, slot int64, facts []HourFacts, c chains) verdict {
 // work decides a slot in which the agent was alive.
 func (v *verdict) work(s *span) {
 	hashes := v.slot.Hashes
-	if v.slot.Source == evidence.SourceNone {
-		hashes = 0 // a number that comes from nowhere
-	}
 	v.counted = int64(min(hashes, uint64(MaxOver*s.need)))
 	switch {
 	case hashes >= s.up:

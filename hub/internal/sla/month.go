@@ -109,6 +109,7 @@ func (a *Availability) Below(ppm int64) bool {
 // Credit is what the customer gets back of the month's fee.
 type Credit struct {
 	BP       int64  // of the fee, in 1/100 %
+	BelowPPM int64  // the bound of the tier that gives it; 0: none does
 	Minor    int64  // minor units of the currency; 0 if the terms name no fee
 	FeeMinor int64  // of the whole month, also for a month that is contracted in part
 	Currency string // ISO 4217, may be empty without a fee
@@ -120,7 +121,7 @@ func (t *Terms) CreditFor(a *Availability) Credit {
 	c := Credit{FeeMinor: t.FeeMinor, Currency: t.Currency}
 	for _, tier := range t.Tiers {
 		if a.Below(tier.BelowPPM) {
-			c.BP = tier.CreditBP
+			c.BP, c.BelowPPM = tier.CreditBP, tier.BelowPPM
 		}
 	}
 	c.BP = min(c.BP, t.CreditCapBP)

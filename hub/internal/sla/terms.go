@@ -1,12 +1,12 @@
 package sla
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -107,13 +107,20 @@ func (t *Terms) checkMoney() (errs []error) {
 	if t.FeeMinor < 0 || t.FeeMinor > MaxFeeMinor {
 		bad("fee_minor is %d: give 0 to %d", t.FeeMinor, int64(MaxFeeMinor))
 	}
-	if t.Currency == "" && t.FeeMinor == 0 {
-		return errs // credits are told in 1/100 % only
-	}
-	if len(t.Currency) != 3 || bytes.ContainsFunc([]byte(t.Currency), func(r rune) bool { return r < 'A' || r > 'Z' }) {
-		bad("currency is %.10q: give a code of ISO 4217 like EUR, or no fee and no currency", t.Currency)
+	if err := checkCurrency(t.Currency, t.FeeMinor); err != nil {
+		errs = append(errs, err)
 	}
 	return errs
+}
+
+func checkCurrency(currency string, feeMinor int64) error {
+	if currency == "" && feeMinor == 0 {
+		return nil // credits are told in 1/100 % only
+	}
+	if len(currency) != 3 || strings.ContainsFunc(currency, func(r rune) bool { return r < 'A' || r > 'Z' }) {
+		return fmt.Errorf("currency is %.10q: give a code of ISO 4217 like EUR, or no fee and no currency", currency)
+	}
+	return nil
 }
 
 // Canonical returns the one encoding of terms.

@@ -1,0 +1,650 @@
+// Package facts makes the hours that a site signs. It follows the site's own spool: what is committed is read back, decoded and added to
+// the facts of its hour (evidence.Facts), and when the hour is over its leaves are salted and their root becomes a batch of its own kind
+// in the same spool. Nothing is kept beside the batches, from which the facts of an hour that is not signed yet are computed again after
+// a start. It judges nothing, and polling never waits for it. Agentd runs a Signer.
+//
+// An hour of a chain is signed once. An hour whose end is gone, dropped at the spool's size cap or damaged before it was counted, is
+// signed with what lies before the hole; one whose beginning is gone is not signed, nor is the one after, whose first readings continue
+// readings of the hour before: the hub may have what is gone here, and would compute something else.
+package facts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hashinsight/hashinsight/agent/internal/inventory"
+	"github.com/hashinsight/hashinsight/agent/internal/spool"
+	"github.com/hashinsight/hashinsight/pkg/backoff"
+	"github.com/hashinsight/hashinsight/pkg/evidence"
+	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/telemetry"
+	"github.com/hashinsight/hashinsight/pkg/wire"
+)
+
+// Times and bounds.
+const (
+	settleAfter = 60 * time.Second // the hour's end to its signature: batches of its last readings are committed by then
+	lookAgain   = 30 * time.Second // at most, for a clock that was set
+	holdOn      = time.Second      // while readings of an hour that is over wait to be stored
+	tellFor     = 10 * time.Second // that the first leaf of a miner waits for the hub to take its salt key
+	tellAtOnce  = 1000             // keys in one call
+
+	maxWaiting = 8              // hours of one chain that are closed and not stored yet
+	maxAhead   = 25 * time.Hour // that an open hour may lie ahead of the clock: the facts of one that a clock began by mistake go after that
+
+	readBatches = 64 // at once
+	readBytes   = 8 << 20
+)
+
+// Config configures a Signer.
+type Config struct {
+	Spool *spool.Spool     // opened with Hold
+	Salts *inventory.Salts // of the same site
+	// Tell gives the hub salt keys that it does not have. nil means that there is no hub.
+	Tell func(ctx context.Context, keys map[ident.MinerID]inventory.SaltKey) error
+	// Unstored returns when the oldest reading was made that is not stored yet, zero without any: its hour waits for it. nil means that none
+	// ever waits.
+	Unstored   func() time.Time
+	Now        func() time.Time      // nil means time.Now
+	Log        *slog.Logger          // nil means none
+	Registerer prometheus.Registerer // nil means no metrics
+}
+
+// Signer signs hours. Everything without a lock belongs to the goroutine of Run.
+type Signer struct {
+	cfg     Config
+	log     *slog.Logger
+	decoder *wire.Decoder
+	metrics *metrics
+
+	chains []*chain // oldest first
+	done   map[ident.SpoolID]*hourSet
+	last   *Signed
+	stale  bool // hours.json is behind
+
+	telling sync.Mutex // one call to the hub at a time
+	poke    chan struct{}
+
+	mu     sync.Mutex
+	status Status
+}
+
+// Status describes a Signer at one moment.
+type Status struct {
+	Recovering bool    // the facts of hours that are not signed are being computed from the spool
+	Last       *Signed // nil before the first
+	Waiting    int     // hours that are over and not signed
+	Skipped    uint64  // hours that cannot be signed, since the start
+	Untold     int     // salt keys that the hub does not have
+	Err        error   // why hours are not signed now; nil while they are
+	TellErr    error   // why the hub did not take salt keys the last time
+}
+
+// chain is what is known of the batches of one spool id.
+type chain struct {
+	id    ident.SpoolID
+	facts *evidence.Facts
+	next  uint64 // the batch to read next
+	last  uint64 // the newest batch that was read, 0 before the first
+	// Hours before sound cannot be computed: something that could count in them was not read.
+	sound   int64
+	holed   bool                 // batches before the next one are missing
+	latest  int64                // ms, of the newest readings
+	read    []place              // of batches with readings, as far back as an hour that is not signed may need them
+	waiting []*over              // by hour
+	ahead   map[uint32]time.Time // open hours that lie ahead of the clock, and since when
+}
+
+// place is where a batch lies in a chain and in time.
+type place struct {
+	seq    uint64
+	lastMS int64
+}
+
+// over is an hour that is closed and not stored.
+type over struct {
+	hour    uint32
+	leaves  []evidence.Leaf // nil once payload is made
+	lastSeq uint64
+	payload []byte // as it is appended: every attempt has the same bytes
+	miners  uint32
+}
+
+func (o *over) due() int64 { return endOf(o.hour) + settleAfter.Milliseconds() }
+
+// New checks the configuration and reads which hours are signed. Run does the work.
+func New(c Config) (*Signer, error) {
+	if c.Spool == nil || c.Salts == nil {
+		return nil, errors.New("facts: Spool and Salts are required")
+	}
+	if c.Unstored == nil {
+		c.Unstored = func() time.Time { return time.Time{} }
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	dec, err := wire.NewDecoder()
+	if err != nil {
+		return nil, err
+	}
+	s := &Signer{
+		cfg: c, log: c.Log, decoder: dec, done: map[ident.SpoolID]*hourSet{}, poke: make(chan struct{}, 1), status: Status{Recovering: true},
+	}
+	n, err := readNote(c.Spool.Dir(), c.Log)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range n.Chains {
+		s.done[x.Spool] = &x.Done
+	}
+	s.last, s.status.Last = n.Last, n.Last
+	s.metrics, err = newMetrics(s, c.Registerer)
+	return s, err
+}
+
+// Status may be called at any time.
+func (s *Signer) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.status
+	st.Untold = s.cfg.Salts.UntoldLen()
+	return st
+}
+
+func (s *Signer) setStatus(change func(*Status)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.status)
+}
+
+// Run works until ctx ends, and returns nil then.
+func (s *Signer) Run(ctx context.Context) error {
+	defer s.decoder.Close()
+	began := time.Now()
+	var telling sync.WaitGroup
+	if s.cfg.Tell != nil {
+		telling.Go(func() { s.tellAll(ctx) })
+	}
+	defer telling.Wait()
+	retry := backoff.Backoff{Min: time.Second, Max: 15 * time.Second}
+	planned, recovered := false, false
+	for {
+		changed := s.cfg.Spool.Changed()
+		var err error
+		wait := lookAgain
+		if !planned {
+			err = s.plan(ctx)
+			planned = err == nil
+		}
+		if err == nil {
+			wait, err = s.step(ctx)
+		}
+		if ctx.Err() != nil || errors.Is(err, spool.ErrClosed) {
+			return nil
+		}
+		s.note(ctx, err)
+		if err == nil {
+			retry.Reset()
+			if !recovered {
+				recovered = true
+				s.metrics.recovery.Set(time.Since(began).Seconds())
+				s.setStatus(func(st *Status) { st.Recovering = false })
+			}
+		} else {
+			wait, changed = retry.Next(), nil
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-changed:
+		case <-ctx.Done():
+		}
+		t.Stop()
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// note keeps the state for people and logs when it changes.
+func (s *Signer) note(ctx context.Context, err error) {
+	waiting, now := 0, s.cfg.Now().UnixMilli()
+	for _, c := range s.chains {
+		for _, o := range c.waiting {
+			if o.due() <= now {
+				waiting++
+			}
+		}
+		for _, h := range c.facts.Hours() {
+			if endOf(h)+settleAfter.Milliseconds() <= now {
+				waiting++
+			}
+		}
+	}
+	s.mu.Lock()
+	before := s.status.Err
+	s.status.Err, s.status.Waiting, s.status.Last = err, waiting, s.last
+	s.mu.Unlock()
+	switch {
+	case err != nil && before == nil:
+		s.log.ErrorContext(ctx, "hours cannot be signed; they wait", "err", err)
+	case err == nil && before != nil:
+		s.log.InfoContext(ctx, "hours are being signed again", "waiting", waiting)
+	}
+}
+
+// plan finds out which hours of what is stored are not signed, and from where on each chain has to be read for them.
+func (s *Signer) plan(ctx context.Context) error {
+	type seen struct {
+		lowest, newest uint64 // batches
+		read           []place
+		firstMS        int64 // of the first of them
+		latest         int64 // ms, of the newest readings
+		hours          hourSet
+	}
+	s.chains = nil
+	chains := s.cfg.Spool.Chains()
+	found := make([]seen, len(chains))
+	for i, c := range chains {
+		v := &found[i]
+		err := s.cfg.Spool.Headers(ctx, c.ID, func(h *evidence.Header) error {
+			if v.lowest == 0 {
+				v.lowest = h.Seq
+			}
+			v.newest = h.Seq
+			switch h.Kind {
+			case evidence.KindSamples:
+				if len(v.read) == 0 {
+					v.firstMS = h.FirstMS
+				}
+				v.read, v.latest = append(v.read, place{h.Seq, h.LastMS}), h.FirstMS
+				from, to := hourOf(h.FirstMS), hourOf(h.LastMS)
+				v.hours.add(uint32(from))
+				v.hours.add(uint32(to))
+			case evidence.KindHour:
+				b, err := s.cfg.Spool.Read(spool.Ref{Spool: c.ID, Seq: h.Seq})
+				if err == nil {
+					s.takeHour(&b)
+				} else if errors.Is(err, spool.ErrClosed) {
+					return err
+				} // gone or damaged meanwhile: the note knows it
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for i, c := range chains {
+		v := &found[i]
+		n := s.newChain(c.ID)
+		n.next, n.last, n.latest = v.newest+1, v.newest, v.latest
+		if len(v.read) == 0 {
+			n.next, n.last = max(v.lowest, 1), max(v.lowest, 1)-1
+			n.holed = v.lowest > 1
+			continue
+		}
+		var sound int64 // hours before it have lost their beginning
+		if v.lowest > 1 {
+			sound = hourOf(v.firstMS+hourMS) + 1
+		}
+		need := max(hourOf(v.latest), sound)
+		for _, r := range v.hours {
+			for hour := int64(r[0]); hour <= int64(r[1]); hour++ {
+				switch {
+				case s.isDone(c.ID, uint32(hour)):
+				case hour < sound:
+					s.skip(ctx, n, uint32(hour), "batches of it, or of the hour before, are not here any more")
+				default:
+					need = min(need, hour)
+				}
+			}
+		}
+		n.sound = need // what is earlier is not read for, unless everything is
+		i := slices.IndexFunc(v.read, func(p place) bool { return p.lastMS >= need*hourMS-hourMS })
+		if i >= 0 {
+			n.next, n.last = v.read[i].seq, v.read[i].seq-1
+		}
+		if i == 0 {
+			n.sound = sound
+		}
+	}
+	return nil
+}
+
+// newChain begins to follow a chain from its first batch on.
+func (s *Signer) newChain(id ident.SpoolID) *chain {
+	c := &chain{id: id, facts: evidence.NewFacts(s.cfg.Spool.Site(), id), next: 1, ahead: map[uint32]time.Time{}}
+	s.chains = append(s.chains, c)
+	if s.done[id] == nil {
+		s.done[id] = &hourSet{}
+	}
+	return c
+}
+
+// step does what is to be done now and says when to look again at the latest.
+func (s *Signer) step(ctx context.Context) (time.Duration, error) {
+	unstored := s.cfg.Unstored() // before reading: what is stored meanwhile is read
+	if err := s.follow(ctx); err != nil {
+		return 0, err
+	}
+	now := s.cfg.Now().UnixMilli()
+	wait := lookAgain
+	for _, c := range s.chains {
+		s.giveUpAhead(ctx, c, now)
+		for _, hour := range c.facts.Hours() {
+			left := time.Duration(endOf(hour)+settleAfter.Milliseconds()-now) * time.Millisecond
+			switch {
+			case left > 0:
+				wait = min(wait, left)
+			case !unstored.IsZero() && unstored.UnixMilli() < endOf(hour):
+				wait = min(wait, holdOn)
+			default:
+				s.close(c, hour)
+			}
+		}
+		for _, o := range c.waiting {
+			wait = min(wait, max(time.Duration(o.due()-now)*time.Millisecond, 0))
+		}
+	}
+	if err := s.sign(ctx); err != nil {
+		return 0, err
+	}
+	if err := s.follow(ctx); err != nil { // its own batches, so that they are not news
+		return 0, err
+	}
+	s.save(ctx)
+	s.release()
+	return max(wait, time.Millisecond), nil
+}
+
+// follow reads what is stored and was not read yet. Hours that end on the way are signed on the way.
+func (s *Signer) follow(ctx context.Context) error {
+	for _, info := range s.cfg.Spool.Chains() {
+		c := s.chainOf(info.ID)
+		for {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			batches, err := s.cfg.Spool.Stored(c.id, c.next, readBatches, readBytes)
+			if err != nil {
+				return err
+			}
+			for i := range batches {
+				s.add(ctx, c, &batches[i])
+			}
+			if len(batches) == 0 {
+				break
+			}
+			if err := s.sign(ctx); err != nil {
+				return err
+			}
+			if len(batches) > 1 { // far behind: what was computed is no longer needed
+				s.save(ctx)
+				s.release()
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Signer) chainOf(id ident.SpoolID) *chain {
+	for _, c := range s.chains {
+		if c.id == id {
+			return c
+		}
+	}
+	return s.newChain(id)
+}
+
+// add takes the next batch of a chain.
+func (s *Signer) add(ctx context.Context, c *chain, b *spool.Batch) {
+	h := &b.Header
+	if h.Seq > c.next {
+		s.cut(c)
+	}
+	c.next = h.Seq + 1
+	switch h.Kind {
+	case evidence.KindHour:
+		s.takeHour(b)
+	case evidence.KindSamples:
+		samples, err := s.decoder.Samples(b.Payload)
+		if err != nil { // of a newer version of this program
+			s.log.ErrorContext(ctx, "a stored batch cannot be read and counts in no hour: was it written by a newer agent?", "seq", h.Seq, "err", err)
+			s.cut(c)
+			return
+		}
+		for _, hour := range c.facts.Hours() { // as it would have been signed, had nothing kept it
+			if t := min(h.FirstMS, s.cfg.Now().UnixMilli()); endOf(hour)+settleAfter.Milliseconds() <= t {
+				s.close(c, hour)
+			}
+		}
+		if c.holed {
+			c.holed, c.sound = false, hourOf(h.FirstMS+hourMS)+1
+		}
+		samples.EachFact(func(o *telemetry.Observation) { c.facts.Add(h.Seq, o) })
+		for _, hour := range c.facts.Hours() {
+			switch {
+			case s.isDone(c.id, hour) || c.waits(hour):
+				c.facts.Close(hour, h.Seq)
+			case int64(hour) < c.sound:
+				c.facts.Close(hour, h.Seq)
+				s.skip(ctx, c, hour, "batches of it, or of the hour before, could not be read")
+			}
+		}
+		c.read, c.latest = append(c.read, place{h.Seq, h.LastMS}), h.FirstMS
+	}
+	c.last = h.Seq
+}
+
+// cut ends every hour of a chain before a hole: what comes after it cannot be told from what is here.
+func (s *Signer) cut(c *chain) {
+	for _, hour := range c.facts.Hours() {
+		s.close(c, hour)
+	}
+	c.facts, c.holed = evidence.NewFacts(s.cfg.Spool.Site(), c.id), true
+	clear(c.ahead)
+}
+
+// close takes an hour's leaves; it is signed when its time has come.
+func (s *Signer) close(c *chain, hour uint32) {
+	leaves := c.facts.Close(hour, c.last)
+	delete(c.ahead, hour)
+	if len(leaves) == 0 || s.isDone(c.id, hour) || c.waits(hour) {
+		return
+	}
+	c.waiting = append(c.waiting, &over{hour: hour, leaves: leaves, lastSeq: c.last, miners: uint32(len(leaves))})
+	slices.SortFunc(c.waiting, func(a, b *over) int { return int(int64(a.hour) - int64(b.hour)) })
+	if len(c.waiting) > maxWaiting { // ahead of the clock: what is over is signed before more is read
+		c.waiting = c.waiting[:maxWaiting]
+	}
+}
+
+func (c *chain) waits(hour uint32) bool {
+	return slices.ContainsFunc(c.waiting, func(o *over) bool { return o.hour == hour })
+}
+
+// giveUpAhead lets go of hours that a clock far ahead has begun and that do not come, with the segments that are kept for them.
+func (s *Signer) giveUpAhead(ctx context.Context, c *chain, now int64) {
+	for _, hour := range c.facts.Hours() {
+		since, known := c.ahead[hour]
+		switch {
+		case startOf(hour) <= now:
+			delete(c.ahead, hour)
+		case !known:
+			c.ahead[hour] = time.Now()
+		case time.Since(since) > maxAhead:
+			c.facts.Close(hour, c.last)
+			delete(c.ahead, hour)
+			s.skip(ctx, c, hour, "the clock was there by mistake")
+		}
+	}
+}
+
+// skip notes that an hour is not signed, ever.
+func (s *Signer) skip(ctx context.Context, c *chain, hour uint32, why string) {
+	if s.isDone(c.id, hour) {
+		return
+	}
+	s.done[c.id].add(hour)
+	s.stale = true
+	s.metrics.skipped.Inc()
+	s.setStatus(func(st *Status) { st.Skipped++ })
+	s.log.WarnContext(ctx, "an hour of this site is not signed", "hour", timeOf(hour), "spool", c.id, "why", why)
+}
+
+func (s *Signer) isDone(id ident.SpoolID, hour uint32) bool {
+	d := s.done[id]
+	return d != nil && d.has(hour)
+}
+
+// takeHour notes the hour that a stored batch signs.
+func (s *Signer) takeHour(b *spool.Batch) {
+	hour, err := evidence.ParseHour(b.Payload)
+	if err != nil {
+		s.log.Error("a stored hour cannot be read: was it written by a newer agent?", "seq", b.Header.Seq, "err", err)
+		return
+	}
+	s.signed(&hour, b.Header.Seq, time.UnixMilli(b.Header.LastMS).UTC())
+}
+
+// signed notes that an hour is stored.
+func (s *Signer) signed(h *evidence.Hour, seq uint64, at time.Time) {
+	if s.isDone(h.Spool, h.Hour) {
+		return
+	}
+	if s.done[h.Spool] == nil {
+		s.done[h.Spool] = &hourSet{}
+	}
+	s.done[h.Spool].add(h.Hour)
+	s.stale = true
+	if s.last == nil || !timeOf(h.Hour).Before(s.last.Hour) {
+		s.last = &Signed{Hour: timeOf(h.Hour), Spool: h.Spool, Seq: seq, Miners: h.Leaves, At: at}
+	}
+}
+
+// sign stores the hours that are over.
+func (s *Signer) sign(ctx context.Context) error {
+	now := s.cfg.Now()
+	for _, c := range s.chains {
+		for len(c.waiting) > 0 && c.waiting[0].due() <= now.UnixMilli() {
+			o := c.waiting[0]
+			if err := s.seal(ctx, c, o); err != nil {
+				return err
+			}
+			m := wire.Meta{Miners: o.miners, FirstMS: startOf(o.hour), LastMS: endOf(o.hour) - 1}
+			h, err := s.cfg.Spool.Append(ctx, evidence.KindHour, o.payload, m)
+			if err != nil {
+				return fmt.Errorf("facts: hour %s: %w", timeOf(o.hour).Format(time.RFC3339), err)
+			}
+			hour, err := evidence.ParseHour(o.payload)
+			if err != nil {
+				return fmt.Errorf("facts: %w", err)
+			}
+			s.signed(&hour, h.Seq, now.UTC())
+			s.metrics.signed.Inc()
+			c.waiting = c.waiting[1:]
+			s.save(ctx)
+		}
+	}
+	return nil
+}
+
+// seal makes the bytes of an hour, once.
+func (s *Signer) seal(ctx context.Context, c *chain, o *over) error {
+	if o.payload != nil {
+		return nil
+	}
+	miners := make([]ident.MinerID, len(o.leaves))
+	for i := range o.leaves {
+		miners[i] = o.leaves[i].Miner
+	}
+	keys, err := s.cfg.Salts.Keys(miners)
+	if err != nil && s.cfg.Spool.MakeRoom(err) {
+		keys, err = s.cfg.Salts.Keys(miners)
+	}
+	if err != nil {
+		return err
+	}
+	s.tellBefore(ctx)
+	hour := evidence.Hour{Site: s.cfg.Spool.Site(), Hour: o.hour, Spool: c.id, FirstSeq: o.leaves[0].FirstSeq, LastSeq: o.lastSeq, Leaves: o.miners}
+	for i := range o.leaves {
+		l := &o.leaves[i]
+		l.Salt = evidence.SaltOf(keys[i], o.hour)
+		hour.FirstSeq = min(hour.FirstSeq, l.FirstSeq)
+	}
+	tree, err := evidence.NewTree(o.leaves)
+	if err != nil {
+		return fmt.Errorf("facts: hour %s: %w", timeOf(o.hour).Format(time.RFC3339), err)
+	}
+	hour.Root = tree.Root()
+	o.payload, o.leaves = hour.Bytes(), nil
+	return nil
+}
+
+// save makes durable which hours are done, where that has changed. Failing is harmless as long as the hour batches are kept, which
+// release sees to.
+func (s *Signer) save(ctx context.Context) {
+	if !s.stale {
+		return
+	}
+	n := note{Version: noteVersion, Last: s.last}
+	for _, info := range s.cfg.Spool.Chains() {
+		if d := s.done[info.ID]; d != nil && len(*d) > 0 {
+			n.Chains = append(n.Chains, noteChain{info.ID, *d})
+		}
+	}
+	b, err := marshalNote(&n)
+	if err == nil {
+		err = s.cfg.Spool.WriteNote(noteName, b)
+	}
+	if err != nil {
+		s.log.WarnContext(ctx, "the note of signed hours could not be written; the spool keeps more meanwhile", "err", err)
+		return
+	}
+	s.stale = false
+}
+
+// release lets the spool delete what no hour that is not signed needs: a batch of it, or of the hour before, which its first readings
+// continue.
+func (s *Signer) release() {
+	if s.stale {
+		return
+	}
+	kept := s.cfg.Spool.Chains()
+	writing := kept[len(kept)-1].ID
+	for _, c := range s.chains {
+		open := c.facts.Hours()
+		if len(open) == 0 && len(c.waiting) == 0 && c.id != writing {
+			s.cfg.Spool.Release(spool.Ref{Spool: c.id, Seq: c.next})
+			c.read = nil
+			continue
+		}
+		need := hourOf(c.latest)
+		for _, hour := range open {
+			need = min(need, int64(hour))
+		}
+		for _, o := range c.waiting {
+			need = min(need, int64(o.hour))
+		}
+		i := slices.IndexFunc(c.read, func(p place) bool { return p.lastMS >= need*hourMS-hourMS })
+		if i >= 0 {
+			c.read = slices.Delete(c.read, 0, i)
+			s.cfg.Spool.Release(spool.Ref{Spool: c.id, Seq: c.read[0].seq})
+		}
+	}
+	s.chains = slices.DeleteFunc(s.chains, func(c *chain) bool { // an older chain of which nothing is left
+		gone := !slices.ContainsFunc(kept, func(k spool.Chain) bool { return k.ID == c.id })
+		return gone && len(c.facts.Hours()) == 0 && len(c.waiting) == 0
+	})
+}
