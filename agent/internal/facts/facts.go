@@ -64,10 +64,12 @@ type Signer struct {
 	decoder *wire.Decoder
 	metrics *metrics
 
-	chains []*chain // oldest first
-	done   map[ident.SpoolID]*hourSet
-	last   *Signed
-	stale  bool // hours.json is behind
+	planned bool     // false: chains does not tell from where on has to be read
+	chains  []*chain // oldest first
+	done    map[ident.SpoolID]*hourSet
+	floors  map[ident.SpoolID]floor
+	last    *Signed
+	stale   bool // hours.json is behind
 
 	telling sync.Mutex // one call to the hub at a time
 	poke    chan struct{}
@@ -93,7 +95,9 @@ type chain struct {
 	facts *evidence.Facts
 	next  uint64 // the batch to read next
 	last  uint64 // the newest batch that was read, 0 before the first
-	// Hours before sound cannot be computed: something that could count in them was not read.
+	// Hours before from were not to be computed when it was decided from where on to read.
+	from int64
+	// Hours before sound cannot be computed: something that could count in them is gone.
 	sound   int64
 	holed   bool                 // batches before the next one are missing
 	latest  int64                // ms, of the newest readings
@@ -138,14 +142,14 @@ func New(c Config) (*Signer, error) {
 		return nil, err
 	}
 	s := &Signer{
-		cfg: c, log: c.Log, decoder: dec, done: map[ident.SpoolID]*hourSet{}, poke: make(chan struct{}, 1), status: Status{Recovering: true},
+		cfg: c, log: c.Log, decoder: dec, done: map[ident.SpoolID]*hourSet{}, floors: map[ident.SpoolID]floor{}, poke: make(chan struct{}, 1), status: Status{Recovering: true},
 	}
 	n, err := readNote(c.Spool.Dir(), c.Log)
 	if err != nil {
 		return nil, err
 	}
 	for _, x := range n.Chains {
-		s.done[x.Spool] = &x.Done
+		s.done[x.Spool], s.floors[x.Spool] = &x.Done, x.floor
 	}
 	s.last, s.status.Last = n.Last, n.Last
 	s.metrics, err = newMetrics(s, c.Registerer)
@@ -177,18 +181,10 @@ func (s *Signer) Run(ctx context.Context) error {
 	}
 	defer telling.Wait()
 	retry := backoff.Backoff{Min: time.Second, Max: 15 * time.Second}
-	planned, recovered := false, false
+	recovered := false
 	for {
 		changed := s.cfg.Spool.Changed()
-		var err error
-		wait := lookAgain
-		if !planned {
-			err = s.plan(ctx)
-			planned = err == nil
-		}
-		if err == nil {
-			wait, err = s.step(ctx)
-		}
+		wait, err := s.step(ctx)
 		if ctx.Err() != nil || errors.Is(err, spool.ErrClosed) {
 			return nil
 		}
@@ -252,6 +248,7 @@ func (s *Signer) plan(ctx context.Context) error {
 		latest         int64 // ms, of the newest readings
 		hours          hourSet
 	}
+	before := s.chains
 	s.chains = nil
 	chains := s.cfg.Spool.Chains()
 	found := make([]seen, len(chains))
@@ -288,6 +285,11 @@ func (s *Signer) plan(ctx context.Context) error {
 	for i, c := range chains {
 		v := &found[i]
 		n := s.newChain(c.ID)
+		for _, b := range before {
+			if b.id == c.ID {
+				n.waiting = b.waiting // one of them may be stored already, and its attempt is to be made with the same bytes
+			}
+		}
 		n.next, n.last, n.latest = v.newest+1, v.newest, v.latest
 		if len(v.read) == 0 {
 			n.next, n.last = max(v.lowest, 1), max(v.lowest, 1)-1
@@ -297,12 +299,15 @@ func (s *Signer) plan(ctx context.Context) error {
 		var sound int64 // hours before it have lost their beginning
 		if v.lowest > 1 {
 			sound = hourOf(v.firstMS+hourMS) + 1
+			if f, known := s.floors[c.ID]; known && v.lowest <= f.Seq {
+				sound = int64(f.From)
+			}
 		}
 		need := max(hourOf(v.latest), sound)
 		for _, r := range v.hours {
 			for hour := int64(r[0]); hour <= int64(r[1]); hour++ {
 				switch {
-				case s.isDone(c.ID, uint32(hour)):
+				case s.isDone(c.ID, uint32(hour)) || n.waits(uint32(hour)):
 				case hour < sound:
 					s.skip(ctx, n, uint32(hour), "batches of it, or of the hour before, are not here any more")
 				default:
@@ -310,15 +315,22 @@ func (s *Signer) plan(ctx context.Context) error {
 				}
 			}
 		}
-		n.sound = need // what is earlier is not read for, unless everything is
 		i := slices.IndexFunc(v.read, func(p place) bool { return p.lastMS >= need*hourMS-hourMS })
 		if i >= 0 {
 			n.next, n.last = v.read[i].seq, v.read[i].seq-1
 		}
 		if i == 0 {
 			n.sound = sound
+		} else {
+			n.from = need
 		}
 	}
+	for _, b := range before { // an older chain of which nothing is kept
+		if len(b.waiting) > 0 && s.find(b.id) == nil {
+			s.newChain(b.id).waiting = b.waiting
+		}
+	}
+	s.planned = true
 	return nil
 }
 
@@ -335,8 +347,15 @@ func (s *Signer) newChain(id ident.SpoolID) *chain {
 // step does what is to be done now and says when to look again at the latest.
 func (s *Signer) step(ctx context.Context) (time.Duration, error) {
 	unstored := s.cfg.Unstored() // before reading: what is stored meanwhile is read
-	if err := s.follow(ctx); err != nil {
-		return 0, err
+	for done := false; !done; done = s.planned {
+		if !s.planned {
+			if err := s.plan(ctx); err != nil {
+				return 0, err
+			}
+		}
+		if err := s.follow(ctx); err != nil {
+			return 0, err
+		}
 	}
 	now := s.cfg.Now().UnixMilli()
 	wait := lookAgain
@@ -360,11 +379,7 @@ func (s *Signer) step(ctx context.Context) (time.Duration, error) {
 	if err := s.sign(ctx); err != nil {
 		return 0, err
 	}
-	if err := s.follow(ctx); err != nil { // its own batches, so that they are not news
-		return 0, err
-	}
-	s.save(ctx)
-	s.release()
+	s.release(ctx)
 	return max(wait, time.Millisecond), nil
 }
 
@@ -381,7 +396,9 @@ func (s *Signer) follow(ctx context.Context) error {
 				return err
 			}
 			for i := range batches {
-				s.add(ctx, c, &batches[i])
+				if s.add(ctx, c, &batches[i]); !s.planned {
+					return nil
+				}
 			}
 			if len(batches) == 0 {
 				break
@@ -390,8 +407,7 @@ func (s *Signer) follow(ctx context.Context) error {
 				return err
 			}
 			if len(batches) > 1 { // far behind: what was computed is no longer needed
-				s.save(ctx)
-				s.release()
+				s.release(ctx)
 			}
 		}
 	}
@@ -399,12 +415,19 @@ func (s *Signer) follow(ctx context.Context) error {
 }
 
 func (s *Signer) chainOf(id ident.SpoolID) *chain {
+	if c := s.find(id); c != nil {
+		return c
+	}
+	return s.newChain(id)
+}
+
+func (s *Signer) find(id ident.SpoolID) *chain {
 	for _, c := range s.chains {
 		if c.id == id {
 			return c
 		}
 	}
-	return s.newChain(id)
+	return nil
 }
 
 // add takes the next batch of a chain.
@@ -440,6 +463,8 @@ func (s *Signer) add(ctx context.Context, c *chain, b *spool.Batch) {
 			case int64(hour) < c.sound:
 				c.facts.Close(hour, h.Seq)
 				s.skip(ctx, c, hour, "batches of it, or of the hour before, could not be read")
+			case int64(hour) < c.from: // the clock was set back: what this hour needs lies before what was read
+				s.planned = false
 			}
 		}
 		c.read, c.latest = append(c.read, place{h.Seq, h.LastMS}), h.FirstMS
@@ -592,16 +617,16 @@ func (s *Signer) seal(ctx context.Context, c *chain, o *over) error {
 	return nil
 }
 
-// save makes durable which hours are done, where that has changed. Failing is harmless as long as the hour batches are kept, which
-// release sees to.
+// save makes durable which hours are done, and from where on batches are needed, where that has changed. Failing is harmless as long as
+// the batches are kept, which release sees to.
 func (s *Signer) save(ctx context.Context) {
 	if !s.stale {
 		return
 	}
 	n := note{Version: noteVersion, Last: s.last}
 	for _, info := range s.cfg.Spool.Chains() {
-		if d := s.done[info.ID]; d != nil && len(*d) > 0 {
-			n.Chains = append(n.Chains, noteChain{info.ID, *d})
+		if d := s.done[info.ID]; d != nil {
+			n.Chains = append(n.Chains, noteChain{info.ID, *d, s.floors[info.ID]})
 		}
 	}
 	b, err := marshalNote(&n)
@@ -617,19 +642,11 @@ func (s *Signer) save(ctx context.Context) {
 
 // release lets the spool delete what no hour that is not signed needs: a batch of it, or of the hour before, which its first readings
 // continue.
-func (s *Signer) release() {
-	if s.stale {
-		return
-	}
+func (s *Signer) release(ctx context.Context) {
 	kept := s.cfg.Spool.Chains()
 	writing := kept[len(kept)-1].ID
 	for _, c := range s.chains {
 		open := c.facts.Hours()
-		if len(open) == 0 && len(c.waiting) == 0 && c.id != writing {
-			s.cfg.Spool.Release(spool.Ref{Spool: c.id, Seq: c.next})
-			c.read = nil
-			continue
-		}
 		need := hourOf(c.latest)
 		for _, hour := range open {
 			need = min(need, int64(hour))
@@ -638,10 +655,24 @@ func (s *Signer) release() {
 			need = min(need, int64(o.hour))
 		}
 		i := slices.IndexFunc(c.read, func(p place) bool { return p.lastMS >= need*hourMS-hourMS })
-		if i >= 0 {
+		var f floor
+		switch {
+		case len(open) == 0 && len(c.waiting) == 0 && c.id != writing:
+			c.read, f = nil, floor{c.next, uint32(need)}
+		case i >= 0:
 			c.read = slices.Delete(c.read, 0, i)
-			s.cfg.Spool.Release(spool.Ref{Spool: c.id, Seq: c.read[0].seq})
+			f = floor{c.read[0].seq, uint32(need)}
 		}
+		if f.Seq > s.floors[c.id].Seq {
+			s.floors[c.id], s.stale = f, true
+		}
+	}
+	s.save(ctx)
+	if s.stale {
+		return
+	}
+	for _, k := range kept {
+		s.cfg.Spool.Release(spool.Ref{Spool: k.ID, Seq: s.floors[k.ID].Seq})
 	}
 	s.chains = slices.DeleteFunc(s.chains, func(c *chain) bool { // an older chain of which nothing is left
 		gone := !slices.ContainsFunc(kept, func(k spool.Chain) bool { return k.ID == c.id })

@@ -87,6 +87,13 @@ type note struct {
 type noteChain struct {
 	Spool ident.SpoolID `json:"spool"`
 	Done  hourSet       `json:"done"`
+	floor
+}
+
+// floor is where the batches begin that are still needed: hours from From on need none before Seq. The zero floor says nothing.
+type floor struct {
+	Seq  uint64 `json:"needed_seq"`
+	From uint32 `json:"needed_for"`
 }
 
 // Signed is an hour that was signed.

@@ -40,9 +40,10 @@ type site struct {
 
 	*spool.Spool
 	signer  *Signer
-	planned bool
 	hub     map[spool.Ref]spool.Batch
+	decoded map[spool.Ref][]telemetry.Observation
 	read    map[ident.SpoolID]uint64 // what the hub has read of each chain
+	every   time.Duration            // between polls
 	stepped bool                     // the next poll says that the clock was set
 }
 
@@ -58,7 +59,7 @@ var begin = time.Date(2026, 11, 23, 9, 58, 0, 0, time.UTC)
 
 func newSite(t testing.TB, miners int, change ...func(*site)) *site {
 	t.Helper()
-	s := &site{t: t, clock: begin, hub: map[spool.Ref]spool.Batch{}, read: map[ident.SpoolID]uint64{}}
+	s := &site{t: t, clock: begin, every: time.Minute, hub: map[spool.Ref]spool.Batch{}, decoded: map[spool.Ref][]telemetry.Observation{}, read: map[ident.SpoolID]uint64{}}
 	hub := seedKey("hub").Public().(ed25519.PublicKey)
 	s.spools = spool.Config{
 		Dir: t.TempDir(), Site: ident.SiteID{1, 2, 3}, Key: seedKey("site"), TellKey: true, Hold: true, Now: func() time.Time { return s.clock }, Log: slog.New(slog.DiscardHandler),
@@ -94,7 +95,6 @@ func (s *site) open() {
 	if s.signer, err = New(s.facts); err != nil {
 		s.t.Fatal(err)
 	}
-	s.planned = false
 }
 
 func (s *site) close() {
@@ -151,14 +151,7 @@ func (s *site) poll() {
 // step is one turn of Signer.Run.
 func (s *site) step() error {
 	s.t.Helper()
-	var err error
-	if !s.planned {
-		err = s.signer.plan(context.Background())
-		s.planned = err == nil
-	}
-	if err == nil {
-		_, err = s.signer.step(context.Background())
-	}
+	_, err := s.signer.step(context.Background())
 	s.signer.note(context.Background(), err)
 	s.collect()
 	return err
@@ -177,11 +170,11 @@ func (s *site) pass(d time.Duration) { s.clock, s.real = s.clock.Add(d), s.real+
 // set sets the clock.
 func (s *site) set(by time.Duration) { s.clock, s.stepped = s.clock.Add(by), true }
 
-// run polls every minute for d with a signer at work.
+// run polls every minute, or as every says, for d with a signer at work.
 func (s *site) run(d time.Duration) {
 	s.t.Helper()
-	for range int(d / time.Minute) {
-		s.pass(time.Minute)
+	for range int(d / s.every) {
+		s.pass(s.every)
 		s.poll()
 		s.mustStep()
 	}
@@ -277,13 +270,17 @@ func (s *site) hours() []signedHour {
 				continue
 			}
 			begun = true
-			samples, err := dec.Samples(d.Payload)
-			if err != nil {
-				s.t.Fatal(err)
+			if s.decoded[r] == nil {
+				samples, err := dec.Samples(d.Payload)
+				if err != nil {
+					s.t.Fatal(err)
+				}
+				for i := range samples.Len() {
+					s.decoded[r] = append(s.decoded[r], samples.Observation(i))
+				}
 			}
-			for i := range samples.Len() {
-				o := samples.Observation(i)
-				f.Add(r.Seq, &o)
+			for i := range s.decoded[r] {
+				f.Add(r.Seq, &s.decoded[r][i])
 			}
 		}
 		x.leaves = f.Close(h.Hour, h.LastSeq)
