@@ -63,6 +63,14 @@ func fleetWith(ctx context.Context, pool *pgxpool.Pool, site ident.SiteID) (*fle
 	return s, err
 }
 
+// keysOf finds the keys that check sites' signatures.
+func keysOf(f *fleet.Store) func(context.Context, ident.SiteID, ident.KeyID) (ed25519.PublicKey, error) {
+	return func(ctx context.Context, site ident.SiteID, id ident.KeyID) (ed25519.PublicKey, error) {
+		key, err := f.Key(ctx, site, id)
+		return key.Public, err
+	}
+}
+
 // ExportEvidence writes the batches of a site's hour, wherever they lie, each checked, as package archive describes. With skipDamaged a batch whose payload is damaged
 // or gone is written without it, else it ends the export.
 func ExportEvidence(ctx context.Context, c Database, e Evidence, hour EvidenceHour, skipDamaged bool, w io.Writer) (tail EvidenceTail, err error) {
@@ -78,10 +86,7 @@ func ExportEvidence(ctx context.Context, c Database, e Evidence, hour EvidenceHo
 		defer func() { err = errors.Join(err, a.Close()) }()
 		tail, err = a.Export(ctx, w, archive.ExportConfig{
 			Hour: hour, SkipDamaged: skipDamaged,
-			Key: func(ctx context.Context, site ident.SiteID, id ident.KeyID) (ed25519.PublicKey, error) {
-				key, err := keys.Key(ctx, site, id)
-				return key.Public, err
-			},
+			Key: keysOf(keys),
 		})
 		return err
 	})

@@ -22,9 +22,11 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/api"
+	"github.com/hashinsight/hashinsight/hub/internal/archive"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/config"
 	"github.com/hashinsight/hashinsight/hub/internal/enrol"
+	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/ingest"
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
@@ -46,7 +48,7 @@ type Config struct {
 
 	Modules       []string // that this process runs: ingest, api, page, jobs; empty means all
 	Env           string   // prod or dev
-	Evidence      Evidence // where the module jobs moves evidence; without URL it stays in the database
+	Evidence      Evidence // where the module jobs moves evidence, and all find it; without URL it stays in the database
 	AuditPath     string   // file of JSON lines that follows the audit log; empty: none on this host
 	WebTLS        WebTLS   // of the page and the API
 	RateLimit     int      // requests a minute to the API per key or address; 0: no limit
@@ -218,10 +220,13 @@ type subjects struct {
 	limits *access.Limiter // nil without a limit or the module api
 	fleet  *fleet.Store
 	series *series.Store
-	peers  *peers.Store   // nil as pki is
-	enrol  *enrol.Store   // nil as pki is, and without an environment
-	direct string         // URL of the database past a pooler
-	pki    *pki.Authority // nil in a process that does not know what opens the hub's keys; loaded once the database is there
+	facts  *facts.Store
+	// Where payloads of closed hours lie; nil where EVIDENCE_URL is not set.
+	archive *archive.Archive
+	peers   *peers.Store   // nil as pki is
+	enrol   *enrol.Store   // nil as pki is, and without an environment
+	direct  string         // URL of the database past a pooler
+	pki     *pki.Authority // nil in a process that does not know what opens the hub's keys; loaded once the database is there
 }
 
 func (h *Hub) start(ctx context.Context, stack *lifecycle.Stack) error {
@@ -238,7 +243,7 @@ func (h *Hub) start(ctx context.Context, stack *lifecycle.Stack) error {
 	}
 	stack.OnStop("database pools", 0, func(context.Context) error { pools.Close(); return nil })
 
-	s, err := h.subjects(pools)
+	s, err := h.subjects(ctx, stack, pools)
 	if err != nil {
 		return err
 	}
@@ -301,7 +306,7 @@ func (h *Hub) listening(after time.Duration) []any {
 }
 
 // subjects builds what needs a database only when it is asked something.
-func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
+func (h *Hub) subjects(ctx context.Context, stack *lifecycle.Stack, pools *pg.Pools) (s subjects, err error) {
 	s.pools = pools
 	poll := time.Second
 	if h.alone {
@@ -314,6 +319,17 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 		return s, err
 	}
 	if s.series, err = series.New(series.Config{Pool: pools.API, Jobs: pools.Jobs, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry}); err != nil {
+		return s, err
+	}
+	if h.c.Evidence.URL != "" {
+		if s.archive, err = h.c.Evidence.open(ctx, archive.Config{Pool: pools.Jobs, Log: h.c.Log, Registerer: h.c.Registry}); err != nil {
+			return s, err
+		}
+		stack.OnStop("archive", 0, func(context.Context) error { return s.archive.Close() })
+	}
+	if s.facts, err = facts.New(facts.Config{
+		Pool: pools.API, Agents: pools.Ingest, Jobs: pools.Jobs, Audit: s.audit, Archive: s.archive, Password: h.c.EncryptionPassword, Keys: keysOf(s.fleet), Now: h.c.Now, Log: h.c.Log, Register: h.c.Registry,
+	}); err != nil {
 		return s, err
 	}
 	db := pools.API
@@ -341,7 +357,7 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 		address = h.grpc.Addr().String()
 	}
 	s.enrol, err = enrol.New(enrol.Config{
-		DB: db, CA: s.pki, Audit: s.audit, Peers: s.peers, Env: h.c.Env, HubAddress: address, FallbackAddress: h.c.Tunnel.Fallback, Now: h.c.Now, Log: h.c.Log,
+		DB: db, CA: s.pki, Audit: s.audit, Peers: s.peers, Facts: s.facts, Env: h.c.Env, HubAddress: address, FallbackAddress: h.c.Tunnel.Fallback, Now: h.c.Now, Log: h.c.Log,
 	})
 	return s, err
 }
@@ -350,7 +366,7 @@ func (h *Hub) subjects(pools *pg.Pools) (s subjects, err error) {
 func (h *Hub) webSide(s *subjects) (*api.Server, error) {
 	c := api.Config{
 		Modules: h.c.Modules, APIOff: !h.runs(config.ModuleAPI), PageOff: !h.runs(config.ModulePage),
-		Fleet: s.fleet, PKI: s.pki, Peers: s.peers, Series: s.series, Enrol: s.enrol, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
+		Fleet: s.fleet, PKI: s.pki, Peers: s.peers, Series: s.series, Facts: s.facts, Enrol: s.enrol, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
 		Version: diag.ReadBuild().Version, TrustedProxies: h.c.TrustedProxies, Now: h.c.Now,
 		Log: h.c.Log, AccessLog: h.c.AccessLog, Registerer: h.c.Registry,
 	}
@@ -487,7 +503,7 @@ func (h *Hub) startIngest(stack *lifecycle.Stack, s subjects, agents net.Listene
 		register = func(r grpc.ServiceRegistrar) { enrolv1.RegisterEnrolServiceServer(r, joining) }
 	}
 	server, err := ingest.NewServer(ingest.Config{
-		Pool: s.pools.Ingest, Fleet: sites, Latest: latest, Series: s.series,
+		Pool: s.pools.Ingest, Fleet: sites, Latest: latest, Series: s.series, Facts: s.facts,
 		Key: s.pki.EvidenceKey(), TLS: s.pki.ServerTLS(),
 		CheckPeer: func(ctx context.Context, cert *x509.Certificate) error {
 			_, err := s.pki.Verify(ctx, []*x509.Certificate{cert})

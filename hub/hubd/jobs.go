@@ -7,7 +7,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
-	"github.com/hashinsight/hashinsight/hub/internal/archive"
 	"github.com/hashinsight/hashinsight/hub/internal/ingest"
 	"github.com/hashinsight/hashinsight/hub/internal/jobs"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
@@ -26,6 +25,7 @@ func (h *Hub) tasks(s subjects) []jobs.Task {
 		{Kind: "seal", Every: time.Minute, Run: at(s.series.Seal)}, // open hours are written again every 5 minutes
 		{Kind: "partitions", Every: 10 * time.Minute, Run: s.series.MakePartitions},
 		{Kind: "retain", Every: 10 * time.Minute, Run: at(s.series.Retain)},
+		{Kind: "facts_retain", Every: time.Hour, Run: at(s.facts.Retain)},
 		{Kind: "links", Every: time.Minute, Run: func(ctx context.Context) error {
 			return pg.InTx(ctx, s.pools.Jobs, func(tx pgx.Tx) error { return ingest.SweepLinks(ctx, tx) })
 		}},
@@ -40,13 +40,13 @@ func (h *Hub) startJobs(ctx context.Context, stack *lifecycle.Stack, s subjects)
 		return err
 	}
 	tasks = append(tasks, jobs.Task{Kind: "apikeys", Every: time.Hour, Run: keys.AnnounceEnds})
-	if h.c.Evidence.URL != "" {
-		a, err := h.c.Evidence.open(ctx, archive.Config{Pool: s.pools.Jobs, Log: h.c.Log, Registerer: h.c.Registry})
-		if err != nil {
-			return err
-		}
-		stack.OnStop("archive", 0, func(context.Context) error { return a.Close() })
-		tasks = append(tasks, jobs.Task{Kind: "archive", Every: 10 * time.Minute, Run: func(ctx context.Context) error { return a.Move(ctx, h.c.Now()) }})
+	if h.c.EncryptionPassword != "" {
+		tasks = append(tasks, jobs.Task{Kind: "facts", Every: time.Minute, Run: func(ctx context.Context) error { return s.facts.Judge(ctx, h.c.Now()) }})
+	} else {
+		h.c.Log.WarnContext(ctx, "signed hours are not judged by this process: ENCRYPTION_PASSWORD, which opens the miners' salt keys, is not set")
+	}
+	if s.archive != nil {
+		tasks = append(tasks, jobs.Task{Kind: "archive", Every: 10 * time.Minute, Run: func(ctx context.Context) error { return s.archive.Move(ctx, h.c.Now()) }})
 	}
 	runner, err := jobs.New(jobs.Config{Pool: s.pools.Jobs, Tasks: tasks, Alone: h.alone, Log: h.c.Log, Registerer: h.c.Registry})
 	if err != nil {

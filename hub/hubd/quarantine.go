@@ -61,6 +61,9 @@ func RetryLetter(ctx context.Context, c Database, name BatchName) (samples int64
 		if r.Series, err = series.New(series.Config{Pool: pool, Now: c.Now, Log: c.Log}); err != nil {
 			return err
 		}
+		if r.Facts, err = c.facts(pool); err != nil {
+			return err
+		}
 		samples, err = ingest.RetryLetter(ctx, r, name)
 		return err
 	})

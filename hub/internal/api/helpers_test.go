@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
+	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
@@ -50,7 +51,11 @@ func withoutDatabase(t *testing.T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Access: a, Audit: au, Fleet: f, Peers: ps, Series: sr, Ping: pool.Ping})
+	fs, err := facts.New(facts.Config{Pool: pool, Audit: au})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Access: a, Audit: au, Fleet: f, Peers: ps, Series: sr, Facts: fs, Ping: pool.Ping})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/enrol"
+	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/pki"
@@ -55,6 +56,7 @@ type Config struct {
 	Fleet          *fleet.Store
 	Peers          *peers.Store
 	Series         *series.Store
+	Facts          *facts.Store
 	Enrol          *enrol.Store                // nil: no site can join through this process
 	Pages          http.Handler                // the page's files; nil answers 404
 	PKI            *pki.Authority              // certificates; below /pki/ roots, revocation lists and OCSP, for anyone; nil answers that another process has them
@@ -86,6 +88,7 @@ type Server struct {
 	fleet     *fleet.Store
 	peers     *peers.Store
 	series    *series.Store
+	facts     *facts.Store
 	enrol     *enrol.Store
 	pages     http.Handler
 	pki       *pki.Authority
@@ -115,8 +118,8 @@ type Server struct {
 
 // New builds the routes. It does not touch the database.
 func New(c Config) (*Server, error) {
-	if c.Ping == nil || !c.APIOff && (c.Access == nil || c.Audit == nil || c.Fleet == nil || c.Peers == nil || c.Series == nil) {
-		return nil, errors.New("api: Access, Audit, Fleet, Peers, Series and Ping are required")
+	if c.Ping == nil || !c.APIOff && (c.Access == nil || c.Audit == nil || c.Fleet == nil || c.Peers == nil || c.Series == nil || c.Facts == nil) {
+		return nil, errors.New("api: Access, Audit, Fleet, Peers, Series, Facts and Ping are required")
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -138,7 +141,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("api metrics: %w", err)
 	}
 	s := &Server{
-		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, peers: c.Peers, series: c.Series, enrol: c.Enrol, pages: c.Pages, pki: c.PKI,
+		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, peers: c.Peers, series: c.Series, facts: c.Facts, enrol: c.Enrol, pages: c.Pages, pki: c.PKI,
 		modules: append([]string{}, c.Modules...), apiOff: c.APIOff, pageOff: c.PageOff, ready: c.Ready, version: c.Version,
 		trusted: c.TrustedProxies, tls: c.TLS, header: c.ClientHeader, certAPI: c.CertRequired == CertAPI, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
 		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}), eventTimeout: eventTimeout,
@@ -160,6 +163,8 @@ func New(c Config) (*Server, error) {
 	s.seriesRoutes()
 	s.partSeriesRoutes()
 	s.siteSeriesRoutes()
+	s.disputeRoutes()
+	s.siteHourRoutes()
 	s.snapshotRoutes()
 	s.eventRoutes()
 	s.auditRoutes()

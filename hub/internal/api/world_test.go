@@ -26,6 +26,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/enrol"
+	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
@@ -73,6 +74,7 @@ type world struct {
 	limiter *access.Limiter
 	peers   *peers.Store
 	pki     *pki.Authority
+	facts   *facts.Store
 	url     string
 	owner   string // key
 	site    ident.SiteID
@@ -120,6 +122,8 @@ func newWorldOn(t testing.TB, l net.Listener, options ...func(*Config)) *world {
 	must()
 	sr, err := series.New(series.Config{Pool: w.pool, Now: w.clock.now})
 	must()
+	w.facts, err = facts.New(facts.Config{Pool: w.pool, Audit: w.audit, Password: testSecret, Now: w.clock.now})
+	must()
 	w.latest, err = fleet.NewLatest(fleet.LatestConfig{Every: time.Nanosecond, Now: w.clock.now})
 	must()
 	w.enc, err = wire.NewEncoder()
@@ -132,7 +136,7 @@ func newWorldOn(t testing.TB, l net.Listener, options ...func(*Config)) *world {
 	joining, err := enrol.New(enrol.Config{DB: w.pool, CA: w.pki, Audit: w.audit, Env: "dev", HubAddress: "hub.example:5443", Now: w.clock.now})
 	must()
 	c := Config{
-		Access: a, Audit: w.audit, Limiter: w.limiter, Fleet: f, Peers: w.peers, PKI: w.pki, Series: sr, Enrol: joining, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
+		Access: a, Audit: w.audit, Limiter: w.limiter, Fleet: f, Peers: w.peers, PKI: w.pki, Series: sr, Facts: w.facts, Enrol: joining, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
 		Log: slog.New(slog.NewJSONHandler(w.log, nil)), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	}
 	for _, o := range options {

@@ -15,10 +15,11 @@ import (
 
 // Errors of Find and Export.
 var (
-	ErrNotFound = errors.New("this batch is not stored")
-	ErrDropped  = errors.New("its payload was dropped from quarantine, only what was signed about it is left")
-	ErrDamaged  = errors.New("this is not what was signed: restore the object, or the database, from a backup")
-	ErrNoObject = errors.New("the archive does not have the object: if EVIDENCE_URL was changed, copy the objects to the new place under the same names, else restore it from a backup")
+	ErrNotFound  = errors.New("this batch is not stored")
+	ErrDropped   = errors.New("its payload was dropped from quarantine, only what was signed about it is left")
+	ErrDamaged   = errors.New("this is not what was signed: restore the object, or the database, from a backup")
+	ErrNoArchive = errors.New("its payload lies in the archive, which this process does not know: set EVIDENCE_URL here too")
+	ErrNoObject  = errors.New("the archive does not have the object: if EVIDENCE_URL was changed, copy the objects to the new place under the same names, else restore it from a backup")
 )
 
 // Where says where a batch's payload lies.
@@ -38,15 +39,17 @@ type Batch struct {
 	Where      Where
 	Object     string // in the archive; else empty
 	ReceivedAt time.Time
+	Skewed     bool // it came from an agent whose clock was wrong at that moment
 	Header     evidence.Header
 	// As they were signed.
 	RawHeader, Signature, Payload []byte
 }
 
-const qFind = `
-SELECT b.header, b.signature, b.received_at, coalesce(b.payload, d.payload), b.disposition, coalesce(o.key, ''), coalesce(o.size, 0), coalesce(b.archive_offset, 0)
-FROM batch b LEFT JOIN archive_object o ON o.id = b.archive_id LEFT JOIN dead_letter d ON d.site_id = b.site_id AND d.spool_id = b.spool_id AND d.seq = b.seq
-WHERE b.site_id = $1 AND b.spool_id = $2 AND b.seq = $3`
+const batchColumns = `b.seq, b.header, b.signature, b.received_at, coalesce(b.skewed, false), coalesce(b.payload, d.payload), b.disposition, coalesce(o.key, ''),
+	coalesce(o.size, 0), coalesce(b.archive_offset, 0)
+FROM batch b LEFT JOIN archive_object o ON o.id = b.archive_id LEFT JOIN dead_letter d ON d.site_id = b.site_id AND d.spool_id = b.spool_id AND d.seq = b.seq`
+
+const qFind = `SELECT ` + batchColumns + ` WHERE b.site_id = $1 AND b.spool_id = $2 AND b.seq = $3`
 
 const quarantined = 2 // batch.disposition
 
@@ -60,46 +63,66 @@ func (a *Archive) Find(ctx context.Context, ref Ref) (_ Batch, err error) {
 
 func (a *Archive) find(ctx context.Context, ref Ref, from *objects) (Batch, error) {
 	b := Batch{Ref: ref}
-	var disposition int16
-	var size, offset int64
-	err := a.c.Pool.QueryRow(ctx, qFind, ref.Site, ref.Spool, int64(min(ref.Seq, 1<<63-1))).Scan(
-		&b.RawHeader, &b.Signature, &b.ReceivedAt, &b.Payload, &disposition, &b.Object, &size, &offset)
+	p, err := b.scan(a.c.Pool.QueryRow(ctx, qFind, ref.Site, ref.Spool, int64(min(ref.Seq, 1<<63-1))))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return b, b.error(ErrNotFound)
 	}
 	if err != nil {
 		return b, fmt.Errorf("finding a batch: %w", err)
 	}
+	b.Seq = ref.Seq
+	return b, b.fill(ctx, p, from)
+}
+
+// payloadPlace is where a row says that its payload lies.
+type payloadPlace struct {
+	disposition  int16
+	size, offset int64 // of the object, and in it
+}
+
+// scan reads a row of batchColumns.
+func (b *Batch) scan(row pgx.Row) (p payloadPlace, err error) {
+	var seq int64
+	err = row.Scan(&seq, &b.RawHeader, &b.Signature, &b.ReceivedAt, &b.Skewed, &b.Payload, &p.disposition, &b.Object, &p.size, &p.offset)
+	b.Seq = uint64(seq)
+	return p, err
+}
+
+// fill checks what the row says and brings the payload.
+func (b *Batch) fill(ctx context.Context, p payloadPlace, from *objects) (err error) {
 	if b.Header, err = evidence.ParseHeader(b.RawHeader); err != nil {
-		return b, b.error(fmt.Errorf("%w: %w", ErrDamaged, err))
+		return b.error(fmt.Errorf("%w: %w", ErrDamaged, err))
 	}
-	if h := &b.Header; h.Site != ref.Site || h.Spool != ref.Spool || h.Seq != ref.Seq {
-		return b, b.error(fmt.Errorf("its header is of batch %d of spool %s of site %s: %w", h.Seq, h.Spool, h.Site, ErrDamaged))
+	if h := &b.Header; h.Site != b.Site || h.Spool != b.Spool || h.Seq != b.Seq {
+		return b.error(fmt.Errorf("its header is of batch %d of spool %s of site %s: %w", h.Seq, h.Spool, h.Site, ErrDamaged))
 	}
 	switch {
-	case b.Payload != nil && disposition == quarantined:
+	case b.Payload != nil && p.disposition == quarantined:
 		b.Where = InQuarantine
 	case b.Payload != nil:
 		b.Where = InDatabase
 	case b.Object != "":
 		b.Where = InArchive
+		if from.a == nil {
+			return b.error(ErrNoArchive)
+		}
 		length := int64(b.Header.PayloadLen)
-		if offset+length > size {
-			return b, b.error(fmt.Errorf("it would end after its object: %w", ErrDamaged))
+		if p.offset+length > p.size {
+			return b.error(fmt.Errorf("it would end after its object: %w", ErrDamaged))
 		}
-		if b.Payload, err = from.read(ctx, b.Object, offset, length); err != nil {
-			return b, b.error(err)
+		if b.Payload, err = from.read(ctx, b.Object, p.offset, length); err != nil {
+			return b.error(err)
 		}
-	case disposition == quarantined:
+	case p.disposition == quarantined:
 		b.Where = Dropped
-		return b, b.error(ErrDropped)
+		return b.error(ErrDropped)
 	default:
-		return b, b.error(fmt.Errorf("neither the database nor the archive has its payload: %w", ErrDamaged))
+		return b.error(fmt.Errorf("neither the database nor the archive has its payload: %w", ErrDamaged))
 	}
 	if err := b.Header.CheckPayload(b.Payload); err != nil {
-		return b, b.error(fmt.Errorf("%w: %w", ErrDamaged, err))
+		return b.error(fmt.Errorf("%w: %w", ErrDamaged, err))
 	}
-	return b, nil
+	return nil
 }
 
 func (b *Batch) error(err error) error {

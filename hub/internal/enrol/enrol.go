@@ -20,6 +20,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
+	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/pki"
@@ -34,6 +35,7 @@ type Config struct {
 	CA    *pki.Authority
 	Audit *audit.Log
 	Peers *peers.Store // nil: this hub has no tunnel
+	Facts *facts.Store // keeps salt keys; nil: they are refused
 
 	Env             string // prod or dev: only tokens of this environment count
 	HubAddress      string // host:port that agents dial without a tunnel, or several, separated by commas

@@ -160,7 +160,7 @@ func (v *Server) begin(ctx context.Context, call string, protocol uint32, who ca
 		v.metrics.took(call, time.Since(start))
 	}
 	// What others do at its address keeps no site of this hub from renewing: all that strangers behind the same NAT can do is to fail.
-	own := call == "renew" || call == "sync"
+	own := call == "renew" || call == "sync" || call == "salts"
 	if wait := v.throttle.wait(who.addr, v.s.c.Now()); wait > 0 && (!own || !v.s.c.CA.Stands(who.chain)) {
 		e := &refusalError{identity.ReasonTooMany, codes.ResourceExhausted, fmt.Sprintf("too many refused attempts from %s: wait %s", who.text(), wait.Round(time.Second)), wait}
 		return ctx, end, e

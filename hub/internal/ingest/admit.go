@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/wire"
@@ -20,10 +21,12 @@ type item struct {
 	raw       []byte // header, signature and payload as they came
 	signature []byte
 	payload   []byte
-	samples   *wire.Samples // of kind samples
-	gap       *evidence.Gap // of kind gap
-	poison    string        // why the payload cannot be used; it is then kept in quarantine
-	answer    func(answer)  // called once; does not block
+	samples   *wire.Samples  // of kind samples
+	gap       *evidence.Gap  // of kind gap
+	hour      *evidence.Hour // of kind hour
+	skewed    bool           // the site's clock was wrong when the batch came
+	poison    string         // why the payload cannot be used; it is then kept in quarantine
+	answer    func(answer)   // called once; does not block
 }
 
 func (i *item) key() batchKey { return batchKey{i.header.Site, i.header.Spool, i.header.Seq} }
@@ -88,12 +91,12 @@ func (s *Server) admit(ctx context.Context, site ident.SiteID, spool ident.Spool
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		i.samples, i.gap, i.poison = nil, nil, err.Error()
+		i.samples, i.gap, i.hour, i.poison = nil, nil, nil, err.Error()
 	}
 	return i, nil
 }
 
-// unpack reads the payload as far as this hub knows its kind; hours are kept as evidence only. An error is the reason for quarantine. public is the
+// unpack reads the payload as far as this hub knows its kind. An error is the reason for quarantine. public is the
 // enrolled key that signed the batch.
 func (i *item) unpack(d *wire.Decoder, public []byte) error {
 	h := &i.header
@@ -131,6 +134,11 @@ func (i *item) unpack(d *wire.Decoder, public []byte) error {
 			return fmt.Errorf("the batch binds key %s to site %s, and it is signed by key %s of site %s", ident.KeyIDOf(k.Public), k.Site, h.Key, h.Site)
 		}
 	case evidence.KindHour:
+		hour, err := facts.CheckHour(h, i.payload)
+		if err != nil {
+			return err
+		}
+		i.hour = &hour
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
@@ -126,6 +127,7 @@ type RetryConfig struct {
 	Fleet  *fleet.Store
 	Latest *fleet.Latest
 	Series *series.Store
+	Facts  *facts.Store
 	Now    func() time.Time // nil means time.Now
 	Log    *slog.Logger     // nil discards
 }
@@ -164,6 +166,7 @@ type unusableError struct{ error }
 
 func retryOnce(ctx context.Context, c RetryConfig, d *wire.Decoder, name BatchName) (samples int64, err error) {
 	var update *fleet.Update
+	var disputes []facts.Dispute
 	at := c.Now().UTC().Truncate(time.Millisecond)
 	// What needs other connections comes before the transaction: retries that wait for each other must not hold what each of them needs.
 	l, err := DeadLetter(ctx, c.Pool, name)
@@ -192,6 +195,11 @@ func retryOnce(ctx context.Context, c RetryConfig, d *wire.Decoder, name BatchNa
 		if err := i.writeGap(ctx, tx, at); err != nil {
 			return unusable(err)
 		}
+		if i.hour != nil {
+			if disputes, err = c.Facts.Keep(ctx, tx, []facts.Signed{i.signed()}, at); err != nil {
+				return unusable(err)
+			}
+		}
 		if samples, err = c.Series.Copy(ctx, tx, hotBatches([]*item{i}), span); err != nil {
 			return unusable(err)
 		}
@@ -211,6 +219,7 @@ func retryOnce(ctx context.Context, c RetryConfig, d *wire.Decoder, name BatchNa
 		return 0, err
 	}
 	c.Latest.Committed(update)
+	c.Facts.Alarm(ctx, disputes)
 	if g := i.gap; g != nil {
 		if _, err := judgeLinks(ctx, c.Pool, []batchKey{{name.Site, g.Spool, g.LastSeq + 1}}, []int16{linkPending}); err != nil {
 			c.Log.WarnContext(ctx, "links were not checked, maintenance will", "err", err)

@@ -26,7 +26,7 @@ func (h *hub) retryConfig(t testing.TB) RetryConfig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return RetryConfig{Pool: h.pool, Fleet: h.fleet, Latest: latest, Series: h.series}
+	return RetryConfig{Pool: h.pool, Fleet: h.fleet, Latest: latest, Series: h.series, Facts: h.facts}
 }
 
 func TestRetriedLetterEntersTheSeriesOnce(t *testing.T) {

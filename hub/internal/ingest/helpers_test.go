@@ -25,6 +25,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/hashinsight/hashinsight/hub/internal/audit"
+	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
@@ -43,6 +45,7 @@ type hub struct {
 	pool   *pgxpool.Pool
 	fleet  *fleet.Store
 	series *series.Store
+	facts  *facts.Store
 	server *Server
 	public ed25519.PublicKey
 	ca     *authority
@@ -90,10 +93,14 @@ func (h *hub) open(t testing.TB, log *slog.Logger, change func(*Config)) {
 	must(err)
 	h.series, err = series.New(series.Config{Pool: h.pool, Now: h.now, Log: log})
 	must(err)
+	entries, err := audit.New(audit.Config{Now: h.now})
+	must(err)
+	h.facts, err = facts.New(facts.Config{Pool: h.pool, Audit: entries, Password: "a password of this test", Now: h.now, Log: log, Register: h.reg})
+	must(err)
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	must(err)
 	h.public = public
-	c := Config{Pool: h.pool, Fleet: h.fleet, Latest: latest, Series: h.series, Key: private, TLS: h.ca.serverTLS(t), Now: h.now, Log: log, Registerer: h.reg}
+	c := Config{Pool: h.pool, Fleet: h.fleet, Latest: latest, Series: h.series, Facts: h.facts, Key: private, TLS: h.ca.serverTLS(t), Now: h.now, Log: log, Registerer: h.reg}
 	if change != nil {
 		change(&c)
 	}
@@ -225,6 +232,12 @@ func (s *site) signSchema(schema uint8, kind evidence.Kind, codec evidence.Codec
 	}
 	s.prev = h.Hash()
 	return &telemetryv1.Batch{Header: h.Bytes(), Signature: evidence.SignHeader(s.key, h.Bytes()), Payload: payload}
+}
+
+// light makes the next batch of the chain, of the kind that costs the hub least; at tells it from others.
+func (s *site) light(at int64) *telemetryv1.Batch {
+	k := evidence.Key{Site: s.id, Public: s.key.Public().(ed25519.PublicKey)}
+	return s.sign(evidence.KindKey, evidence.CodecNone, k.Bytes(), wire.Meta{FirstMS: at, LastMS: at})
 }
 
 // batch makes the next batch of the chain with one poll of every miner.

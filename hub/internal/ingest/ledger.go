@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 )
 
@@ -23,13 +24,13 @@ const (
 // same statement.
 const qInsert = `
 INSERT INTO batch (site_id, spool_id, seq, kind, disposition, link_state, miners, samples, first_at, last_at, received_at, key_id, header_hash, header,
-	signature, payload)
+	signature, payload, skewed)
 SELECT u.site_id, u.spool_id, u.seq, u.kind, u.disposition,
 	CASE WHEN u.link_state > 0 THEN u.link_state WHEN p.header_hash IS NULL THEN 0 WHEN p.header_hash = substring(u.header FROM 65 FOR 32) THEN 1 ELSE 2 END,
-	u.miners, u.samples, u.first_at, u.last_at, $16::timestamptz, u.key_id, u.header_hash, u.header, u.signature, u.payload
+	u.miners, u.samples, u.first_at, u.last_at, $16::timestamptz, u.key_id, u.header_hash, u.header, u.signature, u.payload, u.skewed
 FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::smallint[], $5::smallint[], $6::smallint[], $7::integer[], $8::integer[], $9::timestamptz[],
-	$10::timestamptz[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[], $15::bytea[])
-	u (site_id, spool_id, seq, kind, disposition, link_state, miners, samples, first_at, last_at, key_id, header_hash, header, signature, payload)
+	$10::timestamptz[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[], $15::bytea[], $17::boolean[])
+	u (site_id, spool_id, seq, kind, disposition, link_state, miners, samples, first_at, last_at, key_id, header_hash, header, signature, payload, skewed)
 LEFT JOIN batch p ON p.site_id = u.site_id AND p.spool_id = u.spool_id AND p.seq = u.seq - 1
 ON CONFLICT DO NOTHING
 RETURNING site_id, spool_id, seq, link_state`
@@ -76,12 +77,13 @@ RETURNING site_id, spool_id, newest_seq`
 
 // written is what one transaction did to the ledger.
 type written struct {
-	answers []answer // of the group, by index
-	fresh   []*item  // stored for the first time
-	links   map[batchKey]int16
-	newest  map[batchKey]int64 // newest stored sequence number of each spool (seq 0 in the key)
-	forks   []*item            // of which a proof was stored
-	unkept  map[batchKey]int64 // forks for which there was no room, of each spool (seq 0 in the key)
+	answers  []answer // of the group, by index
+	fresh    []*item  // stored for the first time
+	links    map[batchKey]int16
+	newest   map[batchKey]int64 // newest stored sequence number of each spool (seq 0 in the key)
+	forks    []*item            // of which a proof was stored
+	disputes []facts.Dispute    // of signed hours, that were kept
+	unkept   map[batchKey]int64 // forks for which there was no room, of each spool (seq 0 in the key)
 }
 
 // batchColumns are the parameters of qInsert.
@@ -92,6 +94,7 @@ type batchColumns struct {
 	miners, samples                       []int32
 	first, last                           []time.Time
 	keys, hashes, headers, sigs, payloads [][]byte
+	skewed                                []bool
 }
 
 func (c *batchColumns) add(i *item, link int16) {
@@ -106,6 +109,7 @@ func (c *batchColumns) add(i *item, link int16) {
 	c.first, c.last = append(c.first, timeOf(h.FirstMS)), append(c.last, timeOf(h.LastMS))
 	c.keys, c.hashes = append(c.keys, h.Key[:]), append(c.hashes, i.hash[:])
 	c.headers, c.sigs, c.payloads = append(c.headers, i.raw), append(c.sigs, i.signature), append(c.payloads, payload)
+	c.skewed = append(c.skewed, i.skewed)
 }
 
 // writeLedger stores the new batches of a group, whose names are unique, and finds out about the others.
@@ -130,7 +134,7 @@ func (s *Server) writeLedger(ctx context.Context, tx pgx.Tx, group []*item, at t
 		c.add(i, linkWithin(i, group, index))
 	}
 	rows, err := tx.Query(ctx, qInsert, c.sites, c.spools, c.seqs, c.kinds, c.dispositions, c.links, c.miners, c.samples, c.first, c.last, c.keys, c.hashes,
-		c.headers, c.sigs, c.payloads, at)
+		c.headers, c.sigs, c.payloads, at, c.skewed)
 	if err != nil {
 		return nil, fmt.Errorf("storing batches: %w", err)
 	}
@@ -177,8 +181,9 @@ func linkWithin(i *item, group []*item, index map[batchKey]int) int16 {
 	}
 }
 
-// writeKinds stores what new batches mean beyond their row: quarantine and gaps.
-func (s *Server) writeKinds(ctx context.Context, tx pgx.Tx, w *written, at time.Time) error {
+// writeKinds stores what new batches mean beyond their row: quarantine, gaps and signed hours.
+func (s *Server) writeKinds(ctx context.Context, tx pgx.Tx, w *written, at time.Time) (err error) {
+	var hours []facts.Signed
 	for _, i := range w.fresh {
 		h := &i.header
 		if i.poison != "" {
@@ -189,8 +194,17 @@ func (s *Server) writeKinds(ctx context.Context, tx pgx.Tx, w *written, at time.
 		if err := i.writeGap(ctx, tx, at); err != nil {
 			return err
 		}
+		if i.hour != nil {
+			hours = append(hours, i.signed())
+		}
 	}
-	return nil
+	w.disputes, err = s.c.Facts.Keep(ctx, tx, hours, at)
+	return err
+}
+
+// signed is the hour that i signs.
+func (i *item) signed() facts.Signed {
+	return facts.Signed{Hour: *i.hour, Spool: i.header.Spool, Seq: i.header.Seq, Header: i.hash}
 }
 
 // writeGap stores the gap that i declares, if it does.

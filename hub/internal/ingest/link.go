@@ -123,6 +123,7 @@ func (s *Server) alarm(ctx context.Context, w *written) {
 	for _, n := range w.unkept {
 		s.metrics.forks.Add(float64(n))
 	}
+	s.c.Facts.Alarm(ctx, w.disputes)
 	for _, i := range w.forks {
 		s.metrics.forks.Inc()
 		s.c.Log.ErrorContext(ctx, "fork: a site signed two batches with one name", "site", i.header.Site, "spool", i.header.Spool, "seq", i.header.Seq)

@@ -67,13 +67,13 @@ func (s *Server) open(st stream) (*session, error) {
 		server: s, stream: st, id: uuid.New(), site: site, spool: ident.SpoolID(hello.GetSpoolId()), cert: cert, ended: make(chan struct{}),
 		slots: make(chan struct{}, s.c.WindowBatches), bytes: semaphore.NewWeighted(s.c.WindowBytes), answers: make(chan response, s.c.WindowBatches),
 		replays: make(chan *telemetryv1.Replay), paces: make(chan pace, 1), notices: make(chan struct{}, 1), stuck: make(chan struct{}), conn: info.conn, intake: info.intake, level: s.level(), oldestPending: hello.GetOldestPendingSeq(), newest: hello.GetNewestSeq(),
-		others: s.othersOf(hello),
+		others: s.othersOf(hello), agentMS: hello.GetAgentTimeMs(), skew: time.UnixMilli(hello.GetAgentTimeMs()).Sub(now),
 	}
 	dbCtx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	err = s.c.Fleet.OpenStream(dbCtx, fleet.Stream{
 		ID: ss.id, Site: site, Spool: ss.spool, Version: clip(hello.GetAgentVersion(), 64), Remote: p.Addr.String(),
-		Skew:          time.UnixMilli(hello.GetAgentTimeMs()).Sub(now),
+		Skew:          ss.skew,
 		PollInterval:  time.Duration(hello.GetPollIntervalMs()) * time.Millisecond,
 		OldestPending: hello.GetOldestPendingSeq(), Newest: hello.GetNewestSeq(), CertificateUntil: cert.NotAfter,
 	})

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,7 +13,6 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/identity"
-	"github.com/hashinsight/hashinsight/pkg/wire"
 	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
 )
 
@@ -73,7 +71,7 @@ func TestSiteBeyondItsRateIsSlowedDownAndNobodyElse(t *testing.T) {
 		const batches = 200
 		made := make([]*telemetryv1.Batch, batches)
 		for i := range made {
-			made[i] = flood.sign(evidence.KindHour, evidence.CodecZstd, []byte("an hour"), wire.Meta{})
+			made[i] = flood.light(0)
 		}
 		begin := time.Now()
 		done := make(chan struct{})
@@ -127,15 +125,15 @@ func TestForksBeyondABoundAreCountedAndNotKept(t *testing.T) {
 	h := newHub(t, func(c *Config) { c.MaxForks = 3 })
 	s := h.newSite(t, "north", 1)
 	l := h.connect(t, s)
-	hour := func(text string) *telemetryv1.Batch {
+	signed := func(at int64) *telemetryv1.Batch {
 		s.seq, s.prev = 0, evidence.Hash{}
-		return s.sign(evidence.KindHour, evidence.CodecZstd, []byte(text), wire.Meta{})
+		return s.light(at)
 	}
-	first := hour("the true one")
+	first := signed(100)
 	l.send(first)
 	l.wantAcks(stored, first)
 	refuse := func(n int) (last *telemetryv1.Refusal) {
-		l.send(hour(fmt.Sprintf("false %d", n)))
+		l.send(signed(int64(n)))
 		return l.wantRefusal(telemetryv1.RefusalReason_REFUSAL_REASON_FORK)
 	}
 	for n := range 5 {
@@ -157,7 +155,7 @@ func TestForksBeyondABoundAreCountedAndNotKept(t *testing.T) {
 	refuse(6)
 	h.want(t, "proofs", forkRows, 30, s.id[:])
 	// The ledger goes on.
-	next := s.sign(evidence.KindHour, evidence.CodecZstd, []byte("next"), wire.Meta{})
+	next := s.light(0)
 	l.send(next)
 	l.wantAcks(stored, next)
 }
@@ -169,7 +167,7 @@ func TestMessageOfTooManyBatchesEndsTheStream(t *testing.T) {
 	l := h.connect(t, s)
 	made := make([]*telemetryv1.Batch, maxGroupBatches+1)
 	for i := range made {
-		made[i] = s.sign(evidence.KindHour, evidence.CodecZstd, nil, wire.Meta{})
+		made[i] = s.light(0)
 	}
 	l.send(made...)
 	if r, err := l.stream.Recv(); status.Code(err) != codes.InvalidArgument {

@@ -1,7 +1,7 @@
 // Package ingest takes signed batches from agents and makes them durable exactly once: it authenticates a stream by its client certificate
 // and each batch by its signature, checks the chain, writes batches of many agents together with their samples in one transaction, and
 // acknowledges with the hub's signature after the commit, never before. It owns the ledger (batch, batch_total, batch_fork, batch_gap,
-// dead_letter); samples go through package series and latest polls through package fleet. hubd runs it.
+// dead_letter); samples go through package series, latest polls through package fleet and signed hours through package facts. hubd runs it.
 package ingest
 
 import (
@@ -29,6 +29,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
+	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -37,12 +38,13 @@ import (
 	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
 )
 
-// Config describes a Server. Pool, Fleet, Latest, Series, Key and TLS are required.
+// Config describes a Server. Pool, Fleet, Latest, Series, Facts, Key and TLS are required.
 type Config struct {
 	Pool   *pgxpool.Pool
 	Fleet  *fleet.Store
 	Latest *fleet.Latest
 	Series *series.Store
+	Facts  *facts.Store
 	Key    ed25519.PrivateKey // the hub's evidence key: signs acknowledgements
 	TLS    *tls.Config        // must ask for client certificates, and demand and verify them unless CheckPeer does
 	// CheckPeer decides whether a site's certificate counts (issued by this hub, not expired, not revoked). It is asked at the beginning of every
@@ -119,8 +121,8 @@ type Server struct {
 // NewServer returns a Server; Serve makes it work, once.
 func NewServer(c Config) (*Server, error) {
 	switch {
-	case c.Pool == nil, c.Fleet == nil, c.Latest == nil, c.Series == nil:
-		return nil, errors.New("ingest: database pool, fleet, latest and series are required")
+	case c.Pool == nil, c.Fleet == nil, c.Latest == nil, c.Series == nil, c.Facts == nil:
+		return nil, errors.New("ingest: database pool, fleet, latest, series and facts are required")
 	case len(c.Key) != ed25519.PrivateKeySize:
 		return nil, errors.New("ingest: the hub's evidence key is required")
 	case c.TLS == nil || c.TLS.ClientAuth != tls.RequireAndVerifyClientCert && (c.TLS.ClientAuth == tls.NoClientCert || c.CheckPeer == nil):

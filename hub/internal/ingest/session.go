@@ -36,7 +36,9 @@ type session struct {
 	spool  ident.SpoolID
 	cert   *x509.Certificate
 
-	oldestPending, newest uint64 // sequence numbers in the Hello
+	oldestPending, newest uint64        // sequence numbers in the Hello
+	agentMS               int64         // the agent's clock in the Hello, ms since 1970 UTC
+	skew                  time.Duration // by how much it was before the hub's
 	others                []otherSpool
 	asked                 int // replays asked for on this stream
 
@@ -260,6 +262,7 @@ func (ss *session) takeBatch(ctx context.Context, b *telemetryv1.Batch) error {
 		ss.answers <- ss.refusal(r, b, telemetryv1.RefusalReason_REFUSAL_REASON_UNAVAILABLE, textAway, s.c.RetryAfter)
 		return nil
 	}
+	i.skewed = ss.skewed(&i.header)
 	r.item = i
 	i.answer = func(a answer) {
 		s.release(memory) // even if the stream is gone
@@ -278,6 +281,16 @@ func (ss *session) takeBatch(ctx context.Context, b *telemetryv1.Batch) error {
 		giveBack()
 		return status.FromContextError(ctx.Err()).Err()
 	}
+}
+
+// maxSkew is how far a site's clock may be from the hub's for its slots to be known. Polls are seconds old when they come.
+const maxSkew = 30 * time.Second
+
+// skewed reports whether the site's clock was wrong when a batch was made. A batch from the future says so itself. One from the past may be backlog of better
+// times: it counts where the clock was behind when the stream began, and the batch was made since.
+func (ss *session) skewed(h *evidence.Header) bool {
+	ahead := time.UnixMilli(h.LastMS).Sub(ss.server.c.Now())
+	return h.Kind == evidence.KindSamples && (ahead > maxSkew || ahead < -maxSkew && ss.skew < -maxSkew && h.LastMS >= ss.agentMS)
 }
 
 // room waits until the stream's window takes one more batch of n bytes.

@@ -20,7 +20,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hashinsight/hashinsight/pkg/backoff"
-	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/wire"
 	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
 )
@@ -88,7 +87,7 @@ func TestThousandAgentsComeBackAtOnce(t *testing.T) {
 	}
 	for i := range sites {
 		sites[i] = h.newSiteWith(t, fmt.Sprintf("site %d", i), 0, enc)
-		batches[i] = sites[i].sign(evidence.KindHour, evidence.CodecZstd, []byte("an hour"), wire.Meta{})
+		batches[i] = sites[i].light(0)
 	}
 	var before runtime.MemStats
 	runtime.GC()
@@ -238,7 +237,7 @@ func TestAgentThatReadsNoAnswersIsCut(t *testing.T) {
 		var sender sync.WaitGroup
 		sender.Go(func() {
 			for {
-				b := s.sign(evidence.KindHour, evidence.CodecZstd, []byte("an hour"), wire.Meta{})
+				b := s.light(0)
 				if l.stream.Send(&telemetryv1.StreamRequest{Message: &telemetryv1.StreamRequest_Batches{Batches: &telemetryv1.BatchGroup{Batches: []*telemetryv1.Batch{b}}}}) != nil {
 					return
 				}

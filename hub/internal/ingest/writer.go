@@ -111,7 +111,7 @@ func (s *Server) commit(ctx context.Context, group []*item) {
 		case isDataError(err) && group[0].poison == "":
 			s.metrics.failures.WithLabelValues("quarantined").Inc()
 			i := group[0]
-			i.poison, i.samples, i.gap = fmt.Sprintf("the database refuses its content: %v", err), nil, nil
+			i.poison, i.samples, i.gap, i.hour = fmt.Sprintf("the database refuses its content: %v", err), nil, nil, nil
 			continue
 		}
 		s.metrics.failures.WithLabelValues("unavailable").Inc()

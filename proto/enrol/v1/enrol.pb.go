@@ -932,7 +932,7 @@ func (x *SyncResponse) GetNextMs() uint32 {
 type KeepSaltsRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Protocol uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	// At most 5,000; a site with more miners asks several times.
+	// At most 1,000; a site with more miners asks several times.
 	Keys          []*SaltKey `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

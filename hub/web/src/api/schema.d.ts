@@ -137,6 +137,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/disputes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Signed hours that do not agree with their batches or with each other */
+        get: operations["list-disputes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events": {
         parameters: {
             query?: never;
@@ -442,6 +459,23 @@ export interface paths {
         };
         /** One site with its totals */
         get: operations["get-site"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/sites/{id}/hours": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Hours that a site has signed, and what became of them */
+        get: operations["list-site-hours"];
         put?: never;
         post?: never;
         delete?: never;
@@ -836,6 +870,51 @@ export interface components {
             timestamp: string;
             /** @description The hub's version */
             version: string;
+        };
+        Dispute: {
+            /** Format: date-time */
+            found_at: string;
+            /** @description Of the batch that signs it */
+            header_hash: string;
+            /**
+             * Format: date-time
+             * @description Its beginning
+             */
+            hour: string;
+            id: string;
+            /** Format: int64 */
+            in_seq: number;
+            /**
+             * Format: uuid
+             * @description The chain in which that batch stands
+             */
+            in_spool_id: string;
+            /**
+             * @description root: the batches give another root than the site signed; two_roots: the site signed both
+             * @enum {string}
+             */
+            kind: "root" | "two_roots";
+            other_header_hash?: string;
+            /** @description Computed from the batches, or signed in another one */
+            other_root: string;
+            /** Format: int64 */
+            other_seq?: number;
+            /** Format: uuid */
+            other_spool_id?: string;
+            reason: string;
+            /** @description As signed, hexadecimal */
+            root: string;
+            /** Format: uuid */
+            site_id: string;
+            site_name: string;
+            /** Format: uuid */
+            spool_id: string;
+        };
+        DisputeList: {
+            /** @description The latest found first. A dispute stays */
+            items: components["schemas"]["Dispute"][];
+            /** @description Cursor of the next page; absent on the last */
+            next?: string;
         };
         Health: {
             /** @description Modules that this hub process runs; others may run the rest */
@@ -1424,6 +1503,65 @@ export interface components {
         SignInBody: {
             /** @description An API key, such as hsi_prod_key_… */
             key: string;
+        };
+        SignedHour: {
+            /**
+             * Format: date-time
+             * @description When the last of what counts had come, the hub's time: deadlines are compared with it
+             */
+            complete_at?: string;
+            /** @description From the batches; absent until it was computed */
+            computed_root?: string;
+            /**
+             * Format: int64
+             * @description First batch of the chain that counts
+             */
+            first_seq: number;
+            /** @description Of the batch that signs it */
+            header_hash: string;
+            /**
+             * Format: date-time
+             * @description Its beginning
+             */
+            hour: string;
+            /** Format: date-time */
+            judged_at?: string;
+            /**
+             * Format: int64
+             * @description Last batch of the chain when it was signed
+             */
+            last_seq: number;
+            /**
+             * Format: int32
+             * @description Miners with facts, as signed
+             */
+            leaves: number;
+            /** @description What it waits for, or why it is not agreed */
+            reason?: string;
+            /** Format: date-time */
+            received_at: string;
+            /** @description As signed, hexadecimal */
+            root: string;
+            /** @description Slots of 5 minutes, from 0, in which the hub has measured a wrong clock of the site: they are unknown */
+            skewed_slots: number[];
+            /**
+             * Format: uuid
+             * @description The chain of batches that its leaves are of; a site has a second one after its agent has lost its disk
+             */
+            spool_id: string;
+            /**
+             * @description pending: something it needs may still come; agreed: the batches give the signed root; disputed: they do not, or the site signed two; incomplete: nobody can recompute it, its slots are unknown
+             * @enum {string}
+             */
+            state: "pending" | "agreed" | "disputed" | "incomplete";
+        };
+        SignedHourList: {
+            /** Format: date-time */
+            from: string;
+            /** @description In order of hour and chain */
+            items: components["schemas"]["SignedHour"][];
+            /** Format: date-time */
+            to: string;
         };
         Site: {
             agent_version?: string;
@@ -2205,6 +2343,75 @@ export interface operations {
             };
             /** @description Service Unavailable */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-disputes": {
+        parameters: {
+            query?: {
+                limit?: number;
+                /** @description next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DisputeList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3862,6 +4069,88 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Site"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-site-hours": {
+        parameters: {
+            query?: {
+                /** @description RFC 3339; by default 6 hours before to. Moved back to a whole hour */
+                from?: string;
+                /** @description RFC 3339, not included; by default now. At most 31 days after from */
+                to?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The site's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignedHourList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unauthorized */
