@@ -215,7 +215,7 @@ func oracle(c randomCase, k MinerKey, used *[2]int64, slotMS int64, hourly map[i
 
 func TestPlansAndDaysSayWhatTheRulesSaySlotBySlot(t *testing.T) {
 	var seen Counts
-	cases(t, 40, func(t *testing.T, _ *rand.Rand, c randomCase) {
+	cases(t, 20, func(t *testing.T, _ *rand.Rand, c randomCase) {
 		r := mustRules(t, c.in)
 		for _, k := range r.Miners() {
 			p := r.Plan(k)
@@ -254,7 +254,7 @@ func TestPlansAndDaysSayWhatTheRulesSaySlotBySlot(t *testing.T) {
 
 func TestMoreDowntimeNeverLowersTheCredit(t *testing.T) {
 	lowered := 0
-	cases(t, 60, func(t *testing.T, r *rand.Rand, c randomCase) {
+	cases(t, 24, func(t *testing.T, r *rand.Rand, c randomCase) {
 		before := judge(t, c.in, c.facts)
 		for k, facts := range c.facts {
 			worse := slices.Clone(facts)
@@ -281,7 +281,7 @@ func TestMoreDowntimeNeverLowersTheCredit(t *testing.T) {
 }
 
 func TestTheOrderOfRecordsChangesNothing(t *testing.T) {
-	cases(t, 40, func(t *testing.T, r *rand.Rand, c randomCase) {
+	cases(t, 16, func(t *testing.T, r *rand.Rand, c randomCase) {
 		before := judge(t, c.in, c.facts)
 		statement, err := mustRules(t, c.in).NewStatement(&before, Issue{})
 		require.NoError(t, err)
@@ -309,7 +309,7 @@ func shuffle[T any](r *rand.Rand, items []T) {
 }
 
 func TestSplittingAWindowChangesNoTotal(t *testing.T) {
-	cases(t, 40, func(t *testing.T, r *rand.Rand, c randomCase) {
+	cases(t, 16, func(t *testing.T, r *rand.Rand, c randomCase) {
 		for i := range c.in.Excuses { // a late one that is split would be in time for what begins later: that is another order, not the same one
 			c.in.Excuses[i].RecordedMS = min(c.in.Excuses[i].RecordedMS, c.in.Excuses[i].FromMS-day)
 		}
@@ -346,7 +346,7 @@ func TestSplittingAWindowChangesNoTotal(t *testing.T) {
 }
 
 func TestAddingUnknownNeverRaisesUptimeUnderTheDefault(t *testing.T) {
-	cases(t, 60, func(t *testing.T, r *rand.Rand, c randomCase) {
+	cases(t, 24, func(t *testing.T, r *rand.Rand, c randomCase) {
 		for i := range c.in.Terms {
 			c.in.Terms[i].Unknown = UnknownDown
 		}
@@ -376,7 +376,7 @@ func TestAddingUnknownNeverRaisesUptimeUnderTheDefault(t *testing.T) {
 }
 
 func TestDayByDayEqualsTheWholeMonth(t *testing.T) {
-	cases(t, 20, func(t *testing.T, r *rand.Rand, c randomCase) {
+	cases(t, 8, func(t *testing.T, r *rand.Rand, c randomCase) {
 		whole := judge(t, c.in, c.facts)
 		// Each day judged apart by rules made anew, with that day's facts only, in any order, as the month went on.
 		kept := map[MinerKey]*MinerDays{}
@@ -409,7 +409,7 @@ func TestDayByDayEqualsTheWholeMonth(t *testing.T) {
 }
 
 func TestMergingOverChainsCommutes(t *testing.T) {
-	cases(t, 20, func(t *testing.T, r *rand.Rand, c randomCase) {
+	cases(t, 10, func(t *testing.T, r *rand.Rand, c randomCase) {
 		for i := range c.in.Terms {
 			c.in.Terms[i].BackfillS = 31 * 24 * 3600
 		}
@@ -448,7 +448,7 @@ func TestMergingOverChainsCommutes(t *testing.T) {
 
 func TestAnOpenSlotTurnsIntoExactlyWhatItWouldHaveBeen(t *testing.T) {
 	// What is provisional is a month as of some time; whatever is decided then stays so if no new facts come.
-	cases(t, 20, func(t *testing.T, r *rand.Rand, c randomCase) {
+	cases(t, 10, func(t *testing.T, r *rand.Rand, c randomCase) {
 		c.in.Excuses = nil
 		final := mustRules(t, c.in)
 		early := c.in
