@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hashinsight/hashinsight/agent/agentd"
+	"github.com/hashinsight/hashinsight/agent/internal/facts"
 	"github.com/hashinsight/hashinsight/agent/internal/inventory"
 	"github.com/hashinsight/hashinsight/agent/internal/spool"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
@@ -46,6 +47,17 @@ type exported struct {
 	Flags      uint32         `json:"flags,omitempty"`
 	Gap        *exportedGap   `json:"gap,omitempty"`
 	PublicKey  string         `json:"public_key,omitempty"` // of kind key: hex
+	Hour       *exportedHour  `json:"hour,omitempty"`
+}
+
+// exportedHour is the root of the leaves of an hour.
+type exportedHour struct {
+	Hour     time.Time     `json:"hour"`
+	Spool    ident.SpoolID `json:"spool"`
+	FirstSeq uint64        `json:"first_seq"`
+	LastSeq  uint64        `json:"last_seq"`
+	Miners   uint32        `json:"miners"`
+	Root     string        `json:"root"` // hex
 }
 
 type exportedGap struct {
@@ -131,6 +143,15 @@ func (x *exporter) batch(b spool.Batch) error {
 			return fmt.Errorf("batch %d: %w", b.Header.Seq, err)
 		}
 		line.PublicKey = hex.EncodeToString(k.Public)
+	case evidence.KindHour:
+		h, err := evidence.ParseHour(b.Payload)
+		if err != nil {
+			return fmt.Errorf("batch %d: %w", b.Header.Seq, err)
+		}
+		line.Hour = &exportedHour{
+			Hour: time.UnixMilli(int64(h.Hour) * evidence.HourMS).UTC(), Spool: h.Spool, FirstSeq: h.FirstSeq, LastSeq: h.LastSeq, Miners: h.Leaves,
+			Root: hex.EncodeToString(h.Root[:]),
+		}
 	}
 	return x.out.Encode(line)
 }
@@ -180,6 +201,9 @@ type spoolSummary struct {
 	Locked   []string   `json:"locked,omitempty"`  // being written by a running agent, not read
 	Corrupt  []string   `json:"corrupt,omitempty"` // could not be read
 	Aside    []string   `json:"aside,omitempty"`   // set aside as corrupt earlier
+
+	LastHour *facts.Signed `json:"last_signed_hour,omitempty"`
+	Waiting  int           `json:"hours_waiting"` // over and not signed
 }
 
 func spoolStats() *cobra.Command {
@@ -187,8 +211,10 @@ func spoolStats() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "stats",
 		Short: "Count what is stored",
-		Long:  "Counts stored batches and samples. What the hub has acknowledged is shown by a running agent's /health.",
-		Args:  cobra.NoArgs,
+		Long: `Counts stored batches and samples, and tells which hour was signed last and how many are over and wait. While an agent runs, its newest
+file cannot be read, so that an hour that was signed a moment ago may count as waiting. What the hub has acknowledged is shown by a
+running agent's /health.`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := checkOutput(output, "table", "json"); err != nil {
 				return err
@@ -211,8 +237,13 @@ func spoolStats() *cobra.Command {
 func summarise(ctx context.Context, dataDir string) (spoolSummary, error) {
 	var sum spoolSummary
 	var first, last int64
+	hours, err := facts.NewCensus(agentd.SpoolDir(dataDir))
+	if err != nil {
+		return sum, err
+	}
 	rep, err := spool.Export(ctx, agentd.SpoolDir(dataDir), func(b spool.Batch) error {
 		sum.Payload += int64(len(b.Payload))
+		hours.Add(&b)
 		switch b.Header.Kind {
 		case evidence.KindSamples:
 			sum.Samples += uint64(b.Header.Samples)
@@ -229,6 +260,7 @@ func summarise(ctx context.Context, dataDir string) (spoolSummary, error) {
 		return sum, explainMissing(err, dataDir)
 	}
 	sum.Segments, sum.Batches, sum.Locked, sum.Corrupt, sum.Aside = rep.Segments, rep.Batches, rep.Locked, rep.Corrupt, rep.Aside
+	sum.LastHour, sum.Waiting = hours.Last, hours.Waiting(time.Now())
 	if last > 0 {
 		a, b := time.UnixMilli(first).UTC(), time.UnixMilli(last).UTC()
 		sum.First, sum.Last = &a, &b
@@ -253,6 +285,10 @@ func printSummary(w io.Writer, s spoolSummary) error {
 	if s.First != nil {
 		rows = append(rows, [2]string{"first sample", s.First.Format(time.RFC3339)}, [2]string{"last sample", s.Last.Format(time.RFC3339)})
 	}
+	if h := s.LastHour; h != nil {
+		rows = append(rows, [2]string{"last signed hour", fmt.Sprintf("%s, %d miners, batch %d", h.Hour.Format(time.RFC3339), h.Miners, h.Seq)})
+	}
+	rows = append(rows, [2]string{"hours waiting", strconv.Itoa(s.Waiting)})
 	for _, l := range []struct {
 		what  string
 		names []string

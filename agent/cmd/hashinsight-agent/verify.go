@@ -2,13 +2,16 @@ package main
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hashinsight/hashinsight/agent/agentd"
+	"github.com/hashinsight/hashinsight/agent/internal/facts"
 	"github.com/hashinsight/hashinsight/agent/internal/keys"
 	"github.com/hashinsight/hashinsight/agent/internal/spool"
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -22,7 +25,8 @@ func spoolVerify() *cobra.Command {
 		Long: `Reads every stored batch and checks its header, signature and payload hash, that it names the header before it, and
 that no sequence number is missing. Nothing is changed. The exit code is 1 when something is damaged, or was not read because
 an agent is running. Batches that the hub has acknowledged are deleted after a while: such ranges are listed as absent, and are
-no damage. Files that an agent has set aside as corrupt earlier are listed too.
+no damage. Files that an agent has set aside as corrupt earlier are listed too. Signed hours are computed again from the batches, as
+far as these are still here.
 
 Signatures are checked with the key that the spool itself names, which shows that nothing has changed by accident. To check
 that the batches are this site's, name its identity directory.`,
@@ -41,15 +45,19 @@ that the batches are this site's, name its identity directory.`,
 			if err != nil {
 				return explainMissing(err, dir)
 			}
+			all := verification{Verification: v}
+			if all.Hours, err = facts.Verify(c.Context(), dir, agentd.SpoolDir(dir)); err != nil {
+				return err
+			}
 			if output == "json" {
-				err = printJSON(c.OutOrStdout(), v)
+				err = printJSON(c.OutOrStdout(), all)
 			} else {
-				err = printVerification(c.OutOrStdout(), v)
+				err = printVerification(c.OutOrStdout(), &all)
 			}
 			if err != nil {
 				return err
 			}
-			return v.Err()
+			return all.err()
 		},
 	}
 	dataDirFlag(c, &dir)
@@ -75,8 +83,24 @@ func verifyingKeys(dataDir, identityDir string) (func(ident.KeyID) ed25519.Publi
 	}, nil
 }
 
-func printVerification(w io.Writer, v *spool.Verification) error {
-	rows := make([][2]string, 0, len(v.Segments)+len(v.Absent)+len(v.Gaps)+len(v.Quarantined)+len(v.Problems)+4)
+// verification is what is found of batches and of hours.
+type verification struct {
+	*spool.Verification
+	Hours []facts.CheckedHour `json:"hours"`
+}
+
+func (v *verification) err() error {
+	for _, h := range v.Hours {
+		if h.Result == facts.HourDiffers {
+			return errors.Join(v.Err(), fmt.Errorf("hour %s, signed by batch %d, is not what its batches say: %s: keep the directory and report it",
+				h.Hour.Format(time.RFC3339), h.Seq, h.Why))
+		}
+	}
+	return v.Err()
+}
+
+func printVerification(w io.Writer, v *verification) error {
+	rows := make([][2]string, 0, len(v.Segments)+len(v.Absent)+len(v.Gaps)+len(v.Quarantined)+len(v.Problems)+len(v.Hours)+4)
 	row := func(what, format string, args ...any) {
 		rows = append(rows, [2]string{what, fmt.Sprintf(format, args...)})
 	}
@@ -106,6 +130,16 @@ func printVerification(w io.Writer, v *spool.Verification) error {
 	}
 	for _, f := range v.Locked {
 		row("in use by an agent", "%s: not checked", f)
+	}
+	for _, h := range v.Hours {
+		what, why := "hour", "as its batches say"
+		switch h.Result {
+		case facts.HourDiffers:
+			what, why = "PROBLEM", "not what its batches say: "+h.Why
+		case facts.HourUnchecked:
+			why = "not checked: " + h.Why
+		}
+		row(what, "%s, signed by batch %d, %d miners: %s", h.Hour.Format(time.RFC3339), h.Seq, h.Miners, why)
 	}
 	for _, p := range v.Problems {
 		row("PROBLEM", "%s: %s", p.File, p.Text)

@@ -298,10 +298,9 @@ func (s *Signer) plan(ctx context.Context) error {
 		}
 		var sound int64 // hours before it have lost their beginning
 		if v.lowest > 1 {
-			sound = hourOf(v.firstMS+hourMS) + 1
-			if f, known := s.floors[c.ID]; known && v.lowest <= f.Seq {
-				sound = int64(f.From)
-			}
+			f := s.floors[c.ID]
+			f.known = v.lowest <= f.Seq
+			sound = f.sound(v.firstMS)
 		}
 		need := max(hourOf(v.latest), sound)
 		for _, r := range v.hours {
@@ -453,7 +452,7 @@ func (s *Signer) add(ctx context.Context, c *chain, b *spool.Batch) {
 			}
 		}
 		if c.holed {
-			c.holed, c.sound = false, hourOf(h.FirstMS+hourMS)+1
+			c.holed, c.sound = false, floor{}.sound(h.FirstMS)
 		}
 		samples.EachFact(func(o *telemetry.Observation) { c.facts.Add(h.Seq, o) })
 		for _, hour := range c.facts.Hours() {
@@ -658,10 +657,10 @@ func (s *Signer) release(ctx context.Context) {
 		var f floor
 		switch {
 		case len(open) == 0 && len(c.waiting) == 0 && c.id != writing:
-			c.read, f = nil, floor{c.next, uint32(need)}
+			c.read, f = nil, floor{Seq: c.next, From: uint32(need)}
 		case i >= 0:
 			c.read = slices.Delete(c.read, 0, i)
-			f = floor{c.read[0].seq, uint32(need)}
+			f = floor{Seq: c.read[0].seq, From: uint32(need)}
 		}
 		if f.Seq > s.floors[c.id].Seq {
 			s.floors[c.id], s.stale = f, true

@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashinsight/hashinsight/agent/internal/inventory"
 	"github.com/hashinsight/hashinsight/agent/internal/spool"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
+	"github.com/hashinsight/hashinsight/pkg/ident"
 )
 
 func TestAnHourIsSignedAMinuteAfterItsEnd(t *testing.T) {
@@ -339,5 +341,73 @@ func (s *site) breakNewest() {
 	}
 	if err := f.Close(); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// The check of what is stored finds what was signed, as far as the batches are here, and a leaf that says something else.
+func TestStoredHoursAreComputedAgain(t *testing.T) {
+	s := newSite(t, 30, func(s *site) { s.spools.Grace, s.spools.SegmentBytes = 210*time.Minute, 96<<10 })
+	s.every = 3 * time.Minute
+	verify := func() (got []string) {
+		t.Helper()
+		hours, err := Verify(t.Context(), s.spools.Dir, s.spools.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range hours {
+			got = append(got, h.Result)
+			if h.Result != HourEqual {
+				t.Log(h.Hour, h.Why)
+			}
+		}
+		return got
+	}
+	run := func(n int) {
+		for range n {
+			s.run(6 * time.Minute)
+			s.ackAll()
+		}
+	}
+	run(31) // 13:04
+	s.close()
+	if got := verify(); !slices.Equal(got, []string{HourEqual, HourEqual, HourEqual}) {
+		t.Errorf("hours are %v", got)
+	}
+	s.open()
+	run(29) // 15:58: the first hours' batches are gone, the last hour's and those before it are here
+	if n := s.Chains()[0].Kept; n < 10 {
+		t.Fatalf("nothing is deleted: the oldest batch is %d", n)
+	}
+	c, err := NewCensus(s.Dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.close()
+	if _, err := spool.Export(t.Context(), s.spools.Dir, func(b spool.Batch) error { c.Add(&b); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if c.Last == nil || c.Last.Hour.Hour() != 14 || c.Waiting(s.clock) != 0 || c.Waiting(s.clock.Add(time.Hour)) != 1 {
+		t.Errorf("last hour %+v, %d waiting", c.Last, c.Waiting(s.clock))
+	}
+	got := verify()
+	if len(got) == 0 || got[len(got)-1] != HourEqual || slices.Contains(got, HourDiffers) {
+		t.Errorf("hours are %v", got)
+	}
+
+	// Salt keys that are another site's: nothing that was signed is right.
+	other, err := inventory.OpenSalts(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &verifier{salts: other}
+	leaf := evidence.Leaf{Site: s.spools.Site, Miner: s.miners[0].id, Hour: 1, FirstSeq: 1, LastSeq: 1}
+	if result, why := v.compare(&CheckedHour{Miners: 1}, []evidence.Leaf{leaf}); result != HourUnchecked {
+		t.Errorf("without a salt key: %s, %s", result, why)
+	}
+	if _, err := other.Keys([]ident.MinerID{leaf.Miner}); err != nil {
+		t.Fatal(err)
+	}
+	if result, why := v.compare(&CheckedHour{Miners: 1, FirstSeq: 1}, []evidence.Leaf{leaf}); result != HourDiffers {
+		t.Errorf("with another root: %s, %s", result, why)
 	}
 }

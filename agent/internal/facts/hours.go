@@ -94,6 +94,18 @@ type noteChain struct {
 type floor struct {
 	Seq  uint64 `json:"needed_seq"`
 	From uint32 `json:"needed_for"`
+
+	known bool // the batches from Seq on are here
+}
+
+// sound returns the first hour that can be computed from batches of which the first with readings begins at firstMS, and others before it
+// are missing.
+func (f floor) sound(firstMS int64) int64 {
+	hour := hourOf(firstMS+hourMS) + 1 // what is missing is at least an hour older
+	if f.known {
+		hour = min(hour, int64(f.From))
+	}
+	return hour
 }
 
 // Signed is an hour that was signed.

@@ -110,6 +110,16 @@ func (s *Salts) Keys(miners []ident.MinerID) ([]SaltKey, error) {
 	return out, nil
 }
 
+// Key returns the key of a miner that has one.
+func (s *Salts) Key(m ident.MinerID) (SaltKey, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x := s.salts[m]; x != nil {
+		return x.key, true
+	}
+	return SaltKey{}, false
+}
+
 // Untold returns at most limit keys that the hub does not have yet.
 func (s *Salts) Untold(limit int) map[ident.MinerID]SaltKey {
 	s.mu.Lock()
