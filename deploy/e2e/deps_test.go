@@ -42,7 +42,7 @@ var arrows = map[string]map[string]string{
 	"agent": {
 		"internal/config": "", "internal/cgminer": "", "internal/asic": "cgminer", "internal/inventory": "",
 		"internal/keys": "", "internal/enrol": "keys tunnel", "internal/spool": "", "internal/tunnel": "", "internal/uplink": "spool tunnel",
-		"internal/poll": "asic cgminer inventory spool", "internal/facts": "inventory spool",
+		"internal/poll": "asic cgminer inventory spool", "internal/facts": "inventory spool", "internal/faults": "",
 	},
 	"hub": {
 		// config reads the form of an address with archive/place, which imports nothing.

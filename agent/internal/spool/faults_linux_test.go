@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/hashinsight/hashinsight/agent/internal/faults"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/wire"
 )
@@ -30,17 +31,17 @@ func TestDiskErrorsLoseAndDoubleNothing(t *testing.T) {
 	type fault struct {
 		name   string
 		errno  syscall.Errno
-		points []point
+		points []faults.Point
 	}
-	faults := []fault{
-		{"EIO on sync", syscall.EIO, onSync},
-		{"EIO on write", syscall.EIO, onWrite},
-		{"EIO on meta page", syscall.EIO, onMeta},
-		{"ENOSPC on data", syscall.ENOSPC, onData},
-		{"ENOSPC on open", syscall.ENOSPC, onOpen},
-		{"EIO on rename", syscall.EIO, onRename},
-		{"EIO on delete", syscall.EIO, onUnlink},
-		{"ENOSPC on growth", syscall.ENOSPC, onGrow},
+	kinds := []fault{
+		{"EIO on sync", syscall.EIO, faults.OnSync},
+		{"EIO on write", syscall.EIO, faults.OnWrite},
+		{"EIO on meta page", syscall.EIO, faults.OnMeta},
+		{"ENOSPC on data", syscall.ENOSPC, faults.OnData},
+		{"ENOSPC on open", syscall.ENOSPC, faults.OnOpen},
+		{"EIO on rename", syscall.EIO, faults.OnRename},
+		{"EIO on delete", syscall.EIO, faults.OnUnlink},
+		{"ENOSPC on growth", syscall.ENOSPC, faults.OnGrow},
 	}
 	id := s.ID()
 	committed := map[uint64]evidence.Header{} // by sequence number
@@ -56,8 +57,8 @@ func TestDiskErrorsLoseAndDoubleNothing(t *testing.T) {
 			s.clock = s.clock.Add(3e9)
 			h, err = s.Append(context.Background(), evidence.KindSamples, payload, wire.Meta{Samples: 1})
 		}
-		if f := faults[r.IntN(len(faults))]; r.IntN(3) > 0 {
-			faulty(t, f.errno, f.points, do)
+		if f := kinds[r.IntN(len(kinds))]; r.IntN(3) > 0 {
+			faults.Failing(t, f.errno, f.points, do)
 			outcome := "survived by"
 			if err != nil {
 				outcome = "failed on"
@@ -96,8 +97,8 @@ func TestDiskErrorsLoseAndDoubleNothing(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			f := faults[r.IntN(len(faults))]
-			faulty(t, f.errno, f.points, func() {
+			f := kinds[r.IntN(len(kinds))]
+			faults.Failing(t, f.errno, f.points, func() {
 				if sp, err := Open(context.Background(), s.cfg); err == nil {
 					_ = sp.Close()
 				}
@@ -135,7 +136,7 @@ func TestDiskErrorsLoseAndDoubleNothing(t *testing.T) {
 	for _, what := range slices.Sorted(maps.Keys(hits)) {
 		t.Logf("%4d × %s", hits[what], what)
 	}
-	for _, f := range faults[:4] {
+	for _, f := range kinds[:4] {
 		if hits["failed on "+f.name] == 0 {
 			t.Errorf("%s was never met", f.name)
 		}

@@ -9,17 +9,19 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hashinsight/hashinsight/agent/internal/faults"
 )
 
 // killPoints names the moments that matter by the system call before which the writer dies; nil: it kills itself.
-var killPoints = map[string][]point{
-	"before the pages of a batch are written":        onData,
-	"pages written, before they are durable":         {{call: unix.SYS_FDATASYNC}},
-	"pages durable, before the meta page":            onMeta,
-	"before a file grows":                            onGrow,
-	"before a new file has its name":                 onRename,
-	"new segment named, before its folder is synced": {{call: unix.SYS_FSYNC}},
-	"before a segment is deleted":                    onUnlink,
+var killPoints = map[string][]faults.Point{
+	"before the pages of a batch are written":        faults.OnData,
+	"pages written, before they are durable":         {{Call: unix.SYS_FDATASYNC}},
+	"pages durable, before the meta page":            faults.OnMeta,
+	"before a file grows":                            faults.OnGrow,
+	"before a new file has its name":                 faults.OnRename,
+	"new segment named, before its folder is synced": {{Call: unix.SYS_FSYNC}},
+	"before a segment is deleted":                    faults.OnUnlink,
 	killCommitted:                                    nil,
 	killAcked:                                        nil,
 }
@@ -32,7 +34,7 @@ func armToKill(where string) error {
 	if points == nil {
 		return nil
 	}
-	return arm(killProcess, points...)
+	return faults.Arm(faults.Kill, points...)
 }
 
 // The writer dies at each named point, several times, with and without a size cap that makes it drop data. What it had

@@ -1,4 +1,4 @@
-package spool
+package faults
 
 import (
 	"errors"
@@ -14,20 +14,20 @@ import (
 
 // What a system call filter does with the calls that it names.
 const (
-	failWith    = 0x00050000 // SECCOMP_RET_ERRNO; the errno is added
-	killProcess = 0x80000000 // SECCOMP_RET_KILL_PROCESS: before the call does anything
-	allowCall   = 0x7fff0000 // SECCOMP_RET_ALLOW
+	failWith  = 0x00050000 // SECCOMP_RET_ERRNO; the errno is added
+	Kill      = 0x80000000 // SECCOMP_RET_KILL_PROCESS: before the call does anything
+	allowCall = 0x7fff0000 // SECCOMP_RET_ALLOW
 )
 
-// point is a system call, perhaps only with some of its arguments.
-type point struct {
-	call uint32
+// Point is a system call, perhaps only with some of its arguments.
+type Point struct {
+	Call uint32
 	// pwrite64: only at offsets below or from 8192, where bbolt's two meta pages end
 	below, from uint32
 }
 
-// arm puts a filter on the calling thread, for good: the goroutine stays locked to it.
-func arm(action uint32, points ...point) error {
+// Arm puts a filter on the calling thread, for good: the goroutine stays locked to it.
+func Arm(action uint32, points ...Point) error {
 	runtime.LockOSThread()
 	const (
 		load  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
@@ -45,15 +45,15 @@ func arm(action uint32, points ...point) error {
 		add(load, 0, 0, nr)
 		switch {
 		case p.below > 0:
-			add(equal, 0, 3, p.call)
+			add(equal, 0, 3, p.Call)
 			add(load, 0, 0, arg3)
 			add(least, 1, 0, p.below)
 		case p.from > 0:
-			add(equal, 0, 3, p.call)
+			add(equal, 0, 3, p.Call)
 			add(load, 0, 0, arg3)
 			add(least, 0, 1, p.from)
 		default:
-			add(equal, 0, 1, p.call)
+			add(equal, 0, 1, p.Call)
 		}
 		add(ret, 0, 0, action)
 	}
@@ -68,13 +68,13 @@ func arm(action uint32, points ...point) error {
 	return nil
 }
 
-// faulty runs fn on a thread of its own on which the named system calls fail with errno. Other goroutines notice nothing.
-func faulty(t *testing.T, errno syscall.Errno, points []point, fn func()) {
+// Failing runs fn on a thread of its own on which the named system calls fail with errno. Other goroutines notice nothing.
+func Failing(t *testing.T, errno syscall.Errno, points []Point, fn func()) {
 	t.Helper()
 	var wg sync.WaitGroup
 	var err error
 	wg.Go(func() { // never unlocked: the thread ends with the goroutine
-		if err = arm(failWith|uint32(errno), points...); err == nil {
+		if err = Arm(failWith|uint32(errno), points...); err == nil {
 			fn()
 		}
 	})
@@ -87,13 +87,14 @@ func faulty(t *testing.T, errno syscall.Errno, points []point, fn func()) {
 	}
 }
 
+// Points by what they are for the files of a spool.
 var (
-	onSync   = []point{{call: unix.SYS_FDATASYNC}, {call: unix.SYS_FSYNC}}
-	onWrite  = []point{{call: unix.SYS_PWRITE64}}
-	onMeta   = []point{{call: unix.SYS_PWRITE64, below: 8192}}
-	onData   = []point{{call: unix.SYS_PWRITE64, from: 8192}}
-	onOpen   = []point{{call: unix.SYS_OPENAT}}
-	onRename = []point{{call: unix.SYS_RENAMEAT}, {call: unix.SYS_RENAMEAT2}}
-	onUnlink = []point{{call: unix.SYS_UNLINKAT}}
-	onGrow   = []point{{call: unix.SYS_FTRUNCATE}}
+	OnSync   = []Point{{Call: unix.SYS_FDATASYNC}, {Call: unix.SYS_FSYNC}}
+	OnWrite  = []Point{{Call: unix.SYS_PWRITE64}}
+	OnMeta   = []Point{{Call: unix.SYS_PWRITE64, below: 8192}}
+	OnData   = []Point{{Call: unix.SYS_PWRITE64, from: 8192}}
+	OnOpen   = []Point{{Call: unix.SYS_OPENAT}}
+	OnRename = []Point{{Call: unix.SYS_RENAMEAT}, {Call: unix.SYS_RENAMEAT2}}
+	OnUnlink = []Point{{Call: unix.SYS_UNLINKAT}}
+	OnGrow   = []Point{{Call: unix.SYS_FTRUNCATE}}
 )
