@@ -105,6 +105,7 @@ fuzz-short: ## fuzz each decoder for 20 s
 	cd pkg && go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime 20s ./wire
 	cd hub && go test -run '^$$' -fuzz '^FuzzStatement$$' -fuzztime 20s -fuzzminimizetime 100x ./internal/sla
 	cd hub && go test -run '^$$' -fuzz '^FuzzInputs$$' -fuzztime 20s ./internal/sla
+	cd pkg && go test -run '^$$' -fuzz '^FuzzForms$$' -fuzztime 20s ./evidence
 
 verify: lint gen-check ## every check that is not a test: lint, generated code, tidy modules, builds without the workspace
 	for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy -diff && GOWORK=off go build ./... && GOWORK=off go vet ./...); done

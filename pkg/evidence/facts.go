@@ -20,43 +20,44 @@ const (
 	MaxFirstS    = 300       // of a program that runs for at most this long, the first value counts
 	MaxRate      = 1 << 50   // MH/s; a rate beyond it, a thousand times that of all miners there are, counts as not told
 	MaxSeqGap    = 1 << 16   // at most this many batches apart two polls make work
+	maxReading   = 1 << 62   // what package wire can carry: more counts as not told there and here
+	maxUptime    = 1<<31 - 1 // s, likewise
 	recentHours  = 4         // of the hours a miner was last polled in, so many take facts
 	lastMS       = 253402300799999
 )
 
-// Poll is what facts are made of: the part of an observation that counts, in the units in which it is signed. An absent reading was
-// not told.
-type Poll struct {
-	Miner     ident.MinerID
-	TimeMS    int64 // since 1970 UTC
-	Outcome   telemetry.Outcome
-	State     telemetry.State
-	Flags     telemetry.Flags
-	Rate      unit.Opt[int64] // MH/s
-	Hashes    unit.Opt[int64] // MH since the program started
-	UptimeS   unit.Opt[int64]
-	ShareDiff unit.Opt[int64] // since the program started
-	Energy    unit.Opt[int64] // J since the agent began to poll
+// poll is the part of an observation that counts, in the units in which it is signed.
+type poll struct {
+	miner   ident.MinerID
+	ms      int64 // since 1970 UTC
+	outcome telemetry.Outcome
+	state   telemetry.State
+	flags   telemetry.Flags
+	rate    unit.Opt[int64] // MH/s
+	hashes  unit.Opt[int64] // MH since the program started
+	uptime  unit.Opt[int64] // s
+	shares  unit.Opt[int64] // difficulty since the program started
+	energy  unit.Opt[int64] // J since the agent began to poll
 }
 
-// PollOf returns the part of an observation that counts, rounded as package wire rounds it.
-func PollOf(o *telemetry.Observation) Poll {
-	p := Poll{
-		Miner: o.Miner, TimeMS: o.At.UnixMilli(), Outcome: o.Outcome, State: o.State, Flags: o.Flags,
-		Hashes: o.Hashes, ShareDiff: o.DiffAccepted, Energy: o.Energy,
+// pollOf rounds as package wire rounds: what an agent has read gives the same as what it has stored.
+func pollOf(o *telemetry.Observation) poll {
+	p := poll{
+		miner: o.Miner, ms: o.At.UnixMilli(), outcome: o.Outcome, state: o.State, flags: o.Flags,
+		hashes: o.Hashes, shares: o.DiffAccepted, energy: o.Energy,
 	}
 	if r, ok := o.Hashrate.Get(); ok {
-		p.Rate = unit.Some(r.Megahashes())
+		p.rate = unit.Some(r.Megahashes())
 	}
 	if u, ok := o.Uptime.Get(); ok {
-		p.UptimeS = unit.Some(int64(u / time.Second))
+		p.uptime = unit.Some(int64(u / time.Second))
 	}
 	return p
 }
 
 // Facts computes the facts of the hours of one chain from its observations: the agent as it commits batches, the hub and whoever
 // doubts them from the batches. Both ends feed it what package wire has decoded (wire.Samples.EachFact), so that both see the same bytes.
-// The package comment tells the rules. It keeps about 180 bytes for each miner and 416 for each of its open hours, of which there are
+// The package comment tells the rules. It keeps about 200 bytes for each miner and 416 for each of its open hours, of which there are
 // one or two and at most four. It is for one goroutine.
 type Facts struct {
 	site   ident.SiteID
@@ -126,25 +127,24 @@ func NewFactsOf(site ident.SiteID, spool ident.SpoolID, hour uint32) *Facts {
 
 // Add takes the next observation: batches in order of their sequence numbers, and within a batch in the payload's order.
 func (f *Facts) Add(seq uint64, o *telemetry.Observation) {
-	p := PollOf(o)
-	f.AddPoll(seq, &p)
+	p := pollOf(o)
+	f.add(seq, &p)
 }
 
-// AddPoll is Add for what counts of an observation.
-func (f *Facts) AddPoll(seq uint64, p *Poll) {
-	if p.TimeMS < 0 || p.TimeMS > lastMS {
+func (f *Facts) add(seq uint64, p *poll) {
+	if p.ms < 0 || p.ms > lastMS {
 		return // no clock shows this; package wire refuses it
 	}
 	f.seq = max(f.seq, seq)
-	m := f.miners[p.Miner]
+	m := f.miners[p.miner]
 	if m == nil {
 		m = &minerFacts{}
-		f.miners[p.Miner] = m
+		f.miners[p.miner] = m
 	}
-	answered, stepped := p.Outcome.Answered(), p.Flags&telemetry.FlagClockStep != 0
-	if h := f.poll(m, uint32(p.TimeMS/HourMS)); h != nil {
+	answered, stepped := p.outcome.Answered(), p.flags&telemetry.FlagClockStep != 0
+	if h := f.polled(m, uint32(p.ms/HourMS)); h != nil {
 		h.first = min(h.first, seq)
-		h.slots[p.TimeMS%HourMS/SlotMS].poll(p, answered)
+		h.slots[p.ms%HourMS/SlotMS].count(p, answered)
 	}
 	c := &m.carry
 	if seq-c.seq > MaxSeqGap {
@@ -152,7 +152,7 @@ func (f *Facts) AddPoll(seq uint64, p *Poll) {
 	}
 	if !answered {
 		if stepped {
-			*c = carry{seq: seq, ms: p.TimeMS}
+			*c = carry{seq: seq, ms: p.ms}
 		}
 		return
 	}
@@ -171,24 +171,24 @@ func (f *Facts) AddPoll(seq uint64, p *Poll) {
 	*c = now
 }
 
-func carryOf(seq uint64, p *Poll) carry {
-	c := carry{seq: seq, ms: p.TimeMS}
+func carryOf(seq uint64, p *poll) carry {
+	c := carry{seq: seq, ms: p.ms}
 	tell := func(o unit.Opt[int64], most int64, bit readings, to *int64) {
 		if v, ok := o.Get(); ok && v >= 0 && v <= most {
 			c.has |= bit
 			*to = v
 		}
 	}
-	tell(p.Rate, MaxRate, hasRate, &c.rate)
-	tell(p.Hashes, MaxAmount, hasHashes, &c.hashes)
-	tell(p.UptimeS, lastMS/1000, hasUptime, &c.uptime)
-	tell(p.ShareDiff, MaxAmount, hasShares, &c.shares)
-	tell(p.Energy, MaxAmount, hasEnergy, &c.energy)
+	tell(p.rate, MaxRate, hasRate, &c.rate)
+	tell(p.hashes, maxReading, hasHashes, &c.hashes)
+	tell(p.uptime, maxUptime, hasUptime, &c.uptime)
+	tell(p.shares, maxReading, hasShares, &c.shares)
+	tell(p.energy, maxReading, hasEnergy, &c.energy)
 	return c
 }
 
-// poll makes an hour the one that m was polled in last, and returns its facts, nil when it takes none.
-func (f *Facts) poll(m *minerFacts, hour uint32) *hourFacts {
+// polled makes an hour the one that m was polled in last, and returns its facts, nil when it takes none.
+func (f *Facts) polled(m *minerFacts, hour uint32) *hourFacts {
 	if m.used > 0 && m.recent[0].hour == hour {
 		return m.recent[0].facts
 	}
@@ -239,7 +239,7 @@ func (f *Facts) drop(r *recentHour) {
 	}
 }
 
-func (s *Slot) poll(p *Poll, answered bool) {
+func (s *Slot) count(p *poll, answered bool) {
 	if s.Polls < 1<<16-1 {
 		s.Polls++
 	}
@@ -249,7 +249,7 @@ func (s *Slot) poll(p *Poll, answered bool) {
 			s.Answered++
 		}
 	}
-	switch p.State {
+	switch p.state {
 	case telemetry.StateHashing, telemetry.StateDegraded:
 		s.Flags |= SlotHashing
 	case telemetry.StateSleeping:
@@ -258,10 +258,10 @@ func (s *Slot) poll(p *Poll, answered bool) {
 		s.Flags |= SlotOverheated
 	case telemetry.StateUnknown, telemetry.StateFaulty, telemetry.StateNoPool, telemetry.StateStarting:
 	}
-	if p.Flags&telemetry.FlagClockStep != 0 {
+	if p.flags&telemetry.FlagClockStep != 0 {
 		s.Flags |= SlotClockStep
 	}
-	if p.Flags&telemetry.FlagSkewed != 0 {
+	if p.flags&telemetry.FlagSkewed != 0 {
 		s.Flags |= SlotSkewed
 	}
 }

@@ -1,7 +1,3 @@
-// Package evidence defines the bytes that agents sign, hubs acknowledge and outsiders verify: the
-// batch header, the acknowledgement, the gap record. Every form is fixed binary, big-endian, with
-// exactly one encoding per value; parsing accepts nothing else. It neither stores nor sends: the
-// agent's spool and the hub's ingest do. Format: trust.md section 1, restated in the tables here.
 package evidence
 
 import (

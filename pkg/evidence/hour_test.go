@@ -2,8 +2,11 @@ package evidence
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -332,4 +335,156 @@ func TestOrderOfLeavesChangesNoRoot(t *testing.T) {
 	if _, err := NewTree(nil); err == nil {
 		t.Error("a tree of nothing was made")
 	}
+}
+
+// Whoever changes a bit of a leaf makes it unreadable or another leaf, whose hash is not the one in the tree.
+func TestEverySingleBitOfALeafCounts(t *testing.T) {
+	var file struct{ Vectors []leafVector }
+	vectors(t, "leaf.json", &file)
+	read := 0
+	for _, v := range file.Vectors {
+		l := v.leaf()
+		want := l.Hash()
+		for bit := range 8 * LeafSize {
+			b := bytes.Clone(v.Bytes)
+			b[bit/8] ^= 1 << (bit % 8)
+			changed, err := ParseLeaf(b)
+			if err != nil {
+				continue
+			}
+			read++
+			if again, err := changed.AppendBinary(nil); err != nil || !bytes.Equal(again, b) {
+				t.Fatalf("bit %d: reads as %+v, which is written as %x, %v", bit, changed, again, err)
+			}
+			if changed.Hash() == want {
+				t.Fatalf("bit %d changed and the hash is the same", bit)
+			}
+		}
+	}
+	t.Logf("%d of %d changed leaves can be read", read, 8*LeafSize*len(file.Vectors))
+}
+
+// The size of a tree is not fixed by its root alone (RFC 6962): paths of some entries are the same in trees of other sizes. It is signed
+// beside the root, and no change of it passes there.
+func TestEverySingleBitOfAProofCounts(t *testing.T) {
+	key := testKey(1)
+	pub, _ := key.Public().(ed25519.PublicKey)
+	for _, n := range []int{1, 2, 3, 5, 7} {
+		leaves := testLeaves(n)
+		tree, err := NewTree(leaves)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := tree.Root()
+		hour := Hour{Site: leaves[0].Site, Hour: leaves[0].Hour, FirstSeq: 1, LastSeq: 9, Leaves: uint32(n), Root: root}
+		sum := sha256.Sum256(hour.Bytes())
+		header := testHeader()
+		header.Kind, header.Payload, header.PayloadLen = KindHour, sum, HourSize
+		signature := SignHeader(key, header.Bytes())
+		for i := range leaves {
+			index, path, err := tree.Inclusion(leaves[i].Miner)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for bit := range 8 * LeafSize {
+				b, err := leaves[i].AppendBinary(nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b[bit/8] ^= 1 << (bit % 8)
+				if l, err := ParseLeaf(b); err == nil && VerifyInclusion(&l, index, n, path, root) == nil {
+					t.Fatalf("%d leaves, entry %d: a leaf with bit %d changed passed", n, index, bit)
+				}
+			}
+			for bit := range 256 {
+				for j := range path {
+					path[j][bit/8] ^= 1 << (bit % 8)
+					if !errors.Is(VerifyInclusion(&leaves[i], index, n, path, root), ErrInclusion) {
+						t.Fatalf("%d leaves, entry %d: hash %d of the path with bit %d changed passed", n, index, j, bit)
+					}
+					path[j][bit/8] ^= 1 << (bit % 8)
+				}
+				r := root
+				r[bit/8] ^= 1 << (bit % 8)
+				if !errors.Is(VerifyInclusion(&leaves[i], index, n, path, r), ErrInclusion) {
+					t.Fatalf("%d leaves, entry %d: a root with bit %d changed passed", n, index, bit)
+				}
+			}
+			for bit := range 63 {
+				if !errors.Is(VerifyInclusion(&leaves[i], index^1<<bit, n, path, root), ErrInclusion) {
+					t.Fatalf("%d leaves: entry %d passed for entry %d", n, index, index^1<<bit)
+				}
+			}
+			for bit := range 32 {
+				other := hour
+				other.Leaves ^= 1 << bit
+				payload := other.Bytes()
+				h := header
+				h.Payload = sha256.Sum256(payload)
+				if VerifyInclusion(&leaves[i], index, int(other.Leaves), path, root) == nil && (header.CheckPayload(payload) == nil || VerifyHeader(pub, h.Bytes(), signature) == nil) {
+					t.Fatalf("entry %d of %d passed for one of %d", index, n, other.Leaves)
+				}
+			}
+			if VerifyInclusion(&leaves[i], index, n, append(path, Hash{}), root) == nil || len(path) > 0 && VerifyInclusion(&leaves[i], index, n, path[1:], root) == nil {
+				t.Fatalf("%d leaves, entry %d: a path of another length passed", n, index)
+			}
+		}
+	}
+}
+
+func TestStatementSignatures(t *testing.T) {
+	key := testKey(1)
+	pub, _ := key.Public().(ed25519.PublicKey)
+	statement := []byte(`{"engine":1}`)
+	sig := SignStatement(key, statement)
+	if err := VerifyStatement(pub, statement, sig); err != nil {
+		t.Fatal(err)
+	}
+	for bit := range 8 * len(statement) {
+		b := bytes.Clone(statement)
+		b[bit/8] ^= 1 << (bit % 8)
+		if !errors.Is(VerifyStatement(pub, b, sig), ErrSignature) {
+			t.Fatalf("bit %d changed and the signature still verifies", bit)
+		}
+	}
+	if VerifyStatement(pub, statement, SignHeader(key, statement)) == nil || VerifyHeader(pub, statement, sig) == nil {
+		t.Error("the signature of one form passed for another's")
+	}
+}
+
+// FuzzForms: whatever bytes a parser accepts, the value it gives is written as the same bytes.
+func FuzzForms(f *testing.F) {
+	var leaf struct{ Vectors []leafVector }
+	vectors(f, "leaf.json", &leaf)
+	for _, v := range leaf.Vectors {
+		f.Add([]byte(v.Bytes))
+	}
+	h := testHeader()
+	f.Add(h.Bytes())
+	f.Add((&Hour{FirstSeq: 1, LastSeq: 2, Leaves: 3}).Bytes())
+	f.Add((&Gap{Reason: GapSizeCap, FirstSeq: 5, LastSeq: 9, FirstMS: 1, LastMS: 2}).Bytes())
+	f.Add((&Key{Public: make([]byte, ed25519.PublicKeySize)}).Bytes())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		same := func(what string, again []byte, err error) {
+			if err != nil || !bytes.Equal(again, b) {
+				t.Errorf("%s: accepted %x, which is written as %x, %v", what, b, again, err)
+			}
+		}
+		if l, err := ParseLeaf(b); err == nil {
+			again, err := l.AppendBinary(nil)
+			same("leaf", again, err)
+		}
+		if h, err := ParseHour(b); err == nil {
+			same("hour", h.Bytes(), nil)
+		}
+		if h, err := ParseHeader(b); err == nil {
+			same("header", h.Bytes(), nil)
+		}
+		if g, err := ParseGap(b); err == nil {
+			same("gap", g.Bytes(), nil)
+		}
+		if k, err := ParseKey(b); err == nil {
+			same("key", k.Bytes(), nil)
+		}
+	})
 }

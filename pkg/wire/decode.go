@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/telemetry"
+	"github.com/hashinsight/hashinsight/pkg/unit"
 	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
 )
 
@@ -432,30 +433,35 @@ func (s *Samples) Observation(i int) telemetry.Observation {
 	return o
 }
 
-// factFields are what evidence.Facts looks at beside miner and time.
-var factFields = [...]Field{FieldOutcome, FieldState, FieldFlags, FieldHashrate, FieldHashes, FieldUptime, FieldEnergy, FieldDiffAccepted}
-
 // EachFact calls fn with every row, in the payload's order, with those readings alone that the facts of an hour are made of (package
-// evidence). It takes a fraction of what Observation does. fn must not keep what it is given.
+// evidence). It takes a fraction of what Observation does. fn must not keep or change what it is given.
 func (s *Samples) EachFact(fn func(*telemetry.Observation)) {
-	type reading struct {
-		col *Col
-		set func(*obs, int64, []string)
-	}
-	readings := make([]reading, 0, len(factFields))
-	for _, c := range s.decoder.samples {
-		if slices.Contains(factFields[:], c.field) && s.columns[c.field].Values != nil {
-			readings = append(readings, reading{&s.columns[c.field], c.set})
+	outcome, state, flags := s.Column(FieldOutcome), s.Column(FieldState), s.Column(FieldFlags)
+	rate, uptime := s.Column(FieldHashrate), s.Column(FieldUptime)
+	hashes, energy, shares := s.Column(FieldHashes), s.Column(FieldEnergy), s.Column(FieldDiffAccepted)
+	opt := func(c *Col, i int) (o unit.Opt[int64]) {
+		if v, ok := c.Get(i); ok {
+			o = unit.Some(v)
 		}
+		return o
 	}
-	var o telemetry.Observation
+	var o telemetry.Observation // the other readings stay absent
 	for i, ms := range s.TimeMS {
-		o = telemetry.Observation{Miner: s.Miners[s.MinerOf[i]], At: time.UnixMilli(ms).UTC()}
-		for _, r := range readings {
-			if v, ok := r.col.Get(i); ok {
-				r.set(&o, v, s.strings)
-			}
+		o.Miner, o.At = s.Miners[s.MinerOf[i]], time.UnixMilli(ms).UTC()
+		v, _ := outcome.Get(i) // absent is zero, as for the next two
+		o.Outcome = telemetry.Outcome(v)
+		v, _ = state.Get(i)
+		o.State = telemetry.State(v)
+		v, _ = flags.Get(i)
+		o.Flags = telemetry.Flags(v)
+		o.Hashrate, o.Uptime = unit.Opt[unit.Hashrate]{}, unit.Opt[time.Duration]{}
+		if v, ok := rate.Get(i); ok {
+			o.Hashrate = unit.Some(unit.Hashrate(v) * unit.MegahashPerSecond)
 		}
+		if v, ok := uptime.Get(i); ok {
+			o.Uptime = unit.Some(time.Duration(v) * time.Second)
+		}
+		o.Hashes, o.Energy, o.DiffAccepted = opt(hashes, i), opt(energy, i), opt(shares, i)
 		fn(&o)
 	}
 }
