@@ -307,10 +307,21 @@ func (p *Plan) countDays(days *[31]DaySums, excused map[[16]byte]int64) {
 	}
 }
 
-// fits tells whether a kept day has as many slots contracted and excused as the plan says, and needs as much work.
+// fits tells whether a kept day can be: as many slots contracted and excused as the plan says, as much work needed, and not more counted than counts.
 func (d *DaySums) fits(plan *DaySums) bool {
-	judged := d.Slots.Due() + d.Slots.Open() + d.Slots[UnknownAsExcused]
-	return d.Slots[NotContracted] == plan.Slots[NotContracted] && d.Slots[ExcusedCurtailment] == plan.Slots[ExcusedCurtailment] &&
-		d.Slots[ExcusedMaintenance] == plan.Slots[ExcusedMaintenance] && judged == plan.Slots[Future] &&
-		(d.Slots[UnknownAsExcused] > 0 || d.Needed+d.Open == plan.Open)
+	var slots int64
+	for _, n := range d.Slots {
+		if n < 0 {
+			return false
+		}
+		slots += n
+	}
+	due := plan.Open
+	if d.Slots[UnknownAsExcused] > 0 { // how much work those slots would have needed is not kept
+		due = d.Needed + d.Open
+	}
+	return slots == SlotsPerDay && d.Slots[NotContracted] == plan.Slots[NotContracted] &&
+		d.Slots[ExcusedCurtailment] == plan.Slots[ExcusedCurtailment] && d.Slots[ExcusedMaintenance] == plan.Slots[ExcusedMaintenance] &&
+		d.Needed >= 0 && d.Open >= 0 && d.Needed+d.Open == due && due <= plan.Open &&
+		(d.Needed > 0) == (d.Slots.Due() > 0) && (d.Open > 0) == (d.Slots.Open() > 0) && d.Hashes >= 0 && d.Hashes <= MaxOver*d.Needed
 }

@@ -325,6 +325,12 @@ func TestTheMonthsPriceIsThatOfTheFirstVersionThatHoldsInIt(t *testing.T) {
 	m := judgeOne(t, in, downFor(20*SlotsPerDay, 0))
 	assert.False(t, m.Met, "what has happened is not made cheaper afterwards")
 	assert.EqualValues(t, 2_500, m.Credit.BP)
+	// One that holds from the month's first slot is the first; one ms later the version before it holds in that slot, and is.
+	in.Terms[1].FromMS = november.FromMS() + 1
+	assert.EqualValues(t, 990_000, mustRules(t, in).MonthTerms().TargetPPM)
+	in.Terms[0].FromMS, in.Terms[1].FromMS = november.FromMS()-day, november.FromMS()
+	assert.EqualValues(t, 500_000, mustRules(t, in).MonthTerms().TargetPPM)
+	assert.Len(t, mustRules(t, in).Terms(), 1, "what holds in no slot of the month is no input")
 	in.Month, in.AsOfMS = november+1, (november+1).ToMS()+100*hour
 	assert.True(t, judgeOne(t, in, always(fullMH)).Met)
 	assert.EqualValues(t, 500_000, mustRules(t, in).MonthTerms().TargetPPM)
@@ -403,6 +409,22 @@ func TestAKeptDayThatNoLongerFitsIsRefused(t *testing.T) {
 		changed := input()
 		change(&changed)
 		_, err = mustRules(t, changed).Month(kept)
+		require.ErrorIs(t, err, ErrStale, name)
+	}
+	for name, change := range map[string]func(*DaySums){
+		"negative counts":           func(d *DaySums) { d.Slots[Up]--; d.Slots[Down]++ },
+		"a slot too few":            func(d *DaySums) { d.Slots[UnknownAsDown]-- },
+		"negative work":             func(d *DaySums) { d.Hashes = -1 },
+		"more work than counts":     func(d *DaySums) { d.Hashes = MaxOver*d.Needed + 1 },
+		"less needed":               func(d *DaySums) { d.Needed-- },
+		"needed, and nothing due":   func(d *DaySums) { d.Slots[UnknownAsExcused], d.Slots[UnknownAsDown] = d.Slots[UnknownAsDown], 0 },
+		"open, and no slot is":      func(d *DaySums) { d.Needed, d.Open = d.Needed-1, 1 },
+		"work that nobody can owe":  func(d *DaySums) { d.Slots[UnknownAsExcused]++; d.Slots[UnknownAsDown]--; d.Needed++ },
+		"negative need, and excuse": func(d *DaySums) { d.Slots[UnknownAsExcused]++; d.Slots[UnknownAsDown]--; d.Needed, d.Open = -1, 2 },
+	} {
+		bad := first.DaySums
+		change(&bad)
+		_, err = mustRules(t, in).Month([]MinerDays{{key(1), []DaySums{bad}}})
 		require.ErrorIs(t, err, ErrStale, name)
 	}
 	_, err = mustRules(t, in).Month([]MinerDays{kept[0], kept[0]})

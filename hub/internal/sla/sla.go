@@ -19,7 +19,7 @@ type Metric string
 // Metrics.
 const (
 	MetricTime     Metric = "time"     // slots up ÷ (contracted − excused)
-	MetricHashrate Metric = "hashrate" // min(1, hashes ÷ (rate × time contracted and not excused)), the minimum taken over the month
+	MetricHashrate Metric = "hashrate" // min(1, hashes ÷ (rate × time contracted and not excused)), the minimum taken over the month and all miners
 )
 
 // UnknownPolicy says what a slot counts as that nobody knows about when its backfill deadline has passed.
@@ -28,8 +28,8 @@ type UnknownPolicy string
 // Policies for unknown slots.
 const (
 	UnknownDown    UnknownPolicy = "down"
-	UnknownExcused UnknownPolicy = "excused"
-	UnknownPool    UnknownPolicy = "pool" // credited pool work may turn it up; without such data it is down
+	UnknownExcused UnknownPolicy = "excused" // a site that says nothing owes nothing: for contracts that trust it
+	UnknownPool    UnknownPolicy = "pool"    // credited pool work may turn it up; without such data it is down
 )
 
 // Tier gives a credit when availability lies below a bound.
