@@ -183,7 +183,7 @@ func (r *Rules) takeExcuses() error {
 	}
 	ends := map[uuid.UUID][]*Excuse{}
 	for _, x := range byID {
-		if w := byID[x.Ends]; w != nil && w.Ends == uuid.Nil && w.Kind == x.Kind && w.Site == x.Site {
+		if w := byID[x.Ends]; w != nil && w.Kind == x.Kind && w.Site == x.Site {
 			ends[w.ID] = append(ends[w.ID], x)
 		}
 	}
