@@ -316,6 +316,7 @@ func TestAContractThatBeginsInsideASlotBeginsWithTheNext(t *testing.T) {
 		"to the start of a slot":          {at(1, 0, 0), at(1, 0, 10), "XX.."},
 		"to one ms after":                 {at(1, 0, 0), at(1, 0, 10) + 1, "XXX."},
 		"within one slot: it has no slot": {at(1, 0, 6), at(1, 0, 9), "...."},
+		"called off at its beginning":     {at(1, 0, 5), at(1, 0, 5), "...."},
 	} {
 		in := input()
 		in.Assignments = []Assignment{assign(1, 1, c.from, c.to)}

@@ -184,8 +184,8 @@ func (a *Assignment) Check() error {
 		return errors.New("an assignment has an id, a contract, a site and a miner: name all")
 	case a.FromMS < 1 || a.FromMS > MaxMS:
 		return fmt.Errorf("assignment %s: from_ms is %d: give a time after 1970", a.ID, a.FromMS)
-	case a.ToMS != 0 && (a.ToMS <= a.FromMS || a.ToMS > MaxMS):
-		return fmt.Errorf("assignment %s: to_ms is %d: give 0 for no end, or a time after its beginning at %d", a.ID, a.ToMS, a.FromMS)
+	case a.ToMS != 0 && (a.ToMS < a.FromMS || a.ToMS > MaxMS): // what ends at its beginning was called off
+		return fmt.Errorf("assignment %s: to_ms is %d: give 0 for no end, or a time not before its beginning at %d", a.ID, a.ToMS, a.FromMS)
 	case a.RateMHs < 0 || a.RateMHs > MaxRateMHs:
 		return fmt.Errorf("assignment %s: rate_mhs is %d: give 0 for the terms' rate, or 1 to %d", a.ID, a.RateMHs, int64(MaxRateMHs))
 	}
