@@ -25,6 +25,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/archive"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/config"
+	"github.com/hashinsight/hashinsight/hub/internal/customer"
 	"github.com/hashinsight/hashinsight/hub/internal/enrol"
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
@@ -213,14 +214,15 @@ func (h *Hub) Run(ctx context.Context) error {
 
 // subjects are what start builds.
 type subjects struct {
-	pools  *pg.Pools
-	audit  *audit.Log
-	access *access.Access  // nil without the module api
-	tls    *webtls.TLS     // nil without TLS and client certificates
-	limits *access.Limiter // nil without a limit or the module api
-	fleet  *fleet.Store
-	series *series.Store
-	facts  *facts.Store
+	pools     *pg.Pools
+	audit     *audit.Log
+	access    *access.Access  // nil without the module api
+	tls       *webtls.TLS     // nil without TLS and client certificates
+	limits    *access.Limiter // nil without a limit or the module api
+	fleet     *fleet.Store
+	series    *series.Store
+	customers *customer.Store
+	facts     *facts.Store
 	// Where payloads of closed hours lie; nil where EVIDENCE_URL is not set.
 	archive *archive.Archive
 	peers   *peers.Store   // nil as pki is
@@ -332,6 +334,9 @@ func (h *Hub) subjects(ctx context.Context, stack *lifecycle.Stack, pools *pg.Po
 	}); err != nil {
 		return s, err
 	}
+	if s.customers, err = customers(pools.API, s.audit, h.c.Now); err != nil {
+		return s, err
+	}
 	db := pools.API
 	if h.runs(config.ModuleIngest) { // all that agents wait for is on their own pool: pages cannot starve it
 		db = pools.Ingest
@@ -366,7 +371,7 @@ func (h *Hub) subjects(ctx context.Context, stack *lifecycle.Stack, pools *pg.Po
 func (h *Hub) webSide(s *subjects) (*api.Server, error) {
 	c := api.Config{
 		Modules: h.c.Modules, APIOff: !h.runs(config.ModuleAPI), PageOff: !h.runs(config.ModulePage),
-		Fleet: s.fleet, PKI: s.pki, Peers: s.peers, Series: s.series, Facts: s.facts, Enrol: s.enrol, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
+		Fleet: s.fleet, PKI: s.pki, Peers: s.peers, Series: s.series, Facts: s.facts, Customers: s.customers, Enrol: s.enrol, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
 		Version: diag.ReadBuild().Version, TrustedProxies: h.c.TrustedProxies, Now: h.c.Now,
 		Log: h.c.Log, AccessLog: h.c.AccessLog, Registerer: h.c.Registry,
 	}

@@ -33,6 +33,8 @@ type APIKey struct {
 	LastUsedAddress string   `json:"last_used_address,omitempty"`
 	RateLimit       *int     `json:"rate_limit,omitempty" doc:"Requests a minute, 0 for exempt; absent: everyone's limit"`
 	Certificate     string   `json:"certificate,omitempty" doc:"Identity of the client certificate that stands for the key"`
+	CustomerID      string   `json:"customer_id,omitempty" format:"uuid" doc:"Whose rows the key reads, and no others; absent: it is the operator's"`
+	CustomerName    string   `json:"customer_name,omitempty"`
 }
 
 // APIKeyList is one page of API keys.
@@ -54,6 +56,7 @@ type APIKeyOrder struct {
 	Permissions   []string `json:"permissions,omitempty" maxItems:"100" doc:"None that your own key does not have. With copy_from those of that key by default"`
 	ExpiresInDays int      `json:"expires_in_days,omitempty" minimum:"1" maximum:"366" doc:"90 by default"`
 	CopyFrom      string   `json:"copy_from,omitempty" format:"uuid" doc:"Take this key's place: it works on beside the new one for 7 days, then ends"`
+	CustomerID    string   `json:"customer_id,omitempty" format:"uuid" doc:"Make the key that customer's: it reads its rows and no others, and may hold contracts:read, sla:read and statements:read, all of them by default. A copy keeps it"`
 	RateLimit     *int     `json:"rate_limit,omitempty" minimum:"0" maximum:"1000000" doc:"Requests a minute, 0 for exempt; needs ratelimits:write"`
 	Certificate   string   `json:"certificate,omitempty" maxLength:"1024" doc:"Identity of a client certificate that shall stand for the key: uri: and its URI, or dn: and its subject"`
 }
@@ -126,6 +129,13 @@ func (s *Server) apiKeyRoutes() {
 			}
 			o.CopyFrom = &id
 		}
+		if in.Body.CustomerID != "" {
+			id, err := parseID("customer_id", in.Body.CustomerID)
+			if err != nil {
+				return nil, err
+			}
+			o.Customer = &id
+		}
 		key, info, err := s.access.CreateKey(ctx, actor(ctx), o)
 		if err != nil {
 			return nil, err
@@ -169,6 +179,9 @@ func apiKeyOf(k *access.KeyInfo, now time.Time) APIKey {
 	}
 	for _, p := range k.Permissions {
 		out.Permissions = append(out.Permissions, string(p))
+	}
+	if k.Customer != nil {
+		out.CustomerID, out.CustomerName = k.Customer.String(), k.CustomerName
 	}
 	if k.CopiedFrom != nil {
 		out.CopiedFrom = k.CopiedFrom.String()

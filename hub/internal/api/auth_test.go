@@ -22,6 +22,13 @@ var bodies = map[string]string{ //nolint:gochecknoglobals // a table of the test
 	"POST /api/join-tokens/{id}/approve":     `{"fingerprint":"0101-0101-0101-0101-0101-0101-0101-0101"}`,
 	"POST /api/join-tokens/{id}/refuse":      `{"fingerprint":"0101-0101-0101-0101-0101-0101-0101-0101"}`,
 	"POST /api/sites/{id}/revoke":            `{"why":"a test"}`,
+	"POST /api/customers":                    `{"name":"Third"}`,
+	"POST /api/contracts":                    `{"customer_id":"CUSTOMER","name":"Hall 7","terms":{"rate_mhs":100000000}}`,
+	"POST /api/contracts/{id}/versions":      `{"terms":{"target_ppm":980000,"from":"2026-06-01T00:00:00Z"}}`,
+	"POST /api/contracts/{id}/miners":        `{"miners":[{"site_id":"SITE","miner_id":"MINER","from":"2026-05-01T12:00:00Z"}]}`,
+	"POST /api/contracts/{id}/miners/end":    `{"assignment_ids":["ASSIGNMENT"],"at":"2026-05-03T00:00:00Z"}`,
+	"POST /api/excuses":                      `{"kind":"maintenance","site_id":"SITE","from":"2026-05-03T00:00:00Z","to":"2026-05-03T06:00:00Z","note":"transformer"}`,
+	"POST /api/excuses/{id}/end":             `{"at":"2026-05-03T13:00:00Z"}`,
 	"PUT /api/admin/rate-limit":              `{"requests_per_minute":5000}`,
 	"PUT /api/admin/apikeys/{id}/rate-limit": `{"requests_per_minute":5000}`,
 }
@@ -30,6 +37,7 @@ var bodies = map[string]string{ //nolint:gochecknoglobals // a table of the test
 func TestEveryRouteKeepsItsPermission(t *testing.T) {
 	w := newWorld(t)
 	miner := w.miners(1)[0]
+	party := w.party("Acme")
 	var open []string
 	for path, item := range w.server.api.OpenAPI().Paths {
 		for method, op := range map[string]*huma.Operation{"GET": item.Get, "POST": item.Post, "PUT": item.Put, "PATCH": item.Patch, "DELETE": item.Delete} {
@@ -50,8 +58,14 @@ func TestEveryRouteKeepsItsPermission(t *testing.T) {
 				id = w.keyID(w.key(who))
 			case strings.Contains(path, "/join-tokens/"):
 				id = w.waitingToken()
+			case strings.Contains(path, "/customers/"):
+				id = party.customer.String()
+			case strings.Contains(path, "/contracts/"):
+				id = party.contract.String()
+			case strings.Contains(path, "/excuses/"):
+				id = party.excuse.String()
 			}
-			body, headers := bodies[name], []string{"Content-Type", "application/json"}
+			body, headers := strings.NewReplacer("CUSTOMER", party.customer.String(), "ASSIGNMENT", party.assignment.String(), "MINER", miner.String()).Replace(bodies[name]), []string{"Content-Type", "application/json"}
 			target := strings.ReplaceAll(path, "{id}", id)
 			t.Run(name, func(t *testing.T) {
 				res, answer := w.request(method, target, body, headers...)
@@ -83,8 +97,9 @@ func TestEveryRouteKeepsItsPermission(t *testing.T) {
 					return // it does not end by itself; its own test shows that it begins
 				}
 				if strings.HasPrefix(path, "/api/peers") {
-					body = strings.NewReplacer("SITE", w.site.String(), "KEY", w.withPeer().PublicKey.String()).Replace(body)
+					body = strings.ReplaceAll(body, "KEY", w.withPeer().PublicKey.String())
 				}
+				body = strings.ReplaceAll(body, "SITE", w.site.String())
 				res, answer = w.request(method, target, body, append(headers, "Authorization", "Bearer "+w.key(who))...)
 				if res.StatusCode < 200 || res.StatusCode > 299 {
 					t.Errorf("with the permission: %d %s", res.StatusCode, answer)

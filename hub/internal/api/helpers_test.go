@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
+	"github.com/hashinsight/hashinsight/hub/internal/customer"
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
@@ -55,7 +56,11 @@ func withoutDatabase(t *testing.T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Access: a, Audit: au, Fleet: f, Peers: ps, Series: sr, Facts: fs, Ping: pool.Ping})
+	cs, err := customer.New(customer.Config{DB: pool, Audit: au})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Access: a, Audit: au, Fleet: f, Peers: ps, Series: sr, Facts: fs, Customers: cs, Ping: pool.Ping})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
+	"github.com/hashinsight/hashinsight/hub/internal/customer"
 	"github.com/hashinsight/hashinsight/hub/internal/enrol"
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
@@ -50,12 +51,13 @@ const documentVersion = "0.1.0"
 
 // Config is what New needs.
 type Config struct {
-	Access         *access.Access // this and the next four: not required with APIOff
+	Access         *access.Access // this and the next seven, Limiter aside: not required with APIOff
 	Audit          *audit.Log
 	Limiter        *access.Limiter // nil: no rate limit
 	Fleet          *fleet.Store
 	Peers          *peers.Store
 	Series         *series.Store
+	Customers      *customer.Store
 	Facts          *facts.Store
 	Enrol          *enrol.Store                // nil: no site can join through this process
 	Pages          http.Handler                // the page's files; nil answers 404
@@ -88,6 +90,7 @@ type Server struct {
 	fleet     *fleet.Store
 	peers     *peers.Store
 	series    *series.Store
+	customers *customer.Store
 	facts     *facts.Store
 	enrol     *enrol.Store
 	pages     http.Handler
@@ -118,8 +121,8 @@ type Server struct {
 
 // New builds the routes. It does not touch the database.
 func New(c Config) (*Server, error) {
-	if c.Ping == nil || !c.APIOff && (c.Access == nil || c.Audit == nil || c.Fleet == nil || c.Peers == nil || c.Series == nil || c.Facts == nil) {
-		return nil, errors.New("api: Access, Audit, Fleet, Peers, Series, Facts and Ping are required")
+	if c.Ping == nil || !c.APIOff && (c.Access == nil || c.Audit == nil || c.Fleet == nil || c.Peers == nil || c.Series == nil || c.Facts == nil || c.Customers == nil) {
+		return nil, errors.New("api: Access, Audit, Fleet, Peers, Series, Facts, Customers and Ping are required")
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -141,7 +144,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("api metrics: %w", err)
 	}
 	s := &Server{
-		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, peers: c.Peers, series: c.Series, facts: c.Facts, enrol: c.Enrol, pages: c.Pages, pki: c.PKI,
+		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, peers: c.Peers, series: c.Series, facts: c.Facts, customers: c.Customers, enrol: c.Enrol, pages: c.Pages, pki: c.PKI,
 		modules: append([]string{}, c.Modules...), apiOff: c.APIOff, pageOff: c.PageOff, ready: c.Ready, version: c.Version,
 		trusted: c.TrustedProxies, tls: c.TLS, header: c.ClientHeader, certAPI: c.CertRequired == CertAPI, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
 		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}), eventTimeout: eventTimeout,
@@ -171,6 +174,9 @@ func New(c Config) (*Server, error) {
 	s.apiKeyRoutes()
 	s.rateLimitRoutes()
 	s.enrolRoutes()
+	s.customerRoutes()
+	s.contractRoutes()
+	s.excuseRoutes()
 	if s.document, err = json.MarshalIndent(s.api.OpenAPI(), "", "  "); err != nil {
 		return nil, fmt.Errorf("api description: %w", err)
 	}

@@ -16,10 +16,12 @@ type SignInBody struct {
 
 // SessionInfo says who is signed in.
 type SessionInfo struct {
-	KeyID       string   `json:"key_id" format:"uuid" doc:"The key, or the key that opened the session"`
-	Name        string   `json:"name" doc:"The key's name"`
-	Permissions []string `json:"permissions" nullable:"false" doc:"What may be done"`
-	ExpiresAt   *Time    `json:"expires_at,omitempty" doc:"When the session, or the key, ends; absent when it does not"`
+	KeyID        string   `json:"key_id" format:"uuid" doc:"The key, or the key that opened the session"`
+	Name         string   `json:"name" doc:"The key's name"`
+	Permissions  []string `json:"permissions" nullable:"false" doc:"What may be done"`
+	CustomerID   string   `json:"customer_id,omitempty" format:"uuid" doc:"Whose rows the key reads, and no others; absent: it is the operator's"`
+	CustomerName string   `json:"customer_name,omitempty"`
+	ExpiresAt    *Time    `json:"expires_at,omitempty" doc:"When the session, or the key, ends; absent when it does not"`
 }
 
 type signInInput struct{ Body SignInBody }
@@ -52,6 +54,9 @@ func (s *Server) sessionRoutes() {
 	}, func(ctx context.Context, _ *struct{}) (*sessionOutput, error) {
 		p := principal(ctx)
 		out := &sessionOutput{Body: SessionInfo{KeyID: uuid.UUID(p.KeyID).String(), Name: p.Name, Permissions: []string{}}}
+		if p.Customer != uuid.Nil {
+			out.Body.CustomerID, out.Body.CustomerName = p.Customer.String(), p.CustomerName
+		}
 		for _, perm := range p.Permissions() {
 			out.Body.Permissions = append(out.Body.Permissions, string(perm))
 		}

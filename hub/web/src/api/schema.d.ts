@@ -137,6 +137,134 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/contracts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Contracts, by name; a customer's key sees that customer's */
+        get: operations["list-contracts"];
+        put?: never;
+        /** Add a contract with its first terms */
+        post: operations["add-contract"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/contracts/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One contract with its terms, sites and gaps */
+        get: operations["get-contract"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/contracts/{id}/miners": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Which miners belong to a contract from when to when, by site, miner and time, those that left too */
+        get: operations["list-contract-miners"];
+        put?: never;
+        /**
+         * Give miners to a contract: all of them or none
+         * @description A miner that has a contract at one of these times is refused, and both are named. The same order again changes nothing.
+         */
+        post: operations["add-contract-miners"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/contracts/{id}/miners/end": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** End miners' time in a contract: all of them or none */
+        post: operations["end-contract-miners"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/contracts/{id}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Add a version of a contract's terms
+         * @description What is absent stays as it was in the version before. Earlier versions never change.
+         */
+        post: operations["amend-contract"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/customers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Customers, by name */
+        get: operations["list-customers"];
+        put?: never;
+        /** Add a customer */
+        post: operations["add-customer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/customers/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One customer */
+        get: operations["get-customer"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/disputes": {
         parameters: {
             query?: never;
@@ -168,6 +296,44 @@ export interface paths {
         get: operations["stream-events"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/excuses": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Announced maintenance and ordered curtailment, the latest beginning first; a customer's key sees what concerns that customer's miners */
+        get: operations["list-excuses"];
+        put?: never;
+        /**
+         * Announce maintenance, or order curtailment
+         * @description One that comes too late for a contract is recorded, and not honoured by it: the answer's contracts say which, and by which of their terms. Ordering curtailment here is a record; it switches nothing.
+         */
+        post: operations["record-excuse"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/excuses/{id}/end": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Shorten an excuse, or call it off */
+        post: operations["end-excuse"];
         delete?: never;
         options?: never;
         head?: never;
@@ -598,6 +764,12 @@ export interface components {
             /** @description Id of the key that made it, or command */
             created_by?: string;
             /**
+             * Format: uuid
+             * @description Whose rows the key reads, and no others; absent: it is the operator's
+             */
+            customer_id?: string;
+            customer_name?: string;
+            /**
              * Format: date-time
              * @description Absent: never
              */
@@ -644,6 +816,11 @@ export interface components {
              * @description Take this key's place: it works on beside the new one for 7 days, then ends
              */
             copy_from?: string;
+            /**
+             * Format: uuid
+             * @description Make the key that customer's: it reads its rows and no others, and may hold contracts:read, sla:read and statements:read, all of them by default. A copy keeps it
+             */
+            customer_id?: string;
             /**
              * Format: int64
              * @description 90 by default
@@ -696,6 +873,39 @@ export interface components {
             /** Format: int64 */
             count: number;
             items: components["schemas"]["Agent"][];
+        };
+        Assignment: {
+            /** @description Of the miner in its site's network; absent for customers */
+            address?: string;
+            /** Format: date-time */
+            from: string;
+            /** Format: uuid */
+            id: string;
+            /** Format: uuid */
+            miner_id: string;
+            /**
+             * Format: int64
+             * @description Contracted hashrate, MH/s; 0: the terms'
+             */
+            rate_mhs: number;
+            /** Format: date-time */
+            recorded_at: string;
+            /** Format: uuid */
+            site_id: string;
+            site_name: string;
+            /**
+             * Format: date-time
+             * @description Absent: open. The same as from: it was called off
+             */
+            to?: string;
+        };
+        AssignmentList: {
+            items: components["schemas"]["Assignment"][];
+            /** @description Cursor of the next page; absent on the last */
+            next?: string;
+        };
+        AssignmentsMade: {
+            items: components["schemas"]["Assignment"][];
         };
         AuditEntry: {
             action: string;
@@ -851,6 +1061,140 @@ export interface components {
             sites_not_ready: string[];
             warnings: string[];
         };
+        Contract: {
+            /** Format: date-time */
+            created_at: string;
+            /** Format: uuid */
+            customer_id: string;
+            customer_name: string;
+            /**
+             * Format: date-time
+             * @description When that version began
+             */
+            from: string;
+            /** Format: uuid */
+            id: string;
+            /** @enum {string} */
+            metric: "time" | "hashrate";
+            /**
+             * Format: int64
+             * @description That belong to it now
+             */
+            miners: number;
+            name: string;
+            /** @description Sites at which it has, or had, miners */
+            site_ids: string[];
+            /** Format: int64 */
+            target_ppm: number;
+            /**
+             * Format: int64
+             * @description Of the terms in force; before the first begins, that one
+             */
+            version: number;
+        };
+        ContractDetail: {
+            /** Format: date-time */
+            created_at: string;
+            /** Format: uuid */
+            customer_id: string;
+            customer_name: string;
+            /**
+             * Format: date-time
+             * @description When that version began
+             */
+            from: string;
+            /** @description The newest first. A customer sees those between its own assignments */
+            gaps: components["schemas"]["ContractGap"][];
+            /** @description There are more gaps than these 500 */
+            gaps_more: boolean;
+            /** Format: uuid */
+            id: string;
+            /** @enum {string} */
+            metric: "time" | "hashrate";
+            /**
+             * Format: int64
+             * @description That belong to it now
+             */
+            miners: number;
+            name: string;
+            /** @description Sites at which it has, or had, miners */
+            site_ids: string[];
+            sites: components["schemas"]["ContractSite"][];
+            /** Format: int64 */
+            target_ppm: number;
+            /**
+             * Format: int64
+             * @description Of the terms in force; before the first begins, that one
+             */
+            version: number;
+            /** @description The first first */
+            versions: components["schemas"]["ContractVersion"][];
+        };
+        ContractGap: {
+            /** Format: date-time */
+            from: string;
+            /** Format: uuid */
+            miner_id: string;
+            /** Format: uuid */
+            site_id: string;
+            /**
+             * Format: date-time
+             * @description Absent: it has none since
+             */
+            to?: string;
+        };
+        ContractList: {
+            items: components["schemas"]["Contract"][];
+            /** @description Cursor of the next page; absent on the last */
+            next?: string;
+        };
+        ContractSite: {
+            /** Format: uuid */
+            id: string;
+            name: string;
+        };
+        ContractTier: {
+            /**
+             * Format: int64
+             * @description Availability, parts per million
+             */
+            below_ppm: number;
+            /**
+             * Format: int64
+             * @description Of the fee, 1/100 %
+             */
+            credit_bp: number;
+        };
+        ContractVersion: {
+            /** Format: date-time */
+            from: string;
+            /** @description SHA-256 of the canonical encoding, hex: what statements name the terms by */
+            hash: string;
+            /** Format: date-time */
+            recorded_at: string;
+            /** @description As in the audit log; empty for customers */
+            recorded_by: string;
+            terms: components["schemas"]["Terms"];
+            /** Format: int64 */
+            version: number;
+        };
+        Customer: {
+            /**
+             * Format: int64
+             * @description How many it has
+             */
+            contracts: number;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: uuid */
+            id: string;
+            name: string;
+        };
+        CustomerList: {
+            items: components["schemas"]["Customer"][];
+            /** @description Cursor of the next page; absent on the last */
+            next?: string;
+        };
         Decision: {
             /** @description As the site's screen shows it, which must be the one of the token's waiting agent */
             fingerprint: string;
@@ -915,6 +1259,90 @@ export interface components {
             items: components["schemas"]["Dispute"][];
             /** @description Cursor of the next page; absent on the last */
             next?: string;
+        };
+        EndAssignments: {
+            assignment_ids: string[];
+            /**
+             * Format: date-time
+             * @description Not in a month of which a statement was issued. At an assignment's beginning it is called off
+             */
+            at: string;
+        };
+        EndExcuse: {
+            /**
+             * Format: date-time
+             * @description The new end; before now it is now, for what was excused until then stays so. At its beginning it is called off
+             */
+            at: string;
+        };
+        Excuse: {
+            /** @description The contracts that it concerns. A customer sees its own */
+            contracts: components["schemas"]["ExcuseTaken"][];
+            /**
+             * Format: date-time
+             * @description To when it was shortened; the same as from: it was called off
+             */
+            ended_at?: string;
+            /** Format: date-time */
+            from: string;
+            /** Format: uuid */
+            id: string;
+            /** @enum {string} */
+            kind: "curtailment" | "maintenance";
+            /** @description None: all of the site. A customer sees its own */
+            miner_ids: string[];
+            /** @description Customers whose miners it concerns read it too */
+            note: string;
+            /**
+             * Format: date-time
+             * @description By the hub's clock: what decides whether it came in time
+             */
+            recorded_at: string;
+            /** @description As in the audit log; empty for customers */
+            recorded_by: string;
+            /** Format: uuid */
+            site_id: string;
+            site_name: string;
+            /** Format: date-time */
+            to: string;
+        };
+        ExcuseList: {
+            items: components["schemas"]["Excuse"][];
+            /** @description Cursor of the next page; absent on the last */
+            next?: string;
+        };
+        ExcuseTaken: {
+            /** Format: uuid */
+            contract_id: string;
+            /** @description It was recorded in time. False: it is on record and counts for nothing */
+            honoured: boolean;
+            /** @description The contract's */
+            name: string;
+            /**
+             * Format: date-time
+             * @description The last moment at which it would have come in time
+             */
+            record_by: string;
+            /**
+             * @description The term that decided
+             * @enum {string}
+             */
+            term: "curtail_late_s" | "maintenance_notice_s";
+            /**
+             * Format: int64
+             * @description Its value, s
+             */
+            term_s: number;
+            /**
+             * Format: int64
+             * @description Of its terms; a window that two versions share has both
+             */
+            version: number;
+            /**
+             * @description late: curtailment, recorded too long after its beginning. short_notice: maintenance, recorded too shortly before
+             * @enum {string}
+             */
+            why: "in_time" | "late" | "short_notice";
         };
         Health: {
             /** @description Modules that this hub process runs; others may run the rest */
@@ -1223,6 +1651,12 @@ export interface components {
             /** @description Id of the key that made it, or command */
             created_by?: string;
             /**
+             * Format: uuid
+             * @description Whose rows the key reads, and no others; absent: it is the operator's
+             */
+            customer_id?: string;
+            customer_name?: string;
+            /**
              * Format: date-time
              * @description Absent: never
              */
@@ -1257,6 +1691,66 @@ export interface components {
             state: "active" | "expiring" | "expired" | "revoked";
             /** @description Whose key it is, as text */
             user_id?: string;
+        };
+        NewAssignment: {
+            /**
+             * Format: date-time
+             * @description At most a year from now, not before the contract's first terms, and not in a month of which a statement was issued
+             */
+            from: string;
+            /** Format: uuid */
+            miner_id: string;
+            /**
+             * Format: int64
+             * @description Contracted hashrate, MH/s; 0 or absent: the terms'
+             */
+            rate_mhs?: number;
+            /** Format: uuid */
+            site_id: string;
+            /**
+             * Format: date-time
+             * @description Absent: open
+             */
+            to?: string;
+        };
+        NewAssignments: {
+            miners: components["schemas"]["NewAssignment"][];
+        };
+        NewContract: {
+            /** Format: uuid */
+            customer_id: string;
+            /** @description Unique among the customer's; a name that is taken is refused, and the id of the contract that has it told */
+            name: string;
+            terms: components["schemas"]["TermsOrder"];
+        };
+        NewCustomer: {
+            /** @description Unique; a name that is taken is refused, and the id of the customer that has it told */
+            name: string;
+        };
+        NewExcuse: {
+            /**
+             * Format: date-time
+             * @description At most a year from now
+             */
+            from: string;
+            /**
+             * Format: uuid
+             * @description Chosen by the caller, so that the order can be repeated without harm; by default the hub's
+             */
+            id?: string;
+            /** @enum {string} */
+            kind: "curtailment" | "maintenance";
+            /** @description Absent or none: all of the site */
+            miner_ids?: string[] | null;
+            /** @description Customers whose miners it concerns read it */
+            note?: string;
+            /** Format: uuid */
+            site_id: string;
+            /**
+             * Format: date-time
+             * @description At most 31 days after from
+             */
+            to: string;
         };
         NewJoinToken: {
             agent_version?: string;
@@ -1303,6 +1797,9 @@ export interface components {
             public_key: string;
             /** Format: uuid */
             site_id: string;
+        };
+        NewVersion: {
+            terms: components["schemas"]["TermsOrder"];
         };
         Peer: {
             /** Format: date-time */
@@ -1485,6 +1982,12 @@ export interface components {
             to: string;
         };
         SessionInfo: {
+            /**
+             * Format: uuid
+             * @description Whose rows the key reads, and no others; absent: it is the operator's
+             */
+            customer_id?: string;
+            customer_name?: string;
             /**
              * Format: date-time
              * @description When the session, or the key, ends; absent when it does not
@@ -1675,6 +2178,152 @@ export interface components {
             total: number;
             /** Format: int64 */
             unknown: number;
+        };
+        Terms: {
+            /**
+             * Format: int64
+             * @description How long after an hour its facts count, s
+             */
+            backfill_s: number;
+            /** Format: int64 */
+            credit_cap_bp: number;
+            /** @description ISO 4217; empty without a fee */
+            currency: string;
+            /**
+             * Format: int64
+             * @description Most slots of a miner and month that curtailment excuses; -1: no cap
+             */
+            curtail_cap_slots: number;
+            /**
+             * Format: int64
+             * @description Curtailment counts if it was recorded at most this after its beginning, s
+             */
+            curtail_late_s: number;
+            /**
+             * Format: int64
+             * @description At or above it a slot is degraded, below it down
+             */
+            degraded_ppm: number;
+            /**
+             * Format: int64
+             * @description Hosting fee of a month in minor units; 0: credits are told in 1/100 % only
+             */
+            fee_minor: number;
+            /**
+             * Format: date-time
+             * @description Holds for slots that begin at or after this, until the next version's
+             */
+            from: string;
+            /**
+             * Format: int64
+             * @description Most slots of a miner and month that maintenance excuses; -1: no cap
+             */
+            maintenance_cap_slots: number;
+            /**
+             * Format: int64
+             * @description Maintenance counts if it was recorded at least this before its beginning, s
+             */
+            maintenance_notice_s: number;
+            /** @enum {string} */
+            metric: "time" | "hashrate";
+            /**
+             * Format: int64
+             * @description Contracted hashrate of a miner whose assignment names none, MH/s
+             */
+            rate_mhs: number;
+            /**
+             * Format: int64
+             * @description Availability that was promised, parts per million
+             */
+            target_ppm: number;
+            /**
+             * Format: int64
+             * @description Of the contracted rate: at or above it a slot is up
+             */
+            theta_ppm: number;
+            /** @description By descending bound */
+            tiers: components["schemas"]["ContractTier"][];
+            /**
+             * @description What a slot counts as that nobody knows about when its deadline has passed
+             * @enum {string}
+             */
+            unknown: "down" | "excused" | "pool";
+        };
+        TermsOrder: {
+            /**
+             * Format: int64
+             * @description 259200 by default
+             */
+            backfill_s?: number;
+            /**
+             * Format: int64
+             * @description 10000 by default
+             */
+            credit_cap_bp?: number;
+            /** @description ISO 4217; needed with a fee */
+            currency?: string;
+            /**
+             * Format: int64
+             * @description -1 (no cap) by default
+             */
+            curtail_cap_slots?: number;
+            /**
+             * Format: int64
+             * @description 900 by default
+             */
+            curtail_late_s?: number;
+            /**
+             * Format: int64
+             * @description 100000 by default
+             */
+            degraded_ppm?: number;
+            /**
+             * Format: int64
+             * @description 0 by default
+             */
+            fee_minor?: number;
+            /**
+             * Format: date-time
+             * @description Now by default. A new version must begin after the last one, and after every month of which a statement was issued
+             */
+            from?: string;
+            /**
+             * Format: int64
+             * @description -1 (no cap) by default
+             */
+            maintenance_cap_slots?: number;
+            /**
+             * Format: int64
+             * @description 86400 by default
+             */
+            maintenance_notice_s?: number;
+            /**
+             * @description time by default
+             * @enum {string}
+             */
+            metric?: "time" | "hashrate";
+            /**
+             * Format: int64
+             * @description Contracted hashrate of a miner, MH/s; a contract's first terms need it
+             */
+            rate_mhs?: number;
+            /**
+             * Format: int64
+             * @description 990000 by default
+             */
+            target_ppm?: number;
+            /**
+             * Format: int64
+             * @description 800000 by default
+             */
+            theta_ppm?: number;
+            /** @description By default 5 % below 99 %, 10 % below 98 %, 25 % below 95 %, as far as they lie below the target */
+            tiers?: components["schemas"]["ContractTier"][];
+            /**
+             * @description down by default
+             * @enum {string}
+             */
+            unknown?: "down" | "excused" | "pool";
         };
         TunnelState: {
             /** @enum {string} */
@@ -2352,6 +3001,845 @@ export interface operations {
             };
         };
     };
+    "list-contracts": {
+        parameters: {
+            query?: {
+                /** @description Only this customer's */
+                customer_id?: string;
+                limit?: number;
+                /** @description next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ContractList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "add-contract": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewContract"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ContractDetail"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-contract": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The contract's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ContractDetail"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-contract-miners": {
+        parameters: {
+            query?: {
+                /** @description RFC 3339: only those that belong to the contract then */
+                at?: string;
+                limit?: number;
+                /** @description next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The contract's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AssignmentList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "add-contract-miners": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The contract's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewAssignments"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AssignmentsMade"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "end-contract-miners": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The contract's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EndAssignments"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AssignmentsMade"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "amend-contract": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The contract's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewVersion"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ContractDetail"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-customers": {
+        parameters: {
+            query?: {
+                limit?: number;
+                /** @description next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CustomerList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "add-customer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewCustomer"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Customer"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-customer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The customer's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Customer"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "list-disputes": {
         parameters: {
             query?: {
@@ -2483,6 +3971,276 @@ export interface operations {
             };
             /** @description Too Many Requests */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-excuses": {
+        parameters: {
+            query?: {
+                /** @description Only this site's */
+                site_id?: string;
+                /** @description RFC 3339: only what ends after this; 31 days ago by default */
+                from?: string;
+                /** @description RFC 3339: only what begins before this; any time by default */
+                to?: string;
+                limit?: number;
+                /** @description next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExcuseList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "record-excuse": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewExcuse"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Excuse"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "end-excuse": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The excuse's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EndExcuse"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Excuse"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,0 +1,15 @@
+package hubd
+
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/hashinsight/hashinsight/hub/internal/audit"
+	"github.com/hashinsight/hashinsight/hub/internal/customer"
+)
+
+// customers makes the store of customers, contracts and excuses: for the running hub and for commands alike.
+func customers(pool *pgxpool.Pool, log *audit.Log, now func() time.Time) (*customer.Store, error) {
+	return customer.New(customer.Config{DB: pool, Audit: log, Now: now})
+}
