@@ -64,3 +64,38 @@ func TestAClockStepBetweenBatchesIsCountedOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestReadingsByAWrongClockAreFlagged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		f.add("1", 3, false, healthy)
+		f.start()
+		time.Sleep(35 * time.Second)
+		wrong := time.Now()
+		f.skewed.Store(true)
+		time.Sleep(30 * time.Second)
+		right := time.Now()
+		f.skewed.Store(false)
+		time.Sleep(30 * time.Second)
+		if err := f.stop(); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, s := range f.stored {
+			for _, o := range s.obs {
+				// What was read a moment before is booked on the next turn of the grid.
+				if d := o.At.Sub(wrong).Abs(); d < time.Second || o.At.Sub(right).Abs() < time.Second {
+					continue
+				}
+				want := o.At.After(wrong) && o.At.Before(right)
+				if got := o.Flags&telemetry.FlagSkewed != 0; got != want {
+					t.Errorf("a reading at %v is flagged %v, want %v", o.At, got, want)
+				}
+				n++
+			}
+		}
+		if n < 20 {
+			t.Errorf("%d readings", n)
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +26,7 @@ type farm struct {
 	t       *testing.T
 	dir     string
 	skew    time.Duration // of the wall clock against the virtual one
+	skewed  atomic.Bool   // and somebody knows that it is wrong
 	targets []Target
 	config  func(*Config) // nil or a change before start
 
@@ -116,7 +118,7 @@ func (f *farm) start() {
 		f.t.Fatal(err)
 	}
 	c := Config{
-		Targets: f.targets, Inventory: inv, Now: f.now, Registerer: prometheus.NewRegistry(),
+		Targets: f.targets, Inventory: inv, Now: f.now, Registerer: prometheus.NewRegistry(), Skewed: f.skewed.Load,
 		Open: func(t Target) Reader { return f.read(t.Address) },
 		Append: func(_ context.Context, payload []byte, m wire.Meta) error {
 			f.mu.Lock()

@@ -34,15 +34,20 @@ func TestAFullDiskLosesNothingThatFitsIntoMemory(t *testing.T) {
 		f.add("1", 20, false, healthy)
 		full := errors.New("no space left on device")
 		f.disk = func() error { return full }
+		began := time.Now()
 		f.start()
 		time.Sleep(5 * time.Minute)
-		if st := f.poller.Status(); !errors.Is(st.StoreError, full) || st.Pending == 0 || st.Answering != 20 {
+		if st := f.poller.Status(); !errors.Is(st.StoreError, full) || st.Pending == 0 || st.Answering != 20 || st.Unstored.Sub(began).Abs() > 15*time.Second {
 			t.Errorf("status %+v does not tell of the full disk", st)
 		}
 		f.mu.Lock()
 		f.disk = nil
 		f.mu.Unlock()
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute + time.Millisecond)
+		synctest.Wait()
+		if st := f.poller.Status(); !st.Unstored.IsZero() {
+			t.Errorf("readings since %v count as not stored", st.Unstored)
+		}
 		if err := f.stop(); err != nil {
 			t.Fatal(err)
 		}

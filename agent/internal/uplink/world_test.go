@@ -100,6 +100,7 @@ type hub struct {
 	welcome func(*telemetryv1.Welcome)
 	admit   func() error                                                // before anything else
 	answer  func(telemetryv1.TelemetryService_StreamServer, batch) bool // true when it has dealt with the batch
+	got     func(evidence.Header) time.Time                             // when it got a batch, as it says; nil: now
 
 	lis *bufconn.Listener
 	mu  sync.Mutex
@@ -198,7 +199,11 @@ func (h *hub) Stream(s telemetryv1.TelemetryService_StreamServer) error {
 
 // ack says that a batch is committed.
 func (h *hub) ack(s telemetryv1.TelemetryService_StreamServer, hd evidence.Header) error {
-	a := evidence.Ack{Site: hd.Site, Spool: hd.Spool, Seq: hd.Seq, HeaderHash: hd.Hash(), HubMS: time.Now().UnixMilli()}
+	at := time.Now()
+	if h.got != nil {
+		at = h.got(hd)
+	}
+	a := evidence.Ack{Site: hd.Site, Spool: hd.Spool, Seq: hd.Seq, HeaderHash: hd.Hash(), HubMS: at.UnixMilli()}
 	id := ident.KeyIDOf(h.key.Public().(ed25519.PublicKey))
 	key := h.key
 	h.mu.Lock()
