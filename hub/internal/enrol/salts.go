@@ -3,6 +3,9 @@ package enrol
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -12,6 +15,26 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/identity"
 	enrolv1 "github.com/hashinsight/hashinsight/proto/enrol/v1"
 )
+
+// saltCalls is how often a site may send salt keys in a minute: those of more miners than a site has.
+const saltCalls = 60
+
+// saltRate counts sites' calls in the present minute.
+type saltRate struct {
+	mu     sync.Mutex
+	minute int64
+	calls  map[ident.SiteID]int
+}
+
+func (r *saltRate) take(site ident.SiteID, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if minute := now.Unix() / 60; r.calls == nil || minute != r.minute {
+		r.minute, r.calls = minute, map[ident.SiteID]int{}
+	}
+	r.calls[site]++
+	return r.calls[site] <= saltCalls
+}
 
 // KeepSalts implements the EnrolService for sites with a valid certificate, each for its own miners.
 func (v *Server) KeepSalts(ctx context.Context, r *enrolv1.KeepSaltsRequest) (_ *enrolv1.KeepSaltsResponse, err error) {
@@ -24,6 +47,9 @@ func (v *Server) KeepSalts(ctx context.Context, r *enrolv1.KeepSaltsRequest) (_ 
 	site, err := v.site(ctx, who)
 	if err != nil {
 		return nil, err
+	}
+	if !v.salts.take(site, v.s.c.Now()) {
+		return nil, &refusalError{identity.ReasonTooMany, codes.ResourceExhausted, fmt.Sprintf("more than %d calls with salt keys in a minute", saltCalls), time.Minute}
 	}
 	if v.s.c.Facts == nil {
 		return nil, status.Error(codes.Unimplemented, "this hub keeps no salt keys")

@@ -56,6 +56,7 @@ type Server struct {
 	syncPeer func(context.Context) error
 	sealer   *sealer
 	throttle throttle
+	salts    saltRate
 	waiting  chan struct{} // a token for each call that is let in
 	turns    chan struct{} // a token for each that works
 	metrics  *metrics

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
+	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/pki"
 	"github.com/hashinsight/hashinsight/hub/pgtest"
@@ -58,6 +59,7 @@ type office struct {
 	clock *clock
 	ca    *pki.Authority
 	peers *peers.Store
+	facts *facts.Store
 	store *Store
 	*Server
 }
@@ -79,7 +81,9 @@ func openOffice(t testing.TB, db *pgxpool.Pool, c *clock, network string) *offic
 		DB: db, Password: testPassword, Network: netip.MustParsePrefix(network), Listen: "0.0.0.0:51820", Endpoint: "hub.example:51820", Audit: record, Now: c.now,
 	})
 	o.must(err)
-	o.store, err = New(Config{DB: db, CA: o.ca, Audit: record, Peers: o.peers, Env: "dev", HubAddress: "hub.example:5443", FallbackAddress: "hub.example:443", Now: c.now})
+	o.facts, err = facts.New(facts.Config{Pool: db, Audit: record, Password: testPassword, Now: c.now})
+	o.must(err)
+	o.store, err = New(Config{DB: db, CA: o.ca, Audit: record, Peers: o.peers, Facts: o.facts, Env: "dev", HubAddress: "hub.example:5443", FallbackAddress: "hub.example:443", Now: c.now})
 	o.must(err)
 	o.Server, err = NewServer(ServerConfig{Store: o.store})
 	o.must(err)

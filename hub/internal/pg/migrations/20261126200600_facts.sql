@@ -76,5 +76,5 @@ CREATE TABLE hour_dispute (
     other_seq    bigint,
     other_header bytea       NOT NULL, -- its hash; empty for kind 1
     other_root   bytea       NOT NULL, -- computed, or signed in the second
-    UNIQUE (site_id, hour, spool_id, kind, other_header)
+    UNIQUE (site_id, hour, spool_id, kind, other_root)
 );
