@@ -53,7 +53,7 @@ var arrows = map[string]map[string]string{
 		"internal/peers":    "apperr pg audit fleet pki",
 		"internal/enrol":    "apperr audit facts fleet peers pg pki",
 		"internal/customer": "access apperr audit pg sla",
-		"internal/api":      "apperr pg audit access enrol facts fleet peers pki series webui webtls",
+		"internal/api":      "apperr pg audit access enrol facts fleet peers pki series webui webtls customer sla",
 	},
 }
 
