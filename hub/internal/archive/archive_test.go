@@ -199,6 +199,21 @@ func TestAPlaceThatIsNoneIsRefused(t *testing.T) {
 	}
 }
 
+// A store in the data directory of a hub that starts for the first time is the first to make that directory: the database's own account passes it.
+func TestADirectoryIsPrivateAndThatAroundItIsNot(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "hub")
+	a, err := Open(t.Context(), Config{Pool: pgtest.New(t), URL: "file://" + data + "/evidence"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	for dir, want := range map[string]os.FileMode{data: 0o755, filepath.Join(data, "evidence"): 0o700} {
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v; want mode %v", dir, info, err, want)
+		}
+	}
+}
+
 func TestStatementsFitTheSchema(t *testing.T) {
 	if n := len(pgtest.PrepareStatements(t, pgtest.New(t))); n < 8 {
 		t.Errorf("only %d statements found", n)

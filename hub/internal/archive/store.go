@@ -38,8 +38,13 @@ const (
 
 func openBucket(ctx context.Context, p place.Place, c Credentials) (*blob.Bucket, error) {
 	if p.Bucket == "" {
+		dir := filepath.FromSlash(p.Dir)
+		// Only the store itself is private: where it lies in the hub's data directory and comes first, PostgreSQL's account must still pass.
+		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // what is private below has its own mode
+			return nil, err
+		}
 		// Written beside their place and renamed there: a half-written object never has its name.
-		return fileblob.OpenBucket(filepath.FromSlash(p.Dir), &fileblob.Options{CreateDir: true, DirFileMode: 0o700, NoTempDir: true, Metadata: fileblob.MetadataDontWrite})
+		return fileblob.OpenBucket(dir, &fileblob.Options{CreateDir: true, DirFileMode: 0o700, NoTempDir: true, Metadata: fileblob.MetadataDontWrite})
 	}
 	options := []func(*config.LoadOptions) error{
 		config.WithRegion(p.Region), config.WithRetryMaxAttempts(storeAttempts), config.WithLogger(logging.Nop{}), // what matters is in the errors
