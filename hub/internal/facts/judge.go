@@ -246,8 +246,11 @@ func (s *Store) verdict(ctx context.Context, tx pgx.Tx, h *Hour) (v verdict, err
 		v.root = tree.Root()
 	}
 	switch {
-	case v.root == h.Root && uint32(len(leaves)) == h.Leaves:
+	case v.root == h.Root && uint32(len(leaves)) == h.Leaves && firstSeq(leaves) == h.FirstSeq:
 		v.state = Agreed
+	case v.root == h.Root:
+		v.state = Disputed
+		v.reason = fmt.Sprintf("the site signed %d leaves from batch %d on; with the root that it signed there are %d, from batch %d on", h.Leaves, h.FirstSeq, len(leaves), firstSeq(leaves))
 	case r.dropped != "":
 		v.state, v.reason = Incomplete, "the site has dropped "+r.dropped+", and what is left does not give the root that it signed"
 	default:
@@ -255,6 +258,16 @@ func (s *Store) verdict(ctx context.Context, tx pgx.Tx, h *Hour) (v verdict, err
 		v.reason = fmt.Sprintf("the site signed %d leaves with root %x; batches %d to %d give %d with root %x", h.Leaves, h.Root, r.first, h.LastSeq, len(leaves), v.root)
 	}
 	return v, nil
+}
+
+// firstSeq is the first batch that counts. A site that named a later one would hide that the first had come late.
+func firstSeq(leaves []evidence.Leaf) (first uint64) {
+	for i := range leaves {
+		if i == 0 || leaves[i].FirstSeq < first {
+			first = leaves[i].FirstSeq
+		}
+	}
+	return first
 }
 
 // write keeps a verdict with the leaves, and notes it.

@@ -205,7 +205,7 @@ func (s *Store) recompute(ctx context.Context, h *Hour, c *checker, r *Recompute
 		}
 		r.Root = tree.Root()
 	}
-	r.Agreed = r.Root == h.Root && uint32(len(r.Leaves)) == h.Leaves
+	r.Agreed = r.Root == h.Root && uint32(len(r.Leaves)) == h.Leaves && firstSeq(r.Leaves) == h.FirstSeq
 	return nil
 }
 

@@ -353,6 +353,24 @@ func TestAnHourThatItsBatchesDoNotGiveIsDisputed(t *testing.T) {
 	a.wantState(hour, facts.Disputed, "the site signed 3 leaves") // it stays
 }
 
+// What counts came late only if the site says so; one that names a later first batch is found out.
+func TestASiteCannotHideWhichBatchesCount(t *testing.T) {
+	h := newHub(t, nil)
+	a := h.newSigner(t, 2)
+	hour := hourOf(3 * time.Hour)
+	a.keepSalts()
+	batches := a.minutes(beginOf(hour), beginOf(hour+1).Add(time.Minute))
+	leaves := a.close(hour)
+	tree, err := evidence.NewTree(leaves)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lie := a.signHour(evidence.Hour{Site: a.id, Hour: hour, Spool: a.spool, FirstSeq: leaves[0].FirstSeq + 5, LastSeq: leaves[0].LastSeq, Leaves: 2, Root: tree.Root()})
+	a.deliver(append(batches, lie)...)
+	a.judge(0)
+	a.wantState(hour, facts.Disputed, "from batch 6 on; with the root that it signed there are 2, from batch 1 on")
+}
+
 func TestASecondRootDisputesTheHourWhicheverComesFirst(t *testing.T) {
 	for name, order := range map[string][]int{"the true one first": {0, 1}, "the false one first": {1, 0}} {
 		for _, between := range []bool{true, false} {
