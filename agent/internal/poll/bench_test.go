@@ -100,6 +100,7 @@ type agent struct {
 	spool    *spool.Spool
 	registry *prometheus.Registry
 	stop     func()
+	halt     func() // polling alone; stop does it too
 }
 
 func startAgent(t *testing.T, addresses []string, interval time.Duration) *agent {
@@ -139,12 +140,15 @@ func startAgent(t *testing.T, addresses []string, interval time.Duration) *agent
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.poller.Run(ctx) }()
-	a.stop = func() {
+	a.halt = sync.OnceFunc(func() {
 		cancel()
-		debug.SetGCPercent(percent)
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	})
+	a.stop = func() {
+		a.halt()
+		debug.SetGCPercent(percent)
 		if err := a.spool.Close(); err != nil {
 			t.Error(err)
 		}

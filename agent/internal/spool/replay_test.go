@@ -2,10 +2,13 @@ package spool
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 )
 
@@ -112,4 +115,43 @@ func TestRefusedBatchesRestForADayAcrossRestarts(t *testing.T) {
 	s.clock = s.clock.Add(25 * time.Hour)
 	s.append(7, 100)
 	want(1, 2, 3, 4, 5, 6, 7)
+}
+
+// With Hold, acknowledged segments stay until they are released; a full disk takes those that nobody needs first, then the held ones.
+func TestHeldSegmentsStayUntilTheyAreReleased(t *testing.T) {
+	s := newSite(t, func(c *Config) { c.Hold, c.Grace = true, -1 })
+	var headers []evidence.Header
+	for n := uint64(0); len(s.segs) < 5; n++ {
+		headers = append(headers, s.append(n, 20_000))
+	}
+	for _, h := range headers {
+		s.ack(h)
+	}
+	s.tidy(true)
+	if len(s.segs) != 5 {
+		t.Fatalf("%d segments, want 5: nothing was released", len(s.segs))
+	}
+	s.Release(Ref{s.ID(), s.segs[1].first + 1}) // in the middle of the second
+	s.tidy(true)
+	if len(s.segs) != 4 || s.segs[0].first == 1 {
+		t.Fatalf("%d segments from batch %d, want 4: the first alone was released", len(s.segs), s.segs[0].first)
+	}
+	second := s.segs[1].first
+	s.Release(Ref{s.ID(), second})
+	s.Release(Ref{s.ID(), 1}) // takes nothing back
+	full := fmt.Errorf("write: %w", syscall.ENOSPC)
+	if !s.MakeRoom(full) || s.segs[0].first != second || len(s.segs) != 3 {
+		t.Errorf("%d segments from batch %d: the one that nobody needs goes first, alone", len(s.segs), s.segs[0].first)
+	}
+	if !s.MakeRoom(full) || len(s.segs) != 2 {
+		t.Errorf("%d segments: on a full disk a held one goes too, one at a time", len(s.segs))
+	}
+	s.reopen()
+	s.tidy(true)
+	if len(s.segs) != 2 {
+		t.Errorf("%d segments after a restart, before anybody has said what is needed", len(s.segs))
+	}
+	if got, err := s.Stored(s.ID(), 0, 1000, 1<<30); err != nil || len(got) == 0 || got[0].Header.Seq != s.segs[0].first || got[len(got)-1].Header.Seq != headers[len(headers)-1].Seq {
+		t.Errorf("%d batches are stored, %v", len(got), err)
+	}
 }
