@@ -49,11 +49,12 @@ var arrows = map[string]map[string]string{
 		"internal/apperr": "", "internal/config": "archive", "internal/pg": "", "internal/webui": "", "internal/webtls": "",
 		"internal/sla": "", "internal/audit": "pg", "internal/access": "apperr pg audit", "internal/jobs": "pg", "internal/archive": "pg", "internal/fleet": "apperr pg", "internal/series": "apperr pg",
 		"internal/pki": "apperr pg audit fleet", "internal/facts": "apperr archive audit pg pki sla",
-		"internal/ingest":   "apperr facts pg fleet series",
-		"internal/peers":    "apperr pg audit fleet pki",
-		"internal/enrol":    "apperr audit facts fleet peers pg pki",
-		"internal/customer": "access apperr audit pg sla",
-		"internal/api":      "apperr pg audit access enrol facts fleet peers pki series webui webtls customer sla",
+		"internal/ingest":    "apperr facts pg fleet series",
+		"internal/peers":     "apperr pg audit fleet pki",
+		"internal/enrol":     "apperr audit facts fleet peers pg pki",
+		"internal/customer":  "access apperr audit pg sla",
+		"internal/statement": "apperr archive audit customer facts pg sla",
+		"internal/api":       "apperr pg audit access enrol customer facts fleet peers pki series sla statement webui webtls",
 	},
 }
 

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
@@ -34,6 +35,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/pki"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
+	"github.com/hashinsight/hashinsight/hub/internal/statement"
 	"github.com/hashinsight/hashinsight/hub/internal/webtls"
 	"github.com/hashinsight/hashinsight/hub/internal/webui"
 	"github.com/hashinsight/hashinsight/pkg/backoff"
@@ -224,11 +226,12 @@ type subjects struct {
 	customers *customer.Store
 	facts     *facts.Store
 	// Where payloads of closed hours lie; nil where EVIDENCE_URL is not set.
-	archive *archive.Archive
-	peers   *peers.Store   // nil as pki is
-	enrol   *enrol.Store   // nil as pki is, and without an environment
-	direct  string         // URL of the database past a pooler
-	pki     *pki.Authority // nil in a process that does not know what opens the hub's keys; loaded once the database is there
+	archive    *archive.Archive
+	peers      *peers.Store // nil as pki is
+	statements *statement.Store
+	enrol      *enrol.Store   // nil as pki is, and without an environment
+	direct     string         // URL of the database past a pooler
+	pki        *pki.Authority // nil in a process that does not know what opens the hub's keys; loaded once the database is there
 }
 
 func (h *Hub) start(ctx context.Context, stack *lifecycle.Stack) error {
@@ -344,18 +347,34 @@ func (h *Hub) subjects(ctx context.Context, stack *lifecycle.Stack, pools *pg.Po
 	if s.peers, err = h.c.Tunnel.store(db, h.c.Database, s.audit); err != nil {
 		return s, err
 	}
-	if h.c.EncryptionPassword == "" || !h.runs(config.ModuleIngest) && !h.runs(config.ModuleAPI) {
-		return s, nil
+	if err := h.keys(&s, db); err != nil {
+		return s, err
 	}
-	poll = 0 // its default
+	sc := statement.Config{
+		Pool: pools.API, Jobs: pools.Jobs, Customers: s.customers, Facts: s.facts, Audit: s.audit, Archive: s.archive, SiteKey: keysOf(s.fleet), Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
+	}
+	if s.pki != nil {
+		sc.Key = s.pki.EvidenceKey
+	}
+	s.statements, err = statement.New(sc)
+	return s, err
+}
+
+// keys opens the hub's keys, and what lets sites join by them, in processes that need them: ingest and the API, and the jobs, which issue statements.
+func (h *Hub) keys(s *subjects, db *pgxpool.Pool) error {
+	if h.c.EncryptionPassword == "" || !h.runs(config.ModuleIngest) && !h.runs(config.ModuleAPI) && !h.runs(config.ModuleJobs) {
+		return nil
+	}
+	poll := time.Duration(0) // its default
 	if h.alone {
 		poll = 4 * time.Second // without notices it is all there is
 	}
+	var err error
 	s.pki, err = pki.New(pki.Config{
 		DB: db, Password: h.c.EncryptionPassword, Names: h.c.ServerNames, URL: h.c.PKIURL, Audit: s.audit, Poll: poll, PollOnly: h.alone, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
 	})
 	if err != nil || h.c.Env == "" {
-		return s, err
+		return err
 	}
 	address := h.c.HubAddress
 	if address == "" && h.grpc != nil {
@@ -364,14 +383,14 @@ func (h *Hub) subjects(ctx context.Context, stack *lifecycle.Stack, pools *pg.Po
 	s.enrol, err = enrol.New(enrol.Config{
 		DB: db, CA: s.pki, Audit: s.audit, Peers: s.peers, Facts: s.facts, Env: h.c.Env, HubAddress: address, FallbackAddress: h.c.Tunnel.Fallback, Now: h.c.Now, Log: h.c.Log,
 	})
-	return s, err
+	return err
 }
 
 // webSide builds what answers browsers and API clients; without those modules it still answers /health.
 func (h *Hub) webSide(s *subjects) (*api.Server, error) {
 	c := api.Config{
 		Modules: h.c.Modules, APIOff: !h.runs(config.ModuleAPI), PageOff: !h.runs(config.ModulePage),
-		Fleet: s.fleet, PKI: s.pki, Peers: s.peers, Series: s.series, Facts: s.facts, Customers: s.customers, Enrol: s.enrol, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
+		Fleet: s.fleet, PKI: s.pki, Peers: s.peers, Series: s.series, Facts: s.facts, Customers: s.customers, Statements: s.statements, Enrol: s.enrol, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
 		Version: diag.ReadBuild().Version, TrustedProxies: h.c.TrustedProxies, Now: h.c.Now,
 		Log: h.c.Log, AccessLog: h.c.AccessLog, Registerer: h.c.Registry,
 	}
@@ -417,17 +436,17 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 	if s.limits != nil {
 		stack.Go("rate limits", 0, s.limits.Run)
 	}
-	if h.runs(config.ModuleJobs) {
-		if err := h.startJobs(ctx, stack, s); err != nil {
-			return err
-		}
-	}
-	revoked := func(pki.Ended) {}
 	if s.pki != nil {
 		if err := s.pki.Load(ctx); err != nil {
 			return err
 		}
 	}
+	if h.runs(config.ModuleJobs) { // after the keys: statements are signed
+		if err := h.startJobs(ctx, stack, s); err != nil {
+			return err
+		}
+	}
+	revoked := func(pki.Ended) {}
 	if h.runs(config.ModuleIngest) {
 		if s.pki == nil {
 			return errors.New("ENCRYPTION_PASSWORD is required by the module ingest: it opens the hub's keys")

@@ -25,6 +25,7 @@ func (h *Hub) tasks(s subjects) []jobs.Task {
 		{Kind: "seal", Every: time.Minute, Run: at(s.series.Seal)}, // open hours are written again every 5 minutes
 		{Kind: "partitions", Every: 10 * time.Minute, Run: s.series.MakePartitions},
 		{Kind: "retain", Every: 10 * time.Minute, Run: at(s.series.Retain)},
+		{Kind: "sla", Every: time.Minute, Run: at(s.statements.Update)},
 		{Kind: "facts_retain", Every: time.Hour, Run: at(s.facts.Retain)},
 		{Kind: "links", Every: time.Minute, Run: func(ctx context.Context) error {
 			return pg.InTx(ctx, s.pools.Jobs, func(tx pgx.Tx) error { return ingest.SweepLinks(ctx, tx) })
@@ -44,6 +45,11 @@ func (h *Hub) startJobs(ctx context.Context, stack *lifecycle.Stack, s subjects)
 		tasks = append(tasks, jobs.Task{Kind: "facts", Every: time.Minute, Run: func(ctx context.Context) error { return s.facts.Judge(ctx, h.c.Now()) }})
 	} else {
 		h.c.Log.WarnContext(ctx, "signed hours are not judged by this process: ENCRYPTION_PASSWORD, which opens the miners' salt keys, is not set")
+	}
+	if s.pki != nil {
+		tasks = append(tasks, jobs.Task{Kind: "statements", Every: 5 * time.Minute, Run: func(ctx context.Context) error { return s.statements.Close(ctx, h.c.Now()) }})
+	} else {
+		h.c.Log.WarnContext(ctx, "statements are not issued by this process: ENCRYPTION_PASSWORD, which opens the key that signs them, is not set")
 	}
 	if s.archive != nil {
 		tasks = append(tasks, jobs.Task{Kind: "archive", Every: 10 * time.Minute, Run: func(ctx context.Context) error { return s.archive.Move(ctx, h.c.Now()) }})

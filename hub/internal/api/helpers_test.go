@@ -14,6 +14,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
+	"github.com/hashinsight/hashinsight/hub/internal/statement"
 )
 
 const testSecret = "a-secret-that-only-these-tests-use-0123456789"
@@ -60,7 +61,11 @@ func withoutDatabase(t *testing.T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Access: a, Audit: au, Fleet: f, Peers: ps, Series: sr, Facts: fs, Customers: cs, Ping: pool.Ping})
+	ss, err := statement.New(statement.Config{Pool: pool, Customers: cs, Facts: fs, Audit: au})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Access: a, Audit: au, Fleet: f, Peers: ps, Series: sr, Facts: fs, Customers: cs, Statements: ss, Ping: pool.Ping})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/pki"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
+	"github.com/hashinsight/hashinsight/hub/internal/statement"
 	"github.com/hashinsight/hashinsight/hub/internal/webtls"
 )
 
@@ -59,6 +60,7 @@ type Config struct {
 	Series         *series.Store
 	Customers      *customer.Store
 	Facts          *facts.Store
+	Statements     *statement.Store
 	Enrol          *enrol.Store                // nil: no site can join through this process
 	Pages          http.Handler                // the page's files; nil answers 404
 	PKI            *pki.Authority              // certificates; below /pki/ roots, revocation lists and OCSP, for anyone; nil answers that another process has them
@@ -80,39 +82,40 @@ type Config struct {
 
 // Server holds the routes and what they share.
 type Server struct {
-	api       huma.API
-	mux       *http.ServeMux
-	handler   http.Handler
-	document  []byte
-	access    *access.Access
-	audit     *audit.Log
-	limiter   *access.Limiter
-	fleet     *fleet.Store
-	peers     *peers.Store
-	series    *series.Store
-	customers *customer.Store
-	facts     *facts.Store
-	enrol     *enrol.Store
-	pages     http.Handler
-	pki       *pki.Authority
-	pkiFiles  http.Handler // nil as pki is
-	modules   []string
-	apiOff    bool
-	pageOff   bool
-	ready     func() bool
-	version   string
-	trusted   []netip.Prefix
-	tls       *webtls.TLS
-	header    string
-	certAPI   bool
-	now       func() time.Time
-	log       *slog.Logger
-	accessLog *slog.Logger
-	metrics   *metrics
-	database  databaseCheck
-	miners    *held[*image]
-	sites     *held[siteList]
-	streams   streamSlots
+	api        huma.API
+	mux        *http.ServeMux
+	handler    http.Handler
+	document   []byte
+	access     *access.Access
+	audit      *audit.Log
+	limiter    *access.Limiter
+	fleet      *fleet.Store
+	peers      *peers.Store
+	series     *series.Store
+	customers  *customer.Store
+	facts      *facts.Store
+	statements *statement.Store
+	enrol      *enrol.Store
+	pages      http.Handler
+	pki        *pki.Authority
+	pkiFiles   http.Handler // nil as pki is
+	modules    []string
+	apiOff     bool
+	pageOff    bool
+	ready      func() bool
+	version    string
+	trusted    []netip.Prefix
+	tls        *webtls.TLS
+	header     string
+	certAPI    bool
+	now        func() time.Time
+	log        *slog.Logger
+	accessLog  *slog.Logger
+	metrics    *metrics
+	database   databaseCheck
+	miners     *held[*image]
+	sites      *held[siteList]
+	streams    streamSlots
 	// eventTimeout is how long a client may take over one event; a field for the test that waits for it to pass.
 	eventTimeout time.Duration
 	stopping     chan struct{} // closed when streams must end
@@ -121,8 +124,8 @@ type Server struct {
 
 // New builds the routes. It does not touch the database.
 func New(c Config) (*Server, error) {
-	if c.Ping == nil || !c.APIOff && (c.Access == nil || c.Audit == nil || c.Fleet == nil || c.Peers == nil || c.Series == nil || c.Facts == nil || c.Customers == nil) {
-		return nil, errors.New("api: Access, Audit, Fleet, Peers, Series, Facts, Customers and Ping are required")
+	if c.Ping == nil || !c.APIOff && (c.Access == nil || c.Audit == nil || c.Fleet == nil || c.Peers == nil || c.Series == nil || c.Facts == nil || c.Customers == nil || c.Statements == nil) {
+		return nil, errors.New("api: Access, Audit, Fleet, Peers, Series, Facts, Customers, Statements and Ping are required")
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -144,7 +147,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("api metrics: %w", err)
 	}
 	s := &Server{
-		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, peers: c.Peers, series: c.Series, facts: c.Facts, customers: c.Customers, enrol: c.Enrol, pages: c.Pages, pki: c.PKI,
+		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, peers: c.Peers, series: c.Series, facts: c.Facts, customers: c.Customers, statements: c.Statements, enrol: c.Enrol, pages: c.Pages, pki: c.PKI,
 		modules: append([]string{}, c.Modules...), apiOff: c.APIOff, pageOff: c.PageOff, ready: c.Ready, version: c.Version,
 		trusted: c.TrustedProxies, tls: c.TLS, header: c.ClientHeader, certAPI: c.CertRequired == CertAPI, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
 		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}), eventTimeout: eventTimeout,
@@ -177,6 +180,8 @@ func New(c Config) (*Server, error) {
 	s.customerRoutes()
 	s.contractRoutes()
 	s.excuseRoutes()
+	s.slaRoutes()
+	s.statementRoutes()
 	if s.document, err = json.MarshalIndent(s.api.OpenAPI(), "", "  "); err != nil {
 		return nil, fmt.Errorf("api description: %w", err)
 	}

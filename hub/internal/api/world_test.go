@@ -33,6 +33,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/pki"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
+	"github.com/hashinsight/hashinsight/hub/internal/statement"
 	"github.com/hashinsight/hashinsight/hub/internal/webui"
 	"github.com/hashinsight/hashinsight/hub/pgtest"
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -67,25 +68,26 @@ func (b *lockedBuffer) String() string {
 
 // world is a hub's web side on a real port, over a real database.
 type world struct {
-	t         testing.TB
-	pool      *pgxpool.Pool
-	clock     *clock
-	server    *Server
-	audit     *audit.Log
-	limiter   *access.Limiter
-	peers     *peers.Store
-	pki       *pki.Authority
-	facts     *facts.Store
-	customers *customer.Store
-	url       string
-	owner     string // key
-	site      ident.SiteID
-	latest    *fleet.Latest
-	enc       *wire.Encoder
-	dec       *wire.Decoder
-	log       *lockedBuffer
-	reg       *prometheus.Registry
-	stop      func() error
+	t          testing.TB
+	pool       *pgxpool.Pool
+	clock      *clock
+	server     *Server
+	audit      *audit.Log
+	limiter    *access.Limiter
+	peers      *peers.Store
+	pki        *pki.Authority
+	facts      *facts.Store
+	customers  *customer.Store
+	statements *statement.Store
+	url        string
+	owner      string // key
+	site       ident.SiteID
+	latest     *fleet.Latest
+	enc        *wire.Encoder
+	dec        *wire.Decoder
+	log        *lockedBuffer
+	reg        *prometheus.Registry
+	stop       func() error
 }
 
 func newWorld(t testing.TB) *world {
@@ -137,10 +139,12 @@ func newWorldOn(t testing.TB, l net.Listener, options ...func(*Config)) *world {
 	must()
 	joining, err := enrol.New(enrol.Config{DB: w.pool, CA: w.pki, Audit: w.audit, Env: "dev", HubAddress: "hub.example:5443", Now: w.clock.now})
 	must()
-	w.customers, err = customer.New(customer.Config{DB: w.pool, Audit: w.audit, Now: w.clock.now})
+	w.customers, err = customer.New(customer.Config{DB: w.pool, Audit: w.audit, Changed: statement.Changed(w.clock.now), Closed: statement.Closed, Now: w.clock.now})
+	must()
+	w.statements, err = statement.New(statement.Config{Pool: w.pool, Customers: w.customers, Facts: w.facts, Audit: w.audit, Key: w.pki.EvidenceKey, Now: w.clock.now})
 	must()
 	c := Config{
-		Access: a, Audit: w.audit, Limiter: w.limiter, Fleet: f, Peers: w.peers, PKI: w.pki, Series: sr, Facts: w.facts, Customers: w.customers, Enrol: joining, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
+		Access: a, Audit: w.audit, Limiter: w.limiter, Fleet: f, Peers: w.peers, PKI: w.pki, Series: sr, Facts: w.facts, Customers: w.customers, Statements: w.statements, Enrol: joining, Pages: pages, Modules: []string{"api", "page"}, Ping: w.pool.Ping, Version: "1.2.3", Now: w.clock.now, Registerer: w.reg,
 		Log: slog.New(slog.NewJSONHandler(w.log, nil)), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	}
 	for _, o := range options {

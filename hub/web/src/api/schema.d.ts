@@ -210,6 +210,100 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/contracts/{id}/sla": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a contract's month has come to, with its burn-down */
+        get: operations["get-contract-sla"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/contracts/{id}/sla/miners": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The same for each miner */
+        get: operations["list-contract-sla-miners"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/contracts/{id}/slots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Slot maps of one miner
+         * @description 288 letters, one for each 5 minutes of the UTC day: . not contracted, c curtailed on order, m announced maintenance, U up, d degraded, D down, ? unknown and open, X unknown and counted as down, x unknown and not counted, space in the future
+         */
+        get: operations["get-contract-slots"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/contracts/{id}/slots/day": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Slot maps of a day's miners
+         * @description 288 letters, one for each 5 minutes of the UTC day: . not contracted, c curtailed on order, m announced maintenance, U up, d degraded, D down, ? unknown and open, X unknown and counted as down, x unknown and not counted, space in the future
+         */
+        get: operations["list-contract-day-slots"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/contracts/{id}/statements": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Issue a statement that supersedes a month's newest one
+         * @description The one before stays as it is. The month is computed anew from the signed facts, which takes a while for a large contract.
+         */
+        post: operations["restate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/contracts/{id}/versions": {
         parameters: {
             query?: never;
@@ -224,6 +318,26 @@ export interface paths {
          * @description What is absent stays as it was in the version before. Earlier versions never change.
          */
         post: operations["amend-contract"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/contracts/{id}/why": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Why a slot is up, or not
+         * @description The verdict with its numbers, the signed hour and the polls it comes from, and the excuses.
+         */
+        get: operations["get-contract-why"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -707,6 +821,60 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/statements": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Statements, the newest first */
+        get: operations["list-statements"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/statements/{hash}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One statement, and what it changed */
+        get: operations["get-statement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/statements/{hash}/download": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The signed bytes of a statement
+         * @description The signature, and the id of the key, come as headers.
+         */
+        get: operations["download-statement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -984,6 +1152,20 @@ export interface components {
             /** Format: date-time */
             to: string;
         };
+        BurnDown: {
+            /**
+             * Format: int64
+             * @description Slots that could still be missed after it; below zero: the target is missed
+             */
+            allowance_left: number;
+            /** Format: date */
+            day: string;
+            /**
+             * Format: int64
+             * @description Slots missed on this day
+             */
+            missed: number;
+        };
         CARoot: {
             /**
              * Format: int64
@@ -1060,6 +1242,37 @@ export interface components {
             /** @description Names of sites that do not know the next root yet */
             sites_not_ready: string[];
             warnings: string[];
+        };
+        Changes: {
+            /**
+             * Format: int64
+             * @description New minus old; absent where one has none
+             */
+            availability_ppm?: number;
+            /**
+             * Format: int64
+             * @description New minus old
+             */
+            credit_bp: number;
+            /**
+             * Format: int64
+             * @description New minus old: what is still to be credited, or below zero was credited too much
+             */
+            credit_minor: number;
+            /**
+             * Format: int64
+             * @description Signed hours that changed, appeared or went
+             */
+            hours: number;
+            /** @description Terms, assignments and excuses that changed, appeared or went */
+            inputs: string[];
+            /**
+             * Format: int64
+             * @description Miners whose month changed, appeared or went
+             */
+            miners: number;
+            /** @description New minus old */
+            slots: components["schemas"]["SlotCounts"];
         };
         Contract: {
             /** Format: date-time */
@@ -1148,6 +1361,50 @@ export interface components {
             /** @description Cursor of the next page; absent on the last */
             next?: string;
         };
+        ContractSLA: {
+            /**
+             * Format: int64
+             * @description Slots of the whole month that may be missed
+             */
+            allowance: number;
+            /**
+             * Format: int64
+             * @description So far, rounded down; absent: nothing was due
+             */
+            availability_ppm?: number;
+            /** @description One entry a day up to now */
+            burn_down: components["schemas"]["BurnDown"][];
+            /** Format: date-time */
+            computed_at: string;
+            /** Format: uuid */
+            contract_id: string;
+            credit: components["schemas"]["Credit"];
+            /**
+             * Format: int64
+             * @description Slots contracted and not excused so far
+             */
+            due: number;
+            /** @description Whether the target is met so far; absent: nothing was due */
+            met?: boolean;
+            /** @enum {string} */
+            metric: "time" | "hashrate";
+            /** Format: int64 */
+            missed: number;
+            /** @description UTC, such as 2026-11 */
+            month: string;
+            slots: components["schemas"]["SlotCounts"];
+            /**
+             * @description closing: the month is over and its statement waits; closed: a statement was issued
+             * @enum {string}
+             */
+            state: "provisional" | "closing" | "closed";
+            /** @description Hash of the newest statement of the month */
+            statement?: string;
+            /** Format: int64 */
+            target_ppm: number;
+            /** @description What keeps the statement from being issued */
+            waiting_for: string[];
+        };
         ContractSite: {
             /** Format: uuid */
             id: string;
@@ -1178,6 +1435,25 @@ export interface components {
             /** Format: int64 */
             version: number;
         };
+        Credit: {
+            /**
+             * Format: int64
+             * @description The tier that gives it
+             */
+            below_ppm?: number;
+            /**
+             * Format: int64
+             * @description Of the month's fee, in 1/100 %
+             */
+            bp: number;
+            /** @description ISO 4217 */
+            currency?: string;
+            /**
+             * Format: int64
+             * @description In minor units of the currency; 0 where the contract names no fee
+             */
+            minor: number;
+        };
         Customer: {
             /**
              * Format: int64
@@ -1192,6 +1468,21 @@ export interface components {
         };
         CustomerList: {
             items: components["schemas"]["Customer"][];
+            /** @description Cursor of the next page; absent on the last */
+            next?: string;
+        };
+        DayMiner: {
+            /** Format: uuid */
+            miner_id: string;
+            /** @description Its address at the site; text from outside, never markup */
+            name?: string;
+            /** Format: uuid */
+            site_id: string;
+            /** @description See the operation */
+            states: string;
+        };
+        DayMiners: {
+            items: components["schemas"]["DayMiner"][];
             /** @description Cursor of the next page; absent on the last */
             next?: string;
         };
@@ -1518,6 +1809,15 @@ export interface components {
             /** @description Of the active pool. Text from the miner: never markup */
             worker?: string;
         };
+        MinerDay: {
+            /** Format: date */
+            day: string;
+            /** @description See the operation */
+            states: string;
+        };
+        MinerDays: {
+            items: components["schemas"]["MinerDay"][];
+        };
         MinerDetail: {
             /**
              * Format: int64
@@ -1637,6 +1937,22 @@ export interface components {
             uptime_s?: number;
             /** @description Of the active pool. Text from the miner: never markup */
             worker?: string;
+        };
+        MinerSLA: {
+            /** Format: int64 */
+            availability_ppm?: number;
+            /** Format: uuid */
+            miner_id: string;
+            /** @description Its address at the site; text from outside, never markup */
+            name?: string;
+            /** Format: uuid */
+            site_id: string;
+            slots: components["schemas"]["SlotCounts"];
+        };
+        MinerSLAList: {
+            items: components["schemas"]["MinerSLA"][];
+            /** @description Cursor of the next page; absent on the last */
+            next?: string;
         };
         NewAPIKey: {
             /** @description Identity of the client certificate that stands for the key */
@@ -1964,6 +2280,17 @@ export interface components {
              */
             requests_per_minute?: number;
         };
+        Restatement: {
+            /**
+             * Format: date-time
+             * @description Facts that had come until then count, past the terms' deadline. Absent: as in the statement before
+             */
+            accept_until?: string;
+            /** @description UTC, such as 2026-11; its statement was issued */
+            month: string;
+            /** @description Stands in the statement, for the customer to read */
+            reason: string;
+        };
         Series: {
             /** @description One list a field, as long as times: the mean of a step's readings, null where there were none. polls and answered are counts and always there */
             fields: {
@@ -2157,6 +2484,43 @@ export interface components {
             /** Format: int64 */
             known: number;
         };
+        SlotCounts: {
+            /**
+             * Format: int64
+             * @description Excused: stopped on order
+             */
+            curtailment: number;
+            /** Format: int64 */
+            degraded: number;
+            /** Format: int64 */
+            down: number;
+            /** Format: int64 */
+            future: number;
+            /**
+             * Format: int64
+             * @description Excused: announced maintenance
+             */
+            maintenance: number;
+            /** Format: int64 */
+            not_contracted: number;
+            /**
+             * Format: int64
+             * @description Nothing is known, and the contract counts it as down
+             */
+            unknown_down: number;
+            /**
+             * Format: int64
+             * @description Nothing is known, and the contract does not count it
+             */
+            unknown_excused: number;
+            /**
+             * Format: int64
+             * @description Nothing is known yet, and data may still come
+             */
+            unknown_open: number;
+            /** Format: int64 */
+            up: number;
+        };
         StateCounts: {
             /** Format: int64 */
             degraded: number;
@@ -2178,6 +2542,88 @@ export interface components {
             total: number;
             /** Format: int64 */
             unknown: number;
+        };
+        Statement: {
+            /**
+             * Format: int64
+             * @description Rounded down; absent: nothing was due
+             */
+            availability_ppm?: number;
+            /** Format: uuid */
+            contract_id: string;
+            contract_name: string;
+            credit: components["schemas"]["Credit"];
+            /** @description SHA-256 of its bytes, hexadecimal: its name */
+            hash: string;
+            /** Format: date-time */
+            issued_at: string;
+            /** @description Of the hub's evidence key that signed it */
+            key_id: string;
+            met: boolean;
+            /** @description UTC, such as 2026-11 */
+            month: string;
+            /** @description Of a restatement; text from outside, never markup */
+            reason?: string;
+            /**
+             * Format: int64
+             * @description 1 is the first of the month, further ones are restatements
+             */
+            seq: number;
+            /** @description Hash of the statement that took its place; only the newest of a month counts */
+            superseded_by?: string;
+            /** @description Hash of the statement whose place it takes */
+            supersedes?: string;
+        };
+        StatementDetail: {
+            /**
+             * Format: int64
+             * @description Rounded down; absent: nothing was due
+             */
+            availability_ppm?: number;
+            /** Format: int64 */
+            bytes_length: number;
+            /** @description Of a restatement, against the statement that it supersedes */
+            changes?: components["schemas"]["Changes"];
+            /** Format: uuid */
+            contract_id: string;
+            contract_name: string;
+            credit: components["schemas"]["Credit"];
+            /**
+             * Format: int64
+             * @description Version of the rules it was computed by
+             */
+            engine: number;
+            /** @description SHA-256 of its bytes, hexadecimal: its name */
+            hash: string;
+            /** Format: date-time */
+            issued_at: string;
+            /** @description Of the hub's evidence key that signed it */
+            key_id: string;
+            met: boolean;
+            /** @description UTC, such as 2026-11 */
+            month: string;
+            /** @description The Ed25519 key that signed it, hexadecimal */
+            public_key: string;
+            /** @description Of a restatement; text from outside, never markup */
+            reason?: string;
+            /**
+             * Format: int64
+             * @description 1 is the first of the month, further ones are restatements
+             */
+            seq: number;
+            /** @description Ed25519 over hsi/statement/v1, a zero byte, and the bytes; hexadecimal */
+            signature: string;
+            /** @description The signed bytes, as JSON */
+            statement: unknown;
+            /** @description Hash of the statement that took its place; only the newest of a month counts */
+            superseded_by?: string;
+            /** @description Hash of the statement whose place it takes */
+            supersedes?: string;
+        };
+        StatementList: {
+            items: components["schemas"]["Statement"][];
+            /** @description Cursor of the next page; absent on the last */
+            next?: string;
         };
         Terms: {
             /**
@@ -2347,6 +2793,119 @@ export interface components {
             seen_at?: string;
             /** @description That backend */
             why?: string;
+        };
+        Why: {
+            /**
+             * Format: date-time
+             * @description Until then facts of the slot count; absent: it is not contracted
+             */
+            deadline?: string;
+            /** @description From this on it is degraded, below it down, MH, decimal */
+            degraded_needed: string;
+            /** @description Those that touch the slot and the miner, whether they count or not */
+            excuses: components["schemas"]["WhyExcuse"][];
+            /** @description What polls have seen: reachable, hashing, sleeping, overheated, bridged, clock_step, curtail_seen, skewed */
+            flags: string[];
+            /** @description Done in the slot, MH, decimal */
+            hashes: string;
+            /** @description The first of hours */
+            hour: components["schemas"]["WhyHour"];
+            /** @description One for each chain: a site that lost its disk has two in that hour */
+            hours?: components["schemas"]["WhyHour"][] | null;
+            /** @description As in slot maps */
+            letter: string;
+            /** @description From this on it is up, MH, decimal */
+            needed: string;
+            /** @description It is unknown and the deadline has not passed */
+            open: boolean;
+            /** @description At most 1000 */
+            polls: components["schemas"]["WhyPoll"][];
+            /** Format: int64 */
+            polls_answered: number;
+            /** @description Why polls are not shown */
+            polls_gone?: string;
+            /** Format: int64 */
+            polls_made: number;
+            /**
+             * Format: int64
+             * @description Contracted, MH/s
+             */
+            rate_mhs: number;
+            /** @description The rule that decided */
+            rule: string;
+            /** Format: date-time */
+            slot_end: string;
+            /** Format: date-time */
+            slot_start: string;
+            /**
+             * @description Where the number of hashes comes from
+             * @enum {string}
+             */
+            source: "none" | "counter" | "rate";
+            /** @description Absent: none held */
+            terms?: components["schemas"]["WhyTerms"];
+            /** Format: int64 */
+            theta_ppm: number;
+        };
+        WhyExcuse: {
+            counts: boolean;
+            /** Format: date-time */
+            from: string;
+            /** Format: uuid */
+            id: string;
+            /** @enum {string} */
+            kind: "curtailment" | "maintenance";
+            /** Format: date-time */
+            recorded_at: string;
+            /** Format: date-time */
+            to: string;
+            /** @description Why it counts or not */
+            why: string;
+        };
+        WhyHour: {
+            header_hash?: string;
+            /** @description Of a dispute, or what it waits for */
+            reason?: string;
+            /**
+             * Format: date-time
+             * @description When all of it had come, by the hub's clock
+             */
+            received_at?: string;
+            root?: string;
+            /**
+             * Format: int64
+             * @description Of the batch that signs it
+             */
+            seq?: number;
+            spool?: string;
+            /** @enum {string} */
+            state: "none" | "pending" | "agreed" | "disputed" | "incomplete";
+        };
+        WhyPoll: {
+            /**
+             * Format: date-time
+             * @description The site's clock
+             */
+            at: string;
+            /** @description The miner's counter, MH, decimal */
+            hashes?: string;
+            /** Format: int64 */
+            hashrate_mhs?: number;
+            header_hash: string;
+            outcome: string;
+            /** Format: date-time */
+            received_at: string;
+            /** Format: int64 */
+            seq: number;
+            spool: string;
+            state: string;
+            /** Format: int64 */
+            uptime_s?: number;
+        };
+        WhyTerms: {
+            hash: string;
+            /** Format: int64 */
+            version: number;
         };
     };
     responses: never;
@@ -3535,6 +4094,426 @@ export interface operations {
             };
         };
     };
+    "get-contract-sla": {
+        parameters: {
+            query?: {
+                /** @description UTC, such as 2026-11; by default the present one */
+                month?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The contract's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ContractSLA"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-contract-sla-miners": {
+        parameters: {
+            query?: {
+                /** @description UTC, such as 2026-11; by default the present one */
+                month?: string;
+                limit?: number;
+                /** @description next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The contract's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MinerSLAList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-contract-slots": {
+        parameters: {
+            query: {
+                site_id: string;
+                miner_id: string;
+                /** @description UTC, such as 2026-11-01; by default the first of to_day's month */
+                from_day?: string;
+                /** @description Included; by default today. At most 62 days from from_day */
+                to_day?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The contract's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MinerDays"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-contract-day-slots": {
+        parameters: {
+            query?: {
+                /** @description UTC, such as 2026-11-01; by default today */
+                day?: string;
+                limit?: number;
+                /** @description next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The contract's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DayMiners"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    restate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The contract's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Restatement"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatementDetail"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "amend-contract": {
         parameters: {
             query?: never;
@@ -3598,6 +4577,88 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-contract-why": {
+        parameters: {
+            query: {
+                site_id: string;
+                miner_id: string;
+                /** @description A moment in the slot */
+                at: string;
+            };
+            header?: never;
+            path: {
+                /** @description The contract's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Why"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6170,6 +7231,235 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-statements": {
+        parameters: {
+            query?: {
+                /** @description Only this contract's */
+                contract_id?: string;
+                limit?: number;
+                /** @description next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatementList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-statement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The statement's hash, hexadecimal */
+                hash: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatementDetail"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "download-statement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The statement's hash, hexadecimal */
+                hash: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The bytes */
+            200: {
+                headers: {
+                    "Content-Disposition"?: string;
+                    "Content-Type"?: string;
+                    "X-Statement-Key-Id"?: string;
+                    "X-Statement-Signature"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": string;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
