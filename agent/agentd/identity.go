@@ -3,6 +3,7 @@ package agentd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -10,9 +11,11 @@ import (
 	"time"
 
 	"github.com/hashinsight/hashinsight/agent/internal/enrol"
+	"github.com/hashinsight/hashinsight/agent/internal/facts"
 	"github.com/hashinsight/hashinsight/agent/internal/inventory"
 	"github.com/hashinsight/hashinsight/agent/internal/keys"
 	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/identity"
 	"github.com/hashinsight/hashinsight/pkg/lifecycle"
 	"github.com/hashinsight/hashinsight/pkg/wg"
 )
@@ -134,10 +137,17 @@ func (a *Agent) tellSalts(p *parts) func(context.Context, map[ident.MinerID]inve
 		for m, k := range keys {
 			out[m] = k
 		}
+		var err error
 		if p.keeper != nil {
-			return p.keeper.KeepSalts(ctx, out)
+			err = p.keeper.KeepSalts(ctx, out)
+		} else {
+			err = enrol.KeepSalts(ctx, p.link.Addresses(), p.link.DialContext, a.cfg.HubTLS, out)
 		}
-		return enrol.KeepSalts(ctx, p.link.Addresses(), p.link.DialContext, a.cfg.HubTLS, out)
+		var e *enrol.Error
+		if errors.As(err, &e) && e.Reason == identity.ReasonKeyOther {
+			return fmt.Errorf("%w: %w", facts.ErrOtherKey, err)
+		}
+		return err
 	}
 }
 

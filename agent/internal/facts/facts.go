@@ -47,7 +47,8 @@ const (
 type Config struct {
 	Spool *spool.Spool     // opened with Hold
 	Salts *inventory.Salts // of the same site
-	// Tell gives the hub salt keys that it does not have. nil means that there is no hub.
+	// Tell gives the hub salt keys that it does not have; ErrOtherKey means that it has another one of some of these miners, and took none.
+	// nil means that there is no hub.
 	Tell func(ctx context.Context, keys map[ident.MinerID]inventory.SaltKey) error
 	// Unstored returns when the oldest reading was made that is not stored yet, zero without any: its hour waits for it. nil means that none
 	// ever waits.
@@ -71,7 +72,8 @@ type Signer struct {
 	last    *Signed
 	stale   bool // hours.json is behind
 
-	telling sync.Mutex // one call to the hub at a time
+	telling sync.Mutex             // one call to the hub at a time; guards refused
+	refused map[ident.MinerID]bool // whose keys the hub does not take
 	poke    chan struct{}
 
 	mu     sync.Mutex
@@ -142,7 +144,7 @@ func New(c Config) (*Signer, error) {
 		return nil, err
 	}
 	s := &Signer{
-		cfg: c, log: c.Log, decoder: dec, done: map[ident.SpoolID]*hourSet{}, floors: map[ident.SpoolID]floor{}, poke: make(chan struct{}, 1), status: Status{Recovering: true},
+		cfg: c, log: c.Log, decoder: dec, done: map[ident.SpoolID]*hourSet{}, floors: map[ident.SpoolID]floor{}, refused: map[ident.MinerID]bool{}, poke: make(chan struct{}, 1), status: Status{Recovering: true},
 	}
 	n, err := readNote(c.Spool.Dir(), c.Log)
 	if err != nil {
@@ -563,6 +565,10 @@ func (s *Signer) sign(ctx context.Context) error {
 	for _, c := range s.chains {
 		for len(c.waiting) > 0 && c.waiting[0].due() <= now.UnixMilli() {
 			o := c.waiting[0]
+			if s.isDone(c.id, o.hour) { // an attempt that failed had stored it all the same
+				c.waiting = c.waiting[1:]
+				continue
+			}
 			if err := s.seal(ctx, c, o); err != nil {
 				return err
 			}

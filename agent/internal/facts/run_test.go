@@ -3,6 +3,8 @@ package facts
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -29,8 +31,11 @@ func (h *hubOfSalts) tell(ctx context.Context, keys map[ident.MinerID]inventory.
 		return h.err
 	}
 	for m, k := range keys {
-		h.keys[m] = k
+		if old, has := h.keys[m]; has && old != k {
+			return fmt.Errorf("%w: %s", ErrOtherKey, m)
+		}
 	}
+	maps.Copy(h.keys, keys)
 	return ctx.Err()
 }
 
@@ -130,6 +135,27 @@ func TestSaltKeysAreToldBeforeTheyAreUsed(t *testing.T) {
 				}
 			}
 		}
+		s.close()
+	})
+}
+
+// The hub has another key of some miners, as after salts.json was lost: all others are told, and hours go on being signed.
+func TestKeysThatTheHubRefusesKeepNoOtherBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := &hubOfSalts{keys: map[ident.MinerID]inventory.SaltKey{}}
+		for _, n := range []byte{3, 4, 17} {
+			hub.keys[ident.MinerID{n, 7}] = inventory.SaltKey{1}
+		}
+		s, stop := running(t, 20, hub)
+		s.sleep(122 * time.Minute)
+		synctest.Wait()
+		if st := s.signer.Status(); st.Untold != 3 || hub.len() != 20 || st.Last == nil || st.Last.Hour.Hour() != 1 {
+			t.Errorf("%d keys at the hub, status %+v, last %+v", hub.len(), st, st.Last)
+		}
+		if hub.calls > 60 {
+			t.Errorf("%d calls", hub.calls)
+		}
+		stop()
 		s.close()
 	})
 }

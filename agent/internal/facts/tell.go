@@ -2,9 +2,13 @@ package facts
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"time"
 
+	"github.com/hashinsight/hashinsight/agent/internal/inventory"
 	"github.com/hashinsight/hashinsight/pkg/backoff"
+	"github.com/hashinsight/hashinsight/pkg/ident"
 )
 
 // tellAll tells the hub salt keys that it does not have, until ctx ends.
@@ -45,19 +49,19 @@ func (s *Signer) tellBefore(ctx context.Context) {
 	}
 }
 
-// tell tells the hub every key that it does not have.
+// ErrOtherKey means that the hub keeps another salt key of a miner than this site has now.
+var ErrOtherKey = errors.New("the hub has another salt key of this miner")
+
+// tell tells the hub every key that it does not have, but for those that it refuses.
 func (s *Signer) tell(ctx context.Context) error {
 	s.telling.Lock()
 	defer s.telling.Unlock()
 	for {
-		keys := s.cfg.Salts.Untold(tellAtOnce)
+		keys := s.cfg.Salts.Untold(tellAtOnce, s.refused)
 		if len(keys) == 0 {
 			return nil
 		}
-		err := s.cfg.Tell(ctx, keys)
-		if err == nil {
-			err = s.cfg.Salts.Told(keys)
-		}
+		err := s.tellSome(ctx, keys)
 		s.mu.Lock()
 		before := s.status.TellErr
 		s.status.TellErr = err
@@ -69,4 +73,35 @@ func (s *Signer) tell(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// tellSome tells keys in one call. The hub takes all or none, so that a key that it refuses is looked for by halves.
+func (s *Signer) tellSome(ctx context.Context, keys map[ident.MinerID]inventory.SaltKey) error {
+	err := s.cfg.Tell(ctx, keys)
+	switch {
+	case err == nil:
+		return s.cfg.Salts.Told(keys)
+	case !errors.Is(err, ErrOtherKey):
+		return err
+	case len(keys) == 1:
+		for m := range keys {
+			s.refused[m] = true // until the next start
+			s.log.ErrorContext(ctx, "the hub keeps another salt key of a miner than this site: it cannot check the miner's hours; restore salts.json from a backup of the time before it was lost",
+				"miner", m, "err", err)
+		}
+		return nil
+	}
+	half := make(map[ident.MinerID]inventory.SaltKey, len(keys)/2)
+	for m, k := range keys {
+		if len(half) == len(keys)/2 {
+			break
+		}
+		half[m] = k
+	}
+	rest := maps.Clone(keys)
+	maps.DeleteFunc(rest, func(m ident.MinerID, _ inventory.SaltKey) bool { _, is := half[m]; return is })
+	if err := s.tellSome(ctx, half); err != nil {
+		return err
+	}
+	return s.tellSome(ctx, rest)
 }

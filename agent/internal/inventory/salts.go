@@ -120,8 +120,8 @@ func (s *Salts) Key(m ident.MinerID) (SaltKey, bool) {
 	return SaltKey{}, false
 }
 
-// Untold returns at most limit keys that the hub does not have yet.
-func (s *Salts) Untold(limit int) map[ident.MinerID]SaltKey {
+// Untold returns at most limit keys that the hub does not have yet, but for those of some miners.
+func (s *Salts) Untold(limit int, but map[ident.MinerID]bool) map[ident.MinerID]SaltKey {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := map[ident.MinerID]SaltKey{}
@@ -129,7 +129,7 @@ func (s *Salts) Untold(limit int) map[ident.MinerID]SaltKey {
 		if len(out) == limit {
 			break
 		}
-		if !x.Told {
+		if !x.Told && !but[m] {
 			out[m] = x.key
 		}
 	}

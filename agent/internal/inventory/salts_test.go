@@ -31,14 +31,14 @@ func TestASaltKeyIsMadeOnceAndToldOnce(t *testing.T) {
 	if err != nil || again[0] != first[0] || again[1] != first[1] {
 		t.Fatalf("keys %x after a restart, were %x, %v", again, first, err)
 	}
-	some := s.Untold(2)
+	some := s.Untold(2, nil)
 	if len(some) != 2 || s.UntoldLen() != 3 {
 		t.Fatalf("%d of %d keys are to be told", len(some), s.UntoldLen())
 	}
 	if err := s.Told(some); err != nil {
 		t.Fatal(err)
 	}
-	if left := open().Untold(9); len(left) != 1 || maps.Equal(left, some) {
+	if left := open().Untold(9, nil); len(left) != 1 || maps.Equal(left, some) {
 		t.Errorf("%d keys are to be told after a restart, want the one that was not", len(left))
 	}
 	info, err := os.Stat(filepath.Join(dir, "salts.json"))
