@@ -16,7 +16,7 @@ import (
 func apikeyCreateCommand(o *options) *cobra.Command {
 	var order hubd.KeyOrder
 	var permissions []string
-	var expires, from, out string
+	var expires, from, out, customer string
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "create",
@@ -53,6 +53,13 @@ func apikeyCreateCommand(o *options) *cobra.Command {
 					return fmt.Errorf("the key's file: %w", err)
 				}
 				defer file.drop()
+			}
+			if customer != "" {
+				id, err := hubd.FindCustomer(cmd.Context(), database(c, commandLog()), customer)
+				if err != nil {
+					return err
+				}
+				order.Customer = &id
 			}
 			key, info, err := hubd.CreateKey(cmd.Context(), database(c, commandLog()), c.Env, order)
 			if err != nil {
@@ -92,6 +99,7 @@ func apikeyCreateCommand(o *options) *cobra.Command {
 	f.StringVar(&from, "copy-from", "", "id of the key whose place it takes")
 	f.IntVar(&limit, "rate-limit", 0, "requests a minute of its own; 0 for exempt")
 	f.StringVar(&order.Certificate, "certificate", "", "identity of a client certificate that shall stand for the key: uri:URI or dn:SUBJECT; there is no secret then")
+	f.StringVar(&customer, "customer", "", "id or name of a customer: the key reads that customer's rows and no others; its permissions are contracts:read,sla:read,statements:read or some of them")
 	f.StringVar(&out, "out", "", "file for the key; default: standard output")
 	return cmd
 }
@@ -109,6 +117,9 @@ func keyJSON(k *hubd.KeyInfo, now time.Time) map[string]any {
 		if text != "" {
 			v[name] = text
 		}
+	}
+	if k.Customer != nil {
+		v["customer_id"], v["customer"] = *k.Customer, k.CustomerName
 	}
 	if k.CopiedFrom != nil {
 		v["copied_from"] = k.CopiedFrom
@@ -153,12 +164,12 @@ func apikeyListCommand(o *options) *cobra.Command {
 				if k.Old(now) {
 					mark = " OLD"
 				}
-				rows = append(rows, fmt.Sprintf("%s\t%q\t%s\t%s%s\t%s\t%s\t%s\t%s\t%s", k.ID, k.Name, plain(k.UserID), state, mark, when(k.CreatedAt), when(k.ExpiresAt), when(k.LastUsedAt), plain(k.LastAddress), strings.Join(permissions, ",")))
+				rows = append(rows, fmt.Sprintf("%s\t%q\t%s\t%s\t%s%s\t%s\t%s\t%s\t%s\t%s", k.ID, k.Name, plain(k.UserID), plain(k.CustomerName), state, mark, when(k.CreatedAt), when(k.ExpiresAt), when(k.LastUsedAt), plain(k.LastAddress), strings.Join(permissions, ",")))
 			}
 			if o.output == "json" {
 				return writeJSON(cmd.OutOrStdout(), shown)
 			}
-			return writeTable(cmd.OutOrStdout(), "KEY\tNAME\tUSER\tSTATE\tCREATED\tEXPIRES\tLAST USE\tFROM\tPERMISSIONS", rows)
+			return writeTable(cmd.OutOrStdout(), "KEY\tNAME\tUSER\tCUSTOMER\tSTATE\tCREATED\tEXPIRES\tLAST USE\tFROM\tPERMISSIONS", rows)
 		},
 	}
 	f := cmd.Flags()

@@ -199,9 +199,10 @@ func excuseBody(x *customer.Excuse) Excuse {
 	for i, m := range x.Miners {
 		out.MinerIDs[i] = m.String()
 	}
-	for i, j := range x.Judged {
+	for i := range x.Judged {
+		j := &x.Judged[i]
 		out.Contracts[i] = ExcuseTaken{
-			ContractID: j.Contract.String(), Name: j.Name, Version: j.Version, Honoured: j.Why == customer.InTime, Why: j.Why, Term: j.Term, TermS: j.TermS, RecordBy: timeOfMS(j.RecordedByMS),
+			ContractID: j.Contract.String(), Name: j.Name, Version: j.Version, Honoured: j.Honoured(), Why: j.Why, Term: j.Term, TermS: j.TermS, RecordBy: timeOfMS(j.RecordedByMS),
 		}
 	}
 	return out

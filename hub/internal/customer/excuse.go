@@ -46,6 +46,9 @@ type Judged struct {
 	RecordedByMS int64  // the last moment at which it would have been recorded in time
 }
 
+// Honoured reports whether it was recorded in time.
+func (j *Judged) Honoured() bool { return j.Why == InTime }
+
 // judge says whether terms honour an excuse, from when it was recorded.
 func judge(t *sla.Terms, x *sla.Excuse) Judged {
 	j := Judged{Contract: t.Contract, Customer: t.Customer, Version: t.Version, Why: InTime}
