@@ -41,6 +41,9 @@ func (s *Store) Restate(ctx context.Context, scope Scope, o Restatement) (hash e
 	case o.AcceptUntil.After(now):
 		return hash, apperr.E(apperr.Invalid, "VALID_001", "accept_until: %s has not come yet", o.AcceptUntil.UTC().Format(time.RFC3339))
 	}
+	if now.Sub(time.UnixMilli(o.Month.FromMS())) > restateFor {
+		return hash, apperr.E(apperr.Conflict, "CONFLICT_001", "the facts of %s are no longer kept: its statement can be recomputed from the evidence, and not restated", o.Month)
+	}
 	err = pg.InTx(ctx, s.c.Pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, qTimeout); err != nil {
 			return err
@@ -70,6 +73,9 @@ func (s *Store) Restate(ctx context.Context, scope Scope, o Restatement) (hash e
 	}
 	return hash, err
 }
+
+// restateFor is how long after its beginning a month can be restated: package facts keeps leaves for 400 days, and without them everything would be unknown.
+const restateFor = 395 * 24 * time.Hour
 
 // qTimeout gives a whole month's facts the time that they take: a minute or so for thousands of miners.
 const qTimeout = `SELECT set_config('statement_timeout', '600s', true)`
