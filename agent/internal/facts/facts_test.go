@@ -411,3 +411,39 @@ func TestStoredHoursAreComputedAgain(t *testing.T) {
 		t.Errorf("with another root: %s, %s", result, why)
 	}
 }
+
+// Whatever happens to an agent, clocks set by hours and days among it: no hour is signed twice, and none otherwise than a hub computes it.
+func TestWhateverHappensEveryHourIsWhatItsBatchesSay(t *testing.T) {
+	const seed = 20261126
+	for round := range uint64(2) {
+		r := rand.New(rand.NewPCG(seed, round))
+		s := newSite(t, 3, func(s *site) { s.spools.Grace, s.spools.SegmentBytes = time.Duration(r.IntN(8)-1)*time.Hour, 96<<10 })
+		for range 300 {
+			s.pass(time.Duration(1+r.IntN(15)) * time.Minute)
+			if m := &s.miners[r.IntN(len(s.miners))]; r.IntN(10) == 0 {
+				m.off, m.since = !m.off, s.real
+			}
+			switch r.IntN(24) {
+			case 0, 1, 2:
+				s.restart()
+			case 3:
+				s.set([]time.Duration{time.Hour, -time.Hour, 24 * time.Hour, -24 * time.Hour, 10 * time.Minute, -10 * time.Minute}[r.IntN(6)])
+			case 4:
+				s.pass(time.Duration(r.IntN(300)) * time.Minute)
+			case 5:
+				continue
+			}
+			s.poll()
+			if r.IntN(5) > 0 {
+				s.mustStep()
+			}
+			if r.IntN(3) == 0 {
+				s.collect()
+				s.ackAll()
+			}
+		}
+		if n := len(s.hours()); n < 10 || t.Failed() { // after a clock set back by a day, with what is needed deleted, hours are not signed
+			t.Errorf("seed %d, round %d: %d hours are signed", seed, round, n)
+		}
+	}
+}
