@@ -37,6 +37,23 @@ export type PoolsSeries = Get<'/api/miners/{id}/pools'>;
 export type SiteSeries = Get<'/api/sites/{id}/series'>;
 export type Snapshot = Get<'/api/snapshot'>;
 
+export type Customer = Get<'/api/customers'>['items'][number];
+export type Contract = Get<'/api/contracts'>['items'][number];
+export type ContractDetail = Get<'/api/contracts/{id}'>;
+export type ContractVersion = ContractDetail['versions'][number];
+export type Terms = ContractVersion['terms'];
+export type Assignment = Get<'/api/contracts/{id}/miners'>['items'][number];
+export type Excuse = Get<'/api/excuses'>['items'][number];
+export type Sla = Get<'/api/contracts/{id}/sla'>;
+export type SlotCounts = Sla['slots'];
+export type DayMiner = Get<'/api/contracts/{id}/slots/day'>['items'][number];
+export type Why = Get<'/api/contracts/{id}/why'>;
+export type WhyPoll = Why['polls'][number];
+export type WhyExcuse = Why['excuses'][number];
+export type Statement = Get<'/api/statements'>['items'][number];
+export type StatementDetail = Get<'/api/statements/{hash}'>;
+export type StatementChanges = NonNullable<StatementDetail['changes']>;
+
 /** What the events stream sends once a second: whole rows and sites that changed since the event before. */
 export type Patch = paths['/api/events']['get']['responses'][200]['content']['text/event-stream'];
 

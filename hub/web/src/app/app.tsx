@@ -20,6 +20,22 @@ const MinerPage = lazy(() => import('../miner/miner-page'));
 // Nor is what only some keys may see.
 const KeysPage = lazy(() => import('../keys/keys-page'));
 const AuditPage = lazy(() => import('../audit/audit-page'));
+// Nor are contracts and what is around them.
+const ContractsPage = lazy(() => import('../contracts/contracts-page'));
+const ContractPage = lazy(() => import('../contracts/contract-page'));
+const CustomersPage = lazy(() => import('../contracts/customers-page'));
+const ExcusesPage = lazy(() => import('../excuses/excuses-page'));
+const StatementsPage = lazy(() => import('../statements/statements-page'));
+const StatementPage = lazy(() => import('../statements/statement-page'));
+const DisputesPage = lazy(() => import('../disputes/disputes-page'));
+
+/** Areas around contracts share one entry of the navigation: the first of them that the key may see. */
+const contractAreas = [
+  ['/contracts', 'contracts:read'],
+  ['/statements', 'statements:read'],
+  ['/disputes', 'disputes:read'],
+  ['/customers', 'customers:read'],
+] as const;
 
 export function App() {
   const t = useText();
@@ -40,7 +56,7 @@ export function App() {
   }
   if (!session.data) return <SignIn />;
   return (
-    <LiveProvider>
+    <LiveProvider fleet={session.data.permissions.includes('miners:read')}>
       <Frame session={session.data} />
     </LiveProvider>
   );
@@ -50,7 +66,10 @@ function Frame({ session }: { session: Session }) {
   const t = useText();
   const may = useMay();
   const path = usePath();
-  const route = parseRoute(path);
+  const contracts = contractAreas.find(([, needed]) => may(needed))?.[0];
+  // Whoever may not see sites begins where their contracts are.
+  const start = path === '/' && !may('sites:read') ? (contracts ?? '/') : path;
+  const route = parseRoute(start);
   let page: ReactNode;
   let title: string;
   switch (route.page) {
@@ -69,6 +88,27 @@ function Frame({ session }: { session: Session }) {
     case 'audit':
       [page, title] = [<AuditPage key="audit" />, t.nav.audit];
       break;
+    case 'contracts':
+      [page, title] = [<ContractsPage key="contracts" />, t.nav.contracts];
+      break;
+    case 'contract':
+      [page, title] = [<ContractPage key={route.id} id={route.id} part={route.part} />, t.nav.contracts];
+      break;
+    case 'customers':
+      [page, title] = [<CustomersPage key="customers" />, t.nav.contracts];
+      break;
+    case 'excuses':
+      [page, title] = [<ExcusesPage key="excuses" />, t.nav.contracts];
+      break;
+    case 'statements':
+      [page, title] = [<StatementsPage key="statements" />, t.nav.contracts];
+      break;
+    case 'statement':
+      [page, title] = [<StatementPage key={route.hash} hash={route.hash} />, t.nav.contracts];
+      break;
+    case 'disputes':
+      [page, title] = [<DisputesPage key="disputes" />, t.nav.contracts];
+      break;
     case 'unknown':
       [page, title] = [<NotFound key="unknown" />, t.product];
   }
@@ -86,12 +126,21 @@ function Frame({ session }: { session: Session }) {
           <img src="/mark.svg" alt="" width="22" height="22" /> <span>{t.product}</span>
         </Link>
         <nav aria-label={t.nav.label}>
-          <NavLink to="/" here={route.page === 'sites'}>
-            {t.nav.sites}
-          </NavLink>
-          <NavLink to="/fleet" here={route.page === 'fleet' || route.page === 'miner'}>
-            {t.nav.fleet}
-          </NavLink>
+          {may('sites:read') && (
+            <NavLink to="/" here={route.page === 'sites'}>
+              {t.nav.sites}
+            </NavLink>
+          )}
+          {may('miners:read') && (
+            <NavLink to="/fleet" here={route.page === 'fleet' || route.page === 'miner'}>
+              {t.nav.fleet}
+            </NavLink>
+          )}
+          {contracts !== undefined && (
+            <NavLink to={contracts} here={aroundContracts.has(route.page)}>
+              {t.nav.contracts}
+            </NavLink>
+          )}
           {may('apikeys:read') && (
             <NavLink to="/keys" here={route.page === 'keys'}>
               {t.nav.keys}
@@ -119,6 +168,8 @@ function Frame({ session }: { session: Session }) {
     </div>
   );
 }
+
+const aroundContracts: ReadonlySet<string> = new Set(['contracts', 'contract', 'customers', 'excuses', 'statements', 'statement', 'disputes']);
 
 function NavLink({ to, here, children }: { to: string; here: boolean; children: ReactNode }) {
   return (

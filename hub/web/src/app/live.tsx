@@ -19,10 +19,12 @@ interface Live {
 
 const Context = createContext<Live | null>(null);
 
-export function LiveProvider({ children }: { children: ReactNode }) {
+/** fleet: whether the key may see miners; who may not is sent no stream, and asks for none. */
+export function LiveProvider({ fleet, children }: { fleet: boolean; children: ReactNode }) {
   const queries = useQueryClient();
   const [live] = useState(() => newLive(queries));
   useEffect(() => {
+    if (!fleet) return;
     const { stream } = live;
     // When the hub no longer knows this session, asking for it again shows the sign-in page.
     const unsubscribe = stream.subscribe(() => {
@@ -33,7 +35,7 @@ export function LiveProvider({ children }: { children: ReactNode }) {
       unsubscribe();
       void stream.close();
     };
-  }, [live, queries]);
+  }, [live, queries, fleet]);
   return <Context value={live}>{children}</Context>;
 }
 

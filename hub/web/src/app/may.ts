@@ -9,11 +9,22 @@ export type Permission =
   | 'apikeys:write'
   | 'audit:read'
   | 'certificates:read'
+  | 'contracts:read'
+  | 'contracts:write'
+  | 'customers:read'
+  | 'customers:write'
+  | 'disputes:read'
+  | 'excuses:write'
+  | 'miners:read'
   | 'peers:read'
   | 'peers:write'
   | 'ratelimits:write'
+  | 'sites:read'
   | 'sites:revoke'
-  | 'sites:write';
+  | 'sites:write'
+  | 'sla:read'
+  | 'statements:read'
+  | 'statements:write';
 
 export function useMay(): (p: Permission) => boolean {
   const held = useSession().data?.permissions;

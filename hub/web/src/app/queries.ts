@@ -59,8 +59,8 @@ export function useHealth() {
 }
 
 /** All sites; the live stream replaces single ones between two fetches. */
-export function useSites() {
-  return useQuery({ queryKey: keys.sites, refetchInterval: 15_000, queryFn: ({ signal }) => call(http.GET('/api/sites', { signal })) });
+export function useSites(enabled = true) {
+  return useQuery({ queryKey: keys.sites, enabled, refetchInterval: 15_000, queryFn: ({ signal }) => call(http.GET('/api/sites', { signal })) });
 }
 
 export function useAgents() {

@@ -23,25 +23,39 @@ export const useSearch = (): string => useSyncExternalStore(subscribe, () => loc
 
 export const minerPath = (id: string): string => `/miners/${encodeURIComponent(id)}`;
 
+export const contractParts = ['sla', 'slots', 'miners', 'terms', 'statements'] as const;
+export type ContractPart = (typeof contractParts)[number];
+
+export const contractPath = (id: string, part: ContractPart = 'sla'): string => `/contracts/${encodeURIComponent(id)}${part === 'sla' ? '' : `/${part}`}`;
+export const statementPath = (hash: string): string => `/statements/${encodeURIComponent(hash)}`;
+
 export type Route =
-  | { page: 'sites' }
-  | { page: 'fleet' }
-  | { page: 'keys' }
-  | { page: 'audit' }
+  | { page: (typeof plain)[number] }
   | { page: 'miner'; id: string }
+  | { page: 'contract'; id: string; part: ContractPart }
+  | { page: 'statement'; hash: string }
   | { page: 'unknown' };
 
+const plain = ['sites', 'fleet', 'keys', 'audit', 'contracts', 'customers', 'excuses', 'statements', 'disputes'] as const;
+
 export function parseRoute(path: string): Route {
-  const parts = path.split('/').filter(Boolean);
-  if (parts.length === 0 || (parts.length === 1 && parts[0] === 'sites')) return { page: 'sites' };
-  if (parts.length === 1 && (parts[0] === 'fleet' || parts[0] === 'keys' || parts[0] === 'audit')) return { page: parts[0] };
-  if (parts.length === 2 && parts[0] === 'miners' && parts[1]) {
-    try {
-      return { page: 'miner', id: decodeURIComponent(parts[1]) };
-    } catch {
-      return { page: 'unknown' }; // a broken escape
-    }
+  const parts: string[] = [];
+  try {
+    for (const p of path.split('/')) if (p !== '') parts.push(decodeURIComponent(p));
+  } catch {
+    return { page: 'unknown' }; // a broken escape
   }
+  const [area = 'sites', id, part = 'sla', ...more] = parts;
+  if (id === undefined) {
+    const page = plain.find((p) => p === area);
+    return page === undefined ? { page: 'unknown' } : { page };
+  }
+  if (area === 'contracts' && more.length === 0) {
+    const known = contractParts.find((p) => p === part);
+    if (known !== undefined) return { page: 'contract', id, part: known };
+  }
+  if (parts.length === 2 && area === 'miners') return { page: 'miner', id };
+  if (parts.length === 2 && area === 'statements') return { page: 'statement', hash: id };
   return { page: 'unknown' };
 }
 

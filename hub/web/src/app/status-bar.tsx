@@ -3,16 +3,18 @@ import { duration } from '../format';
 import { useText } from '../text/text';
 import { Mark } from '../ui/parts';
 import { useAge, useClock, useFleet, useLink } from './live';
+import { useMay } from './may';
 import { useHealth } from './queries';
 
 export function StatusBar() {
   const t = useText();
+  const may = useMay();
   const store = useFleet();
   const health = useHealth();
   const updated = useAge(store.ready ? store.atMs : null);
   return (
     <footer className="status">
-      <LinkState />
+      {may('miners:read') ? <LinkState /> : <span className="link">{t.link.none}</span>}
       {updated !== null && <span className="status-part">{t.link.update(updated)}</span>}
       {store.ready && <span className="status-part status-miners">{t.link.miners(store.size)}</span>}
       {health.data && <span className="status-part status-hub">{t.link.hub(health.data.version)}</span>}

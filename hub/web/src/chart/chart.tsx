@@ -5,12 +5,16 @@ import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { duration, moment } from '../format';
 import { useText } from '../text/text';
+import { utcDay } from '../utc';
+import { isDark, subscribeDark } from './dark';
 import { summarise, type Grid, type Stretch, type Values } from './grid';
 import './chart.css';
 
 export interface Line {
   name: string;
   values: Values;
+  /** A line to compare with, not one that was measured: left out of the summary. */
+  guide?: boolean;
 }
 
 interface Props {
@@ -23,6 +27,8 @@ interface Props {
   format: (value: number) => string; // with its unit
   /** The least and greatest value of the axis, where they are fixed. */
   bounds?: readonly [number, number];
+  /** Steps are days in UTC, named by their dates; else moments on this computer's clock. */
+  days?: boolean;
 }
 
 const height = 168; // px
@@ -32,17 +38,10 @@ const colours = ['--chart-1', '--chart-2', '--chart-3', '--chart-4', '--chart-5'
 const dashes: readonly number[][] = [[], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4]];
 const styleOf = (i: number) => i % colours.length;
 
-const dark = '(prefers-color-scheme: dark)';
-const subscribeDark = (listener: () => void) => {
-  const query = window.matchMedia(dark);
-  query.addEventListener('change', listener);
-  return () => query.removeEventListener('change', listener);
-};
-
-export function Chart({ title, unit, grid, stretches, lines, format, bounds }: Props) {
+export function Chart({ title, unit, grid, stretches, lines, format, bounds, days = false }: Props) {
   const t = useText();
   const [asTable, setAsTable] = useState(false);
-  const words = lines.map((l) => {
+  const words = lines.filter((l) => !l.guide).map((l) => {
     const s = summarise(l.values);
     return s === null
       ? t.chart.summaryNone(l.name)
@@ -71,16 +70,16 @@ export function Chart({ title, unit, grid, stretches, lines, format, bounds }: P
         </button>
       </figcaption>
       {asTable ? (
-        <SeriesTable title={title} grid={grid} lines={lines} format={format} />
+        <SeriesTable title={title} grid={grid} lines={lines} format={format} days={days} />
       ) : (
-        <Plot grid={grid} lines={lines} unit={unit} stretches={stretches} bounds={bounds} label={`${title}. ${words.join(' ')}`} />
+        <Plot grid={grid} lines={lines} unit={unit} stretches={stretches} bounds={bounds} days={days} label={`${title}. ${words.join(' ')}`} />
       )}
       <p className="chart-summary">{words.join(' ')}</p>
     </figure>
   );
 }
 
-function SeriesTable({ title, grid, lines, format }: Pick<Props, 'title' | 'grid' | 'lines' | 'format'>) {
+function SeriesTable({ title, grid, lines, format, days }: Pick<Props, 'title' | 'grid' | 'lines' | 'format' | 'days'>) {
   const t = useText();
   const newest = grid.times.at(-1) ?? 0;
   return (
@@ -102,7 +101,7 @@ function SeriesTable({ title, grid, lines, format }: Pick<Props, 'title' | 'grid
           {grid.times
             .map((time, i) => (
               <tr key={time}>
-                <th scope="row">{moment(time * 1000, newest * 1000, t)}</th>
+                <th scope="row">{days ? utcDay(time * 1000) : moment(time * 1000, newest * 1000, t)}</th>
                 {lines.map((l) => {
                   const v = l.values[i];
                   return (
@@ -126,6 +125,7 @@ interface PlotProps {
   unit: string;
   stretches: readonly Stretch[];
   bounds: readonly [number, number] | undefined;
+  days: boolean;
   label: string;
 }
 
@@ -134,10 +134,10 @@ const dataOf = (grid: Grid, lines: readonly Line[]): uPlot.AlignedData => [
   ...lines.map((l) => l.values as (number | null)[]),
 ];
 
-function Plot({ grid, lines, unit, stretches, bounds, label }: PlotProps) {
+function Plot({ grid, lines, unit, stretches, bounds, days, label }: PlotProps) {
   const host = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
-  const isDark = useSyncExternalStore(subscribeDark, () => window.matchMedia(dark).matches);
+  const dark = useSyncExternalStore(subscribeDark, isDark);
   // What the plot draws at its next turn; it is made once and fed from then on.
   const latest = useRef({ grid, lines, stretches });
   useEffect(() => {
@@ -172,9 +172,10 @@ function Plot({ grid, lines, unit, stretches, bounds, label }: PlotProps) {
           y: { range: (_u, min, max) => yRange(min, max, low, high) },
         },
         axes: [
-          { ...axis, size: 34, space: 64, values: timeLabels },
+          { ...axis, size: 34, space: 64, values: days ? dayLabels : timeLabels },
           { ...axis, size: 52, space: 32 },
         ],
+        ...(days ? { tzDate: (s: number) => uPlot.tzDate(new Date(s * 1000), 'Etc/UTC') } : {}),
         series: [
           {},
           ...ls.map((l, i) => ({
@@ -190,7 +191,7 @@ function Plot({ grid, lines, unit, stretches, bounds, label }: PlotProps) {
           drawClear: [
             (u) => shade(u, latest.current.stretches, colour('--gap-silent'), colour('--gap-failed')),
           ],
-          setCursor: [(u) => readout(u, element, latest.current.lines, unit)],
+          setCursor: [(u) => readout(u, element, latest.current.lines, unit, days)],
         },
       },
       dataOf(g, ls),
@@ -204,7 +205,7 @@ function Plot({ grid, lines, unit, stretches, bounds, label }: PlotProps) {
       made.destroy();
       plot.current = null;
     };
-  }, [isDark, names, low, high, unit]);
+  }, [dark, names, low, high, unit, days]);
 
   return (
     <div className="plot-frame">
@@ -236,6 +237,8 @@ function timeLabels(_u: uPlot, splits: number[]): string[] {
     return first ? `${time}\n${date}` : time;
   });
 }
+
+const dayLabels = (_u: uPlot, splits: number[]): string[] => splits.map((s) => (s % 86_400 === 0 ? utcDay(s * 1000).slice(5) : ''));
 
 function shade(u: uPlot, stretches: readonly Stretch[], silent: string, failed: string): void {
   const { ctx, bbox } = u;
@@ -269,7 +272,7 @@ function shade(u: uPlot, stretches: readonly Stretch[], silent: string, failed: 
 }
 
 /** Writes the values under the pointer into the plot's corner. */
-function readout(u: uPlot, element: HTMLElement, lines: readonly Line[], unit: string): void {
+function readout(u: uPlot, element: HTMLElement, lines: readonly Line[], unit: string, days: boolean): void {
   let box = element.querySelector<HTMLElement>('.plot-readout');
   if (!box) {
     box = document.createElement('div');
@@ -290,7 +293,8 @@ function readout(u: uPlot, element: HTMLElement, lines: readonly Line[], unit: s
     const name = lines.length > 1 ? `${l.name} ` : '';
     return v == null ? `${name}—` : `${name}${Number(v.toPrecision(5))} ${unit}`;
   });
-  box.textContent = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}  ${values.join('  ')}`;
+  const when = days ? utcDay(time * 1000) : `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+  box.textContent = `${when}  ${values.join('  ')}`;
 }
 
 /** What the shading means, and how much of it there is. */

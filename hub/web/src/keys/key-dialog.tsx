@@ -3,7 +3,9 @@ import { useId, useState, type FormEvent } from 'react';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { call, http } from '../api/client';
 import type { ApiKey, NewApiKey } from '../api/types';
+import { useMay } from '../app/may';
 import { keys } from '../app/queries';
+import { useCustomers } from '../contracts/queries';
 import { useManageText } from '../text/manage';
 import { CopyText } from '../ui/copy';
 import { Dialog, Field } from '../ui/dialog';
@@ -54,6 +56,9 @@ export function KeyDialog({ held, isOwner, from, onClose }: KeyDialogProps) {
 
 const maxDays = 366;
 
+/** What a customer's key may do at most; the hub refuses more. */
+const customerMay = ['contracts:read', 'sla:read', 'statements:read'] as const;
+
 function Order({ held, isOwner, from, onMade, onClose }: { held: readonly string[]; isOwner: boolean; from: ApiKey | undefined; onMade: (key: NewApiKey) => void; onClose: () => void }) {
   const t = useManageText();
   const id = useId();
@@ -61,6 +66,9 @@ function Order({ held, isOwner, from, onMade, onClose }: { held: readonly string
   const [name, setName] = useState(from?.name ?? '');
   const [user, setUser] = useState(from?.user_id ?? '');
   const [days, setDays] = useState('90');
+  const may = useMay();
+  const customers = useCustomers(may('customers:read'));
+  const [customer, setCustomer] = useState(from?.customer_id ?? '');
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set(from?.permissions));
   const lifetime = Number(days);
   const ready = name.trim() !== '' && chosen.size > 0 && Number.isInteger(lifetime) && lifetime >= 1 && lifetime <= maxDays;
@@ -74,6 +82,7 @@ function Order({ held, isOwner, from, onMade, onClose }: { held: readonly string
             permissions: [...chosen].sort(),
             expires_in_days: lifetime,
             ...(user.trim() ? { user_id: user.trim() } : {}),
+            ...(customer ? { customer_id: customer } : {}),
             ...(from ? { copy_from: from.id } : {}),
           },
         }),
@@ -93,7 +102,11 @@ function Order({ held, isOwner, from, onMade, onClose }: { held: readonly string
     else next.delete(permission);
     setChosen(next);
   };
-  const offered = [...(isOwner ? ['owner'] : []), ...held];
+  const offered = customer ? customerMay.filter((p) => held.includes(p)) : [...(isOwner ? ['owner'] : []), ...held];
+  const chooseCustomer = (id: string) => {
+    setCustomer(id);
+    setChosen(new Set(id ? customerMay.filter((p) => held.includes(p)) : []));
+  };
   return (
     <>
       <p className="quiet">{from ? t.keys.copyLead : t.keys.lead}</p>
@@ -106,6 +119,19 @@ function Order({ held, isOwner, from, onMade, onClose }: { held: readonly string
             <input id={`${id}-user`} className="input" maxLength={100} autoComplete="off" value={user} onChange={(e) => setUser(e.target.value)} />
           </Field>
         </div>
+        {/* A key that takes another's place is of the same customer. */}
+        {!from && (customers.data?.items.length ?? 0) > 0 && (
+          <Field label={t.keys.customer} htmlFor={`${id}-customer`} hint={t.keys.customerHint} hintId={`${id}-customer-hint`}>
+            <select id={`${id}-customer`} className="select" value={customer} aria-describedby={`${id}-customer-hint`} onChange={(e) => chooseCustomer(e.target.value)}>
+              <option value="">{t.keys.operator}</option>
+              {customers.data?.items.map((c) => (
+                <option key={c.id} value={c.id}>
+                  {c.name}
+                </option>
+              ))}
+            </select>
+          </Field>
+        )}
         <fieldset className="fieldset">
           <legend>{t.keys.mayDo}</legend>
           <div className="permissions">

@@ -74,6 +74,7 @@ export default function KeysPage() {
                 <tr key={key.id} className={hasEnded(marks) ? 'key-ended' : undefined}>
                   <td>
                     <strong>{key.name}</strong> {mine && <span className="tag">{t.keys.yours}</span>}
+                    {key.customer_id && <div className="quiet small">{t.keys.ofCustomer(key.customer_name ?? key.customer_id)}</div>}
                     {key.user_id && <div className="quiet small">{t.keys.ofUser(key.user_id)}</div>}
                     {key.certificate && <div className="quiet small">{t.keys.byCertificate(key.certificate)}</div>}
                   </td>

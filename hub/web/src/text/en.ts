@@ -8,7 +8,7 @@ export const en = {
   skip: 'Skip to content',
   none: '—',
   noneSpoken: 'unknown',
-  nav: { label: 'Main', sites: 'Sites', fleet: 'Fleet', keys: 'Keys', audit: 'Audit log', docs: 'API reference' },
+  nav: { label: 'Main', sites: 'Sites', fleet: 'Fleet', contracts: 'Contracts', keys: 'Keys', audit: 'Audit log', docs: 'API reference' },
   title: (page: string) => `${page} · HashInsight`,
   account: { signOut: 'Sign out', language: 'Language', signedInAs: (name: string) => `Signed in with key ${name}` },
 
@@ -35,7 +35,7 @@ export const en = {
     request: (id: string) => `Request ${id}`,
     code: (code: string) => `Code ${code}`,
     notFound: 'There is nothing at this address.',
-    goSites: 'Go to the sites',
+    goSites: 'Go to the start',
   },
   loading: 'Loading…',
 
@@ -46,6 +46,7 @@ export const en = {
     lost: 'Reconnecting',
     lostFor: (d: string) => `no live data for ${d}`,
     signedOut: 'Signed out',
+    none: 'Without live data',
     update: (d: string) => `Updated ${d} ago`,
     hub: (v: string) => `Hub ${v}`,
     miners: (n: number) => plural(n, 'miner', 'miners'),

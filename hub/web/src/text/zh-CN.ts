@@ -9,7 +9,7 @@ export const zhCN: Messages = {
   skip: '跳到内容',
   none: '—',
   noneSpoken: '未知',
-  nav: { label: '主导航', sites: '站点', fleet: '矿机', keys: '密钥', audit: '审计日志', docs: 'API 文档' },
+  nav: { label: '主导航', sites: '站点', fleet: '矿机', contracts: '合同', keys: '密钥', audit: '审计日志', docs: 'API 文档' },
   title: (page) => `${page} · HashInsight`,
   account: { signOut: '退出', language: '语言', signedInAs: (name) => `已用密钥 ${name} 登录` },
 
@@ -35,7 +35,7 @@ export const zhCN: Messages = {
     request: (id) => `请求 ${id}`,
     code: (code) => `代码 ${code}`,
     notFound: '此地址没有内容。',
-    goSites: '前往站点',
+    goSites: '前往首页',
   },
   loading: '加载中…',
 
@@ -46,6 +46,7 @@ export const zhCN: Messages = {
     lost: '正在重连',
     lostFor: (d) => `已 ${d} 没有实时数据`,
     signedOut: '已退出',
+    none: '无实时数据',
     update: (d) => `${d}前更新`,
     hub: (v) => `中心 ${v}`,
     miners: (n) => `${n0(n)} 台矿机`,
