@@ -442,8 +442,21 @@ func TestIssuedMonthsKeepTheirMiners(t *testing.T) {
 	if n := w.notes[len(w.notes)-1]; n != (noted{c, at("2026-11-20T00:00:00Z"), at("2026-12-20T00:00:00Z")}) {
 		t.Errorf("noted %+v", n)
 	}
+	// Such an end stands out in the audit log, as what was added from the past on does; one that lies ahead does not.
+	a = append(a, w.assign(c, order(site, m[1], "2026-12-11T00:00:00Z", ""))...)
+	if _, err := w.store.EndAssignments(t.Context(), w.by, c, []uuid.UUID{a[1].ID}, at("2026-12-11T00:00:00Z")); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := w.pool.Query(t.Context(), `SELECT level || ' ' || (details ->> 'in_hindsight') FROM audit_pending WHERE action LIKE 'contract_miners%' ORDER BY event_id`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	levels, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if got := strings.Join(levels, ", "); err != nil || got != "WARNING true, WARNING true, WARNING true, INFO false, INFO false" {
+		t.Errorf("%s %v", got, err)
+	}
 	w.closed["2026-11"] = true
-	_, err := w.store.EndAssignments(t.Context(), w.by, c, ids, at("2026-11-30T23:59:59Z"))
+	_, err = w.store.EndAssignments(t.Context(), w.by, c, ids, at("2026-11-30T23:59:59Z"))
 	refused(t, err, 409, "statement", "possible from 2026-12-01T00:00:00Z on")
 	_, err = w.store.Assign(t.Context(), w.by, c, []NewAssignment{order(site, m[1], "2026-11-30T23:55:00Z", "")})
 	refused(t, err, 409, "statement")

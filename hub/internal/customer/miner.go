@@ -316,7 +316,7 @@ func (s *Store) add(ctx context.Context, tx pgx.Tx, by access.Actor, contract uu
 		n := &list[i]
 		lines[i] = fmt.Sprintf("%s %s/%s %s %s %d", ids[i], n.Site, n.Miner, text(n.FromMS), text(n.ToMS), n.RateMHs)
 	}
-	return ids, s.recordLines(ctx, tx, by, "contract_miners_added", contract, nil, lines)
+	return ids, s.recordLines(ctx, tx, by, "contract_miners_added", contract, map[string]any{hindsight: from < now.UnixMilli()}, lines)
 }
 
 // perEntry is how many assignments one entry of the audit log names: its details are bounded, and none shall be dropped.
@@ -435,7 +435,7 @@ func (s *Store) EndAssignments(ctx context.Context, by access.Actor, contract uu
 			if err := s.c.Changed(ctx, tx, contract, from, endOf(to)); err != nil {
 				return err
 			}
-			if err := s.recordLines(ctx, tx, by, "contract_miners_ended", contract, map[string]any{"at": text(atMS)}, lines); err != nil {
+			if err := s.recordLines(ctx, tx, by, "contract_miners_ended", contract, map[string]any{"at": text(atMS), hindsight: from < now.UnixMilli()}, lines); err != nil {
 				return err
 			}
 		}
