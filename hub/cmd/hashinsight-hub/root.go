@@ -55,8 +55,25 @@ func newRoot() *cobra.Command {
 			f.String(s.Flag(), s.Default, s.Doc)
 		}
 	}
+	helpWithoutSettings(root)
 	root.AddCommand(runCommand(o), configCommand(o), migrateCommand(o), siteCommand(o), tokenCommand(o), caCommand(o), apikeyCommand(o), customerCommand(o), contractCommand(o), maintenanceCommand(o), curtailCommand(o), excusesCommand(o), auditCommand(o), ratelimitCommand(o), jobsCommand(o), peersCommand(o), wgCommand(o), deadletterCommand(o), forksCommand(o), evidenceCommand(o), hoursCommand(o), disputesCommand(o), slaCommand(o), statementCommand(o), versionCommand(o))
 	return root
+}
+
+// helpWithoutSettings keeps the hub's settings, which every command takes as flags too, out of the help of single commands: dozens of them would
+// hide the command's own. The help of the program and of run lists them.
+func helpWithoutSettings(root *cobra.Command) {
+	const inherited = `{{if .HasAvailableInheritedFlags}}
+
+Global Flags:
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}`
+	const instead = `{{if .HasAvailableInheritedFlags}}{{if eq .Name "run"}}
+
+Settings:
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{else}}
+
+Every command takes -o json, --config FILE and the hub's settings: {{.Root.Name}} --help lists them.{{end}}{{end}}`
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), inherited, instead, 1))
 }
 
 // load reads the configuration of every source.
