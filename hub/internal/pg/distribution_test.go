@@ -37,6 +37,10 @@ var undistributed = map[string]string{
 	"contract_version": "a few rows a contract: a copy on every node",
 	"contract_miner":   "a few rows a miner in its life, by contract as much as by site: a copy on every node",
 	"excuse":           "at most 500 rows a site and month, which people make: a copy on every node",
+	"sla_dirty":        "notes of changed contracts, consumed within a minute",
+	"sla_month":        "one row a contract and month: a copy on every node",
+	"sla_through":      "one row a contract: a copy on every node",
+	"statement":        "one row a contract and month, over several sites: a copy on every node",
 	"goose_db_version": "the state of migrations",
 }
 
@@ -46,12 +50,19 @@ var loose = map[string]string{
 	"telemetry_hot_miner": "a miner belongs to one site: the rows it leads to are on one node",
 	"telemetry_hot_ts":    "finds rows by time at every node, for retention",
 	"telemetry_hour_open": "finds hours to seal at every node",
+	"site_hour_hour":      "finds hours by time at every node, for retention",
+	"hour_dispute_id":     "lists disputes of all sites, and finds one by its number, at every node",
+	"sla_day_pkey":        "a contract's days are read by contract, from every node that has sites of it",
+	"sla_group_pkey":      "as sla_day_pkey",
+	"sla_group_dirty":     "finds days to compute at every node",
+	"sla_group_due":       "as sla_group_dirty",
 }
 
 // keyless are distributed tables without a primary key, and what keeps their rows apart.
 var keyless = map[string]string{
 	"telemetry_hot": "a batch's rows are written with the batch's own, whose key makes them once",
 	"block_dirty":   "notes of changed hours, taken by where they lie; two of one hour do no harm",
+	"facts_changed": "as block_dirty",
 }
 
 // A hub that outgrows one PostgreSQL moves to one distributed by site. That works by configuration only if every table that grows has the

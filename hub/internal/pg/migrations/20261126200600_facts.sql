@@ -61,7 +61,7 @@ CREATE TABLE facts_changed (
 
 -- Where a site's word and its batches, or two of its words, do not agree. A dispute stays.
 CREATE TABLE hour_dispute (
-    id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id           bigint      GENERATED ALWAYS AS IDENTITY,
     site_id      uuid        NOT NULL,
     hour         integer     NOT NULL,
     spool_id     uuid        NOT NULL,
@@ -76,5 +76,7 @@ CREATE TABLE hour_dispute (
     other_seq    bigint,
     other_header bytea       NOT NULL, -- its hash; empty for kind 1
     other_root   bytea       NOT NULL, -- computed, or signed in the second
+    PRIMARY KEY (site_id, id),
     UNIQUE (site_id, hour, spool_id, kind, other_root)
 );
+CREATE INDEX hour_dispute_id ON hour_dispute (id);
