@@ -8,6 +8,7 @@ require (
 	github.com/hashinsight/hashinsight/agent v0.0.0
 	github.com/hashinsight/hashinsight/hub v0.0.0
 	github.com/hashinsight/hashinsight/pkg v0.0.0
+	github.com/hashinsight/hashinsight/proto v0.0.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/prometheus/client_golang v1.25.0
 	github.com/spf13/cobra v1.10.2
@@ -46,7 +47,6 @@ require (
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/google/wire v0.7.0 // indirect
 	github.com/googleapis/gax-go/v2 v2.24.1 // indirect
-	github.com/hashinsight/hashinsight/proto v0.0.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect

@@ -55,7 +55,10 @@ type world struct {
 	url     string
 	fleet   *sim.Fleet
 	link    *link
+	links   []*link // of all sites, w.link among them
+	web     *bufconn.Listener
 	db      hubd.Database
+	keep    hubd.Evidence // where the hub moves evidence; zero: nowhere
 	agent   agentd.Config
 	stops   []func() // in order of start; the hub is apart
 	stopHub func()
@@ -102,7 +105,7 @@ func (l *link) set(cut bool) {
 // newWorld starts everything. It is called inside of the bubble; url names a database made outside.
 func newWorld(t *testing.T, url string, c sim.Config, change ...func(*agentd.Config)) *world {
 	t.Helper()
-	w := &world{t: t, url: url, link: &link{}}
+	w := newHubWorld(t, url)
 	c.OnAnswer = func(a sim.Answer) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -112,10 +115,8 @@ func newWorld(t *testing.T, url string, c sim.Config, change ...func(*agentd.Con
 	if w.fleet, err = sim.New(c); err != nil {
 		t.Fatal(err)
 	}
-	w.db = hubd.Database{DatabaseURL: url, EncryptionPassword: secret, PoolSize: 1, PoolOverflow: 4, Now: time.Now} // by virtual time alone
-	agent := w.site(w.db)
-	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	w.db.Log, agent.Log = log.With("side", "hub"), log.With("side", "agent")
+	w.link = &link{}
+	agent := w.site("world", w.fleet, w.link)
 	for _, f := range change {
 		f(&agent)
 	}
@@ -124,6 +125,18 @@ func newWorld(t *testing.T, url string, c sim.Config, change ...func(*agentd.Con
 	w.startHub()
 	w.stops = append(w.stops, w.startAgent())
 	return w
+}
+
+// newHubWorld is a world without sites whose hub has not been started yet.
+func newHubWorld(t *testing.T, url string) *world {
+	w := &world{t: t, url: url}
+	w.db = hubd.Database{DatabaseURL: url, EncryptionPassword: secret, PoolSize: 1, PoolOverflow: 4, Now: time.Now} // by virtual time alone
+	w.db.Log = w.logOf("hub")
+	return w
+}
+
+func (w *world) logOf(side string) *slog.Logger {
+	return slog.New(slog.NewTextHandler(testWriter{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})).With("side", side)
 }
 
 func (w *world) startAgent() (stop func()) {
@@ -140,30 +153,35 @@ func (w *world) startHub() {
 	w.t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	w.db.DatabaseURL, w.metrics = w.url, prometheus.NewRegistry()
+	w.web = bufconn.Listen(64 << 10)
 	hub, err := hubd.New(w.t.Context(), hubd.Config{
-		Database: w.db, Env: "dev", SessionSecret: secret,
-		HubAddress: "hub:5443", WebListener: bufconn.Listen(1 << 10), GRPCListener: listener, AccessLog: slog.New(slog.DiscardHandler), Registry: w.metrics,
+		Database: w.db, Env: "dev", Evidence: w.keep, SessionSecret: secret,
+		HubAddress: "hub:5443", WebListener: w.web, GRPCListener: listener, AccessLog: slog.New(slog.DiscardHandler), Registry: w.metrics,
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.link.mu.Lock()
-	w.link.hub = listener
-	w.link.mu.Unlock()
+	for _, l := range w.links {
+		l.mu.Lock()
+		l.hub = listener
+		l.mu.Unlock()
+	}
 	w.stopHub = w.start("hub", hub.Run)
 }
 
-// start runs a part and returns what stops it.
+// start runs a part and returns what stops it, once. What a test that failed has left running is stopped at its end: a bubble waits for all.
 func (w *world) start(name string, run func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- run(ctx) }()
-	return func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			w.t.Errorf("%s: %v", name, err)
 		}
-	}
+	})
+	w.t.Cleanup(stop)
+	return stop
 }
 
 // stop stops agent, hub and fleet, in this order: the agent drains first.
@@ -176,8 +194,9 @@ func (w *world) stop() {
 	}
 }
 
-// site makes a site's keys, registers it as an operator would, and returns its agent's configuration.
-func (w *world) site(db hubd.Database) agentd.Config {
+// site makes a site's keys, registers it as an operator would, and returns its agent's configuration. The hub is started later.
+func (w *world) site(name string, fleet *sim.Fleet, link *link) agentd.Config {
+	w.links = append(w.links, link)
 	t := w.t
 	t.Helper()
 	tlsKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -192,7 +211,7 @@ func (w *world) site(db hubd.Database) agentd.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := hubd.RegisterSite(t.Context(), db, hubd.SiteOrder{Name: "world", Request: request, HubAddress: "hub:5443"})
+	raw, err := hubd.RegisterSite(t.Context(), w.db, hubd.SiteOrder{Name: name, Request: request, HubAddress: "hub:5443"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,9 +237,9 @@ func (w *world) site(db hubd.Database) agentd.Config {
 			}
 			return nil
 		},
-		MinerDial: w.fleet.DialContext, HubDial: w.link.dial, BatchInterval: 5 * time.Second,
+		MinerDial: fleet.DialContext, HubDial: link.dial, BatchInterval: 5 * time.Second, Log: w.logOf("agent"),
 	}
-	for _, m := range w.fleet.Miners() {
+	for _, m := range fleet.Miners() {
 		c.Miners = append(c.Miners, agentd.Miner{Address: m.Address, Interval: pollInterval})
 	}
 	return c
