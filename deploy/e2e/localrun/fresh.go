@@ -37,6 +37,8 @@ type simMiner struct {
 
 // apiMiner is what the hub says of one miner.
 type apiMiner struct {
+	ID         string    `json:"id"`
+	SiteID     string    `json:"site_id"`
 	Address    string    `json:"address"`
 	At         time.Time `json:"at"`
 	State      string    `json:"state"`

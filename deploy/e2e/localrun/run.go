@@ -115,7 +115,12 @@ func (s *stack) play(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("after %s: %w", startTimeout, err)
 	}
-	fmt.Fprintf(s.c.Out, "run: all %d healthy miners of %d are live after %.1f s\n", f.Healthy, f.Miners, time.Since(began).Seconds())
+	s.live = time.Now()
+	fmt.Fprintf(s.c.Out, "run: all %d healthy miners of %d are live after %.1f s\n", f.Healthy, f.Miners, s.live.Sub(began).Seconds())
+	if err := s.ensureDemo(ctx); err != nil {
+		return fmt.Errorf("the demo contract: %w", err)
+	}
+	fmt.Fprintf(s.c.Out, "run: %q of %q is live too: its slots are judged when the site has signed their hour\n", demoContract, demoCustomer)
 	switch {
 	case len(s.c.Command) > 0:
 		return s.runCommand(ctx)
@@ -202,6 +207,10 @@ func (s *stack) judge() error {
 	if f.Miners == 0 && freshErr != nil {
 		return fmt.Errorf("before the end: %w", freshErr)
 	}
+	slots, err := s.compareSlots(ctx, s.live)
+	if err != nil {
+		return fmt.Errorf("the slots of the demo contract: %w", err)
+	}
 	if err := s.agent.stop(); err != nil {
 		return err
 	}
@@ -221,6 +230,9 @@ func (s *stack) judge() error {
 	if freshErr != nil {
 		fmt.Fprintf(s.c.Out, "run: %v\n", freshErr)
 	}
+	if slots.Hours > 0 {
+		fmt.Fprintf(s.c.Out, "run: signed hours=%d slots=%d wrong=%d %s\n", slots.Hours, slots.Slots, slots.Wrong, slots.Example)
+	}
 	if err := s.hub.stop(); err != nil {
 		return err
 	}
@@ -235,7 +247,7 @@ func (s *stack) judge() error {
 	}
 	fmt.Fprintf(s.c.Out, "run: miners=%d healthy=%d fresh=%d committed=%d missing=%d duplicate=%d\n",
 		f.Miners, f.Healthy, f.Fresh, v.Committed, v.Missing, v.Duplicate)
-	if freshErr != nil || v.Missing != 0 || v.Duplicate != 0 || f.Fresh != f.Healthy {
+	if freshErr != nil || v.Missing != 0 || v.Duplicate != 0 || slots.Wrong != 0 || f.Fresh != f.Healthy {
 		return ErrVerdict
 	}
 	return nil

@@ -26,6 +26,8 @@ type stack struct {
 	secrets []string
 	key     string       // of the owner
 	inside  *http.Client // for what runs at the site
+	demo    contract
+	live    time.Time // since when all miners are; zero before
 
 	sim, hub, agent *child
 
