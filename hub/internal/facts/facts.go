@@ -14,7 +14,8 @@
 //
 // Which batches an hour needs follows from how facts are computed: an observation reaches back one hour at most. They are those from the first
 // one that the site says counts, and before it down to the first batch of samples that ends more than an hour before the hour, to the last one
-// that the site says it had. Later ones of the chain do not count, whatever hour their polls are of.
+// that the site says it had. Later ones of the chain do not count, whatever hour their polls are of. Where a clock was set back, batches before those
+// can count as well: they are taken too when the hour does not agree without them.
 package facts
 
 import (
@@ -71,6 +72,8 @@ const (
 	ahead = 24 * time.Hour
 	// maxBatches bounds the batches of one hour: one a second takes two hours' 7,200. Farther apart two polls make no work.
 	maxBatches = evidence.MaxSeqGap
+	// maxPolls bounds the polls in them: MaxLeaves miners, each polled every 10 s in two hours, come to 36 million.
+	maxPolls = 50_000_000
 )
 
 // New returns a Store. It does not touch the database.

@@ -122,30 +122,38 @@ func (s *Store) observe(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// later puts an hour off whose judgement failed, so that those behind it have their turn.
+// laterTakes is how long putting an hour off may take.
+const laterTakes = 10 * time.Second
+
+// later puts an hour off whose judgement failed, so that those behind it have their turn: also when it failed because it took all the time there
+// was, or it would take that of every call.
 func (s *Store) later(ctx context.Context, k Key, now time.Time) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), laterTakes)
+	defer cancel()
 	return pg.InTx(ctx, s.c.Jobs, func(tx pgx.Tx) error {
 		h, err := lockHour(ctx, tx, k)
 		if err != nil {
 			return err
 		}
-		return s.postpone(ctx, tx, &h, "the hub could not judge it, its log says why", now)
+		return s.postpone(ctx, tx, &h, &waitError{reason: "the hub could not judge it, its log says why"}, now)
 	})
 }
 
 // waitError says what an hour waits for.
-type waitError struct{ reason string }
+type waitError struct {
+	reason string
+	rarely bool // to look again costs much
+}
 
 func (e *waitError) Error() string { return e.reason }
 
-func wait(format string, args ...any) error { return &waitError{fmt.Sprintf(format, args...)} }
+func wait(format string, args ...any) error { return &waitError{reason: fmt.Sprintf(format, args...)} }
 
 // verdict is what a judgement comes to.
 type verdict struct {
 	state  State
 	reason string
 	found  computed
-	root   evidence.Hash
 	whole  time.Time // when the last of what counts had come
 }
 
@@ -170,13 +178,13 @@ func (s *Store) judge(ctx context.Context, k Key, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		v, err = s.verdict(ctx, tx, &h)
+		v, err = s.verdict(ctx, tx, &h, now)
 		var waits *waitError
 		if errors.As(err, &waits) {
 			if h, err = lockHour(ctx, tx, k); err != nil {
 				return err
 			}
-			return s.postpone(ctx, tx, &h, waits.reason, now)
+			return s.postpone(ctx, tx, &h, waits, now)
 		}
 		if err != nil {
 			return err
@@ -194,12 +202,15 @@ func (s *Store) judge(ctx context.Context, k Key, now time.Time) error {
 }
 
 // postpone has an hour that waits looked at again; when its time is over it becomes incomplete.
-func (s *Store) postpone(ctx context.Context, tx pgx.Tx, h *Hour, reason string, now time.Time) error {
+func (s *Store) postpone(ctx context.Context, tx pgx.Tx, h *Hour, why *waitError, now time.Time) error {
 	state, next := h.State, now.Add(min(max(now.Sub(h.ReceivedAt)/2, soonestLook), latestLook))
+	if why.rarely {
+		next = now.Add(rarestLook)
+	}
 	if over := now.Sub(h.EndsAt().Add(s.c.Deadline)); over >= 0 {
 		state, next = Incomplete, now.Add(min(max(over/8, latestLook), rarestLook))
 	}
-	if _, err := tx.Exec(ctx, qPostpone, h.Site, int32(h.Hour), h.Spool, int16(state), reason, next); err != nil {
+	if _, err := tx.Exec(ctx, qPostpone, h.Site, int32(h.Hour), h.Spool, int16(state), why.reason, next); err != nil {
 		return fmt.Errorf("postponing: %w", err)
 	}
 	if state == h.State {
@@ -210,18 +221,18 @@ func (s *Store) postpone(ctx context.Context, tx pgx.Tx, h *Hour, reason string,
 }
 
 // verdict computes an hour. A waitError says that it cannot be computed yet. It reads only.
-func (s *Store) verdict(ctx context.Context, tx pgx.Tx, h *Hour) (v verdict, err error) {
+func (s *Store) verdict(ctx context.Context, tx pgx.Tx, h *Hour, now time.Time) (v verdict, err error) {
 	r, err := s.reach(ctx, tx, h)
 	if err != nil {
 		return v, err
 	}
 	v.whole = r.whole
-	if r.tooMany {
+	if r.tooMany != "" {
 		s.metrics.bounds.WithLabelValues(boundRange).Inc()
-		v.state, v.reason = Incomplete, fmt.Sprintf("it needs batches %d to %d, more than the %d that are recomputed for one hour", r.first, h.LastSeq, maxBatches)
+		v.state, v.reason = Incomplete, r.tooMany
 		return v, nil
 	}
-	if v.found, err = s.compute(ctx, tx, h, r.first, nil); err != nil {
+	if v.found, err = s.find(ctx, tx, h, r.first, nil); err != nil {
 		var many *manyMinersError
 		if errors.As(err, &many) {
 			s.metrics.bounds.WithLabelValues(boundMiners).Inc()
@@ -230,32 +241,22 @@ func (s *Store) verdict(ctx context.Context, tx pgx.Tx, h *Hour) (v verdict, err
 		}
 		return v, err
 	}
-	leaves := v.found.leaves
-	missing, miner, err := s.salt(ctx, tx, leaves)
-	if err != nil {
-		return v, err
-	}
-	if missing > 0 {
-		return v, wait("salt keys of %d of %d miners have not come, that of miner %s is one", missing, len(leaves), miner)
-	}
-	if len(leaves) > 0 {
-		tree, err := evidence.NewTree(leaves)
-		if err != nil {
-			return v, fmt.Errorf("the tree of its leaves: %w", err)
-		}
-		v.root = tree.Root()
-	}
+	f := &v.found
 	switch {
-	case v.root == h.Root && uint32(len(leaves)) == h.Leaves && firstSeq(leaves) == h.FirstSeq:
+	case f.unsalted > 0:
+		return v, wait("salt keys of %d of %d miners have not come, that of miner %s is one", f.unsalted, len(f.leaves), f.miner)
+	case f.agrees(h):
 		v.state = Agreed
-	case v.root == h.Root:
-		v.state = Disputed
-		v.reason = fmt.Sprintf("the site signed %d leaves from batch %d on; with the root that it signed there are %d, from batch %d on", h.Leaves, h.FirstSeq, len(leaves), firstSeq(leaves))
 	case r.dropped != "":
 		v.state, v.reason = Incomplete, "the site has dropped "+r.dropped+", and what is left does not give the root that it signed"
+	case f.older && now.Before(h.EndsAt().Add(s.c.Deadline-rarestLook)):
+		return v, &waitError{fmt.Sprintf("batches from %d on do not give the root that was signed, and of those before some that may count have not come: a clock may have been set back", f.first), true}
+	case f.root == h.Root:
+		v.state = Disputed
+		v.reason = fmt.Sprintf("the site signed %d leaves from batch %d on; with the root that it signed there are %d, from batch %d on", h.Leaves, h.FirstSeq, len(f.leaves), firstSeq(f.leaves))
 	default:
 		v.state = Disputed
-		v.reason = fmt.Sprintf("the site signed %d leaves with root %x; batches %d to %d give %d with root %x", h.Leaves, h.Root, r.first, h.LastSeq, len(leaves), v.root)
+		v.reason = fmt.Sprintf("the site signed %d leaves with root %x; batches %d to %d give %d with root %x", h.Leaves, h.Root, f.first, h.LastSeq, len(f.leaves), f.root)
 	}
 	return v, nil
 }
@@ -277,7 +278,7 @@ func (s *Store) write(ctx context.Context, tx pgx.Tx, k Key, v *verdict, now tim
 		return nil, err
 	}
 	if v.state == Disputed {
-		d := Dispute{Key: k, Kind: DisputeRoot, Reason: v.reason, FoundAt: now.UTC(), InSpool: h.InSpool, InSeq: h.InSeq, Header: h.Header, Root: h.Root, OtherRoot: v.root}
+		d := Dispute{Key: k, Kind: DisputeRoot, Reason: v.reason, FoundAt: now.UTC(), InSpool: h.InSpool, InSeq: h.InSeq, Header: h.Header, Root: h.Root, OtherRoot: v.found.root}
 		kept, err := s.dispute(ctx, tx, &d)
 		if err != nil {
 			return nil, err
@@ -301,7 +302,7 @@ func (s *Store) write(ctx context.Context, tx pgx.Tx, k Key, v *verdict, now tim
 	if h.ReceivedAt.After(whole) {
 		whole = h.ReceivedAt
 	}
-	if _, err := tx.Exec(ctx, qJudged, k.Site, int32(k.Hour), k.Spool, int16(v.state), v.reason, v.root[:], int32(len(v.found.leaves)), int16(v.found.skew), whole, now.UTC()); err != nil {
+	if _, err := tx.Exec(ctx, qJudged, k.Site, int32(k.Hour), k.Spool, int16(v.state), v.reason, v.found.root[:], int32(len(v.found.leaves)), int16(v.found.skew), whole, now.UTC()); err != nil {
 		return nil, fmt.Errorf("keeping a verdict: %w", err)
 	}
 	return found, note(ctx, tx, k)
@@ -332,7 +333,7 @@ type reach struct {
 	first   uint64 // the first one needed
 	whole   time.Time
 	dropped string // which the site has dropped; "" none
-	tooMany bool
+	tooMany string // what it would take is more than is done for one hour
 }
 
 const (
@@ -341,7 +342,7 @@ const (
 SELECT coalesce((SELECT seq FROM batch WHERE site_id = $1 AND spool_id = $2 AND seq < $3 AND seq >= $3 - $5::bigint AND kind = 1 AND last_at < $4
 	ORDER BY seq DESC LIMIT 1), 0)`
 	qThere = `
-SELECT count(*), coalesce(min(seq) FILTER (WHERE disposition = 2), 0), max(received_at) FILTER (WHERE seq >= $5)
+SELECT count(*), coalesce(min(seq) FILTER (WHERE disposition = 2), 0), max(received_at) FILTER (WHERE seq >= $5), coalesce(sum(samples), 0)
 FROM batch WHERE site_id = $1 AND spool_id = $2 AND seq >= $3 AND seq <= $4`
 	qHoles = `
 SELECT first_seq, last_seq FROM (
@@ -366,16 +367,20 @@ func (s *Store) reach(ctx context.Context, q querier, h *Hour) (r reach, err err
 		if before == 0 && h.LastSeq-h.FirstSeq < maxBatches { // what lies before has not come: only then does it show where to begin
 			return r, wait("batches have not come: none before batch %d that ends before %s", h.FirstSeq, begin.Format(time.RFC3339))
 		}
-		r.tooMany = true
+		r.tooMany = fmt.Sprintf("it needs batches %d to %d, more than the %d that are recomputed for one hour", r.first, h.LastSeq, maxBatches)
 		return r, nil
 	}
-	var there, quarantined int64
+	var there, quarantined, polls int64
 	var whole *time.Time
-	if err := q.QueryRow(ctx, qThere, h.Site, h.Spool, int64(r.first), int64(h.LastSeq), int64(h.FirstSeq)).Scan(&there, &quarantined, &whole); err != nil {
+	if err := q.QueryRow(ctx, qThere, h.Site, h.Spool, int64(r.first), int64(h.LastSeq), int64(h.FirstSeq)).Scan(&there, &quarantined, &whole, &polls); err != nil {
 		return r, fmt.Errorf("counting its batches: %w", err)
 	}
 	if whole != nil {
 		r.whole = whole.UTC()
+	}
+	if polls > maxPolls {
+		r.tooMany = fmt.Sprintf("batches %d to %d hold %d polls, more than the %d that are recomputed for one hour", r.first, h.LastSeq, polls, maxPolls)
+		return r, nil
 	}
 	if quarantined != 0 {
 		return r, wait("batch %d lies in quarantine: hashinsight-hub deadletter shows why", quarantined)

@@ -182,30 +182,18 @@ func (s *Store) recompute(ctx context.Context, h *Hour, c *checker, r *Recompute
 	if err != nil {
 		return err
 	}
-	if reach.tooMany {
-		return wait("it needs batches %d to %d, more than the %d that are recomputed for one hour", reach.first, h.LastSeq, maxBatches)
+	if reach.tooMany != "" {
+		return wait("%s", reach.tooMany)
 	}
-	r.FirstSeq, r.Dropped = reach.first, reach.dropped
-	found, err := s.compute(ctx, s.c.Pool, h, reach.first, func(b *archive.Batch) error { return c.check(ctx, b) })
+	r.Dropped = reach.dropped
+	found, err := s.find(ctx, s.c.Pool, h, reach.first, func(b *archive.Batch) error { return c.check(ctx, b) })
 	if err != nil {
 		return err
 	}
-	r.Leaves, r.Batches, r.Polls = found.leaves, found.batches, found.polls
-	missing, miner, err := s.salt(ctx, s.c.Pool, r.Leaves)
-	if err != nil {
-		return err
+	r.FirstSeq, r.Leaves, r.Batches, r.Polls, r.Root, r.Agreed = found.first, found.leaves, found.batches, found.polls, found.root, found.agrees(h)
+	if found.unsalted > 0 {
+		return wait("salt keys of %d of %d miners are not kept, that of miner %s is one", found.unsalted, len(found.leaves), found.miner)
 	}
-	if missing > 0 {
-		return wait("salt keys of %d of %d miners are not kept, that of miner %s is one", missing, len(r.Leaves), miner)
-	}
-	if len(r.Leaves) > 0 {
-		tree, err := evidence.NewTree(r.Leaves)
-		if err != nil {
-			return err
-		}
-		r.Root = tree.Root()
-	}
-	r.Agreed = r.Root == h.Root && uint32(len(r.Leaves)) == h.Leaves && firstSeq(r.Leaves) == h.FirstSeq
 	return nil
 }
 

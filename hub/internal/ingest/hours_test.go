@@ -789,3 +789,87 @@ func TestHoursGoWhenTheyAreOld(t *testing.T) {
 	h.want(t, "hours", `SELECT count(*) FROM site_hour`, 0)
 	h.want(t, "pages", `SELECT count(*) FROM leaf_page`, 0)
 }
+
+// A site's clock is four hours ahead when its agent begins, and set right while the agent is off. A miner that was read only before then comes back at a
+// time of day at which, by the wrong clock, it had been read already: its agent remembers that, and the hub must too, although batches lie between that
+// end more than an hour before the hour.
+func TestAClockThatWasSetBackUnnoticedMakesNoDispute(t *testing.T) {
+	h := newHub(t, nil)
+	a := h.newSigner(t, 2)
+	hour := hourOf(4 * time.Hour)
+	a.keepSalts()
+	batches := a.minutes(beginOf(hour+1), beginOf(hour+1).Add(5*time.Minute))
+	back := beginOf(hour).Add(50 * time.Minute)
+	for at := beginOf(hour).Add(-3 * time.Hour); at.Before(beginOf(hour + 1).Add(2 * time.Minute)); at = at.Add(time.Minute) {
+		polls := a.polled(at)
+		if up := at.Sub(back) + 100*time.Second; at.Before(back) {
+			polls[1] = telemetry.Observation{Miner: polls[1].Miner, At: polls[1].At, Outcome: telemetry.OutcomeRefused}
+		} else {
+			polls[1].Uptime, polls[1].Hashes = unit.Some(up), unit.Some(100_000_000*int64(up/time.Second))
+		}
+		batches = append(batches, a.count(a.batchOf(t, polls, nil)))
+	}
+	b, leaves := a.hour(hour)
+	a.deliver(append(batches[1:], b)...)
+	a.judge(0)
+	a.wantState(hour, facts.Pending, "a clock may have been set back")
+	a.deliver(batches[0])
+	a.judge(7 * time.Hour)
+	a.wantState(hour, facts.Agreed, "")
+	if !reflect.DeepEqual(a.leaves(hour, nil), leaves) {
+		t.Error("the leaves are not those that the site has")
+	}
+}
+
+// A lie is found although the older batches that it might be true with never come.
+func TestMissingOlderBatchesHideNoLieForGood(t *testing.T) {
+	h := newHub(t, nil)
+	a := h.newSigner(t, 1)
+	hour := hourOf(4 * time.Hour)
+	a.keepSalts()
+	_ = a.minutes(beginOf(hour).Add(-3*time.Hour), beginOf(hour).Add(-2*time.Hour)) // never sent
+	batches := a.minutes(beginOf(hour).Add(-2*time.Hour), beginOf(hour+1).Add(time.Minute))
+	lie := a.close(hour)
+	lie[0].Slots[4].Hashes *= 2
+	a.deliver(append(batches, a.hourWith(lie))...)
+	a.judge(0)
+	a.wantState(hour, facts.Pending, "a clock may have been set back")
+	a.judge(67 * time.Hour)
+	a.wantState(hour, facts.Disputed, "the site signed 1 leaves with root")
+}
+
+// What takes all the time there is does not take that of every call: it is put off, and the others have their turn.
+func TestAnHourThatIsNotJudgedInTimeIsPutOff(t *testing.T) {
+	h := newHub(t, nil)
+	a := h.newSigner(t, 1)
+	hour := hourOf(4 * time.Hour)
+	a.keepSalts()
+	batches := a.minutes(beginOf(hour), beginOf(hour+1).Add(time.Minute))
+	b, _ := a.hour(hour)
+	a.deliver(append(batches, b)...)
+	tx, err := h.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE batch IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	judged := make(chan error)
+	go func() { judged <- h.facts.Judge(ctx, time.Now()) }()
+	waitFor(t, "the lock", func() bool {
+		var waiting int
+		return tx.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'batch'::regclass`).Scan(&waiting) == nil && waiting > 0
+	})
+	cancel()
+	if err := <-judged; !errors.Is(err, context.Canceled) {
+		t.Errorf("judging ends with %v", err)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a.wantState(hour, facts.Pending, "the hub could not judge it")
+	h.want(t, "hours that are due", `SELECT count(*) FROM site_hour WHERE look_at <= now()`, 0)
+	a.judge(time.Hour)
+	a.wantState(hour, facts.Agreed, "")
+}
