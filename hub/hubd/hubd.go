@@ -442,7 +442,7 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 		}
 	}
 	if h.runs(config.ModuleJobs) { // after the keys: statements are signed
-		if err := h.startJobs(ctx, stack, s); err != nil {
+		if err := h.startJobs(stack, s); err != nil {
 			return err
 		}
 	}

@@ -315,6 +315,15 @@ func TestAWrongEncryptionPasswordEndsTheHub(t *testing.T) {
 	}
 }
 
+// Without the password nobody would judge signed hours, and nobody would see it.
+func TestJobsDoNotStartWithoutTheEncryptionPassword(t *testing.T) {
+	c := config(pgtest.URL(t))
+	c.Modules, c.EncryptionPassword = []string{"jobs"}, ""
+	if err := hubd.Run(t.Context(), c); err == nil || !strings.Contains(err.Error(), "ENCRYPTION_PASSWORD is required by the module jobs") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A whole hub lives in virtual time: nothing in it holds a parked socket read or sleeps by the real clock.
 func TestVirtualHours(t *testing.T) {
 	url := pgtest.EmptyURL(t)

@@ -2,6 +2,7 @@ package hubd
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,6 +27,8 @@ func (h *Hub) tasks(s subjects) []jobs.Task {
 		{Kind: "partitions", Every: 10 * time.Minute, Run: s.series.MakePartitions},
 		{Kind: "retain", Every: 10 * time.Minute, Run: at(s.series.Retain)},
 		{Kind: "sla", Every: time.Minute, Run: at(s.statements.Update)},
+		{Kind: "facts", Every: time.Minute, Run: at(s.facts.Judge)},
+		{Kind: "statements", Every: 5 * time.Minute, Run: at(s.statements.Close)},
 		{Kind: "facts_retain", Every: time.Hour, Run: at(s.facts.Retain)},
 		{Kind: "links", Every: time.Minute, Run: func(ctx context.Context) error {
 			return pg.InTx(ctx, s.pools.Jobs, func(tx pgx.Tx) error { return ingest.SweepLinks(ctx, tx) })
@@ -34,23 +37,16 @@ func (h *Hub) tasks(s subjects) []jobs.Task {
 }
 
 // startJobs starts the background work.
-func (h *Hub) startJobs(ctx context.Context, stack *lifecycle.Stack, s subjects) error {
+func (h *Hub) startJobs(stack *lifecycle.Stack, s subjects) error {
+	if s.pki == nil {
+		return errors.New("ENCRYPTION_PASSWORD is required by the module jobs: it opens the miners' salt keys, with which signed hours are judged, and the key that signs statements")
+	}
 	tasks := h.tasks(s)
 	keys, err := access.NewKeys(access.KeysConfig{Pool: s.pools.Jobs, Audit: s.audit, Env: h.c.Env, Now: h.c.Now, Log: h.c.Log})
 	if err != nil {
 		return err
 	}
 	tasks = append(tasks, jobs.Task{Kind: "apikeys", Every: time.Hour, Run: keys.AnnounceEnds})
-	if h.c.EncryptionPassword != "" {
-		tasks = append(tasks, jobs.Task{Kind: "facts", Every: time.Minute, Run: func(ctx context.Context) error { return s.facts.Judge(ctx, h.c.Now()) }})
-	} else {
-		h.c.Log.WarnContext(ctx, "signed hours are not judged by this process: ENCRYPTION_PASSWORD, which opens the miners' salt keys, is not set")
-	}
-	if s.pki != nil {
-		tasks = append(tasks, jobs.Task{Kind: "statements", Every: 5 * time.Minute, Run: func(ctx context.Context) error { return s.statements.Close(ctx, h.c.Now()) }})
-	} else {
-		h.c.Log.WarnContext(ctx, "statements are not issued by this process: ENCRYPTION_PASSWORD, which opens the key that signs them, is not set")
-	}
 	if s.archive != nil {
 		tasks = append(tasks, jobs.Task{Kind: "archive", Every: 10 * time.Minute, Run: func(ctx context.Context) error { return s.archive.Move(ctx, h.c.Now()) }})
 	}

@@ -210,7 +210,7 @@ func (c *Config) finish(home func() (string, error)) []error {
 	required("DATABASE_URL", c.DatabaseURL == "", "set the URL of a PostgreSQL server, or embedded: for one of the hub's own")
 	// A secret is required where it is used: the fewer processes know it, the better.
 	required("SESSION_SECRET", c.SessionSecret == "" && slices.Contains(modules, ModuleAPI), "hashinsight-hub config generate makes one")
-	required("ENCRYPTION_PASSWORD", c.EncryptionPassword == "" && slices.Contains(modules, ModuleIngest), "hashinsight-hub config generate makes one")
+	required("ENCRYPTION_PASSWORD", c.EncryptionPassword == "" && (slices.Contains(modules, ModuleIngest) || slices.Contains(modules, ModuleJobs)), "hashinsight-hub config generate makes one")
 	for _, s := range strings.Split(string(c.SessionSecret), ",") {
 		if err := checkSecret(s); c.SessionSecret != "" && err != nil {
 			bad("SESSION_SECRET %w", err)

@@ -32,7 +32,7 @@ func TestModules(t *testing.T) {
 // A process gets only the secrets that its modules use.
 func TestSecretsAreRequiredWhereTheyAreUsed(t *testing.T) {
 	for modules, want := range map[string]string{
-		"api": "SESSION_SECRET", "ingest": "ENCRYPTION_PASSWORD", "jobs,page": "", "": "ENCRYPTION_PASSWORD SESSION_SECRET",
+		"api": "SESSION_SECRET", "ingest": "ENCRYPTION_PASSWORD", "jobs,page": "ENCRYPTION_PASSWORD", "page": "", "": "ENCRYPTION_PASSWORD SESSION_SECRET",
 	} {
 		_, err := Load(Sources{Environ: []string{"DATABASE_URL=postgres://u@h/d", "MODULES=" + modules}})
 		for _, name := range []string{"SESSION_SECRET", "ENCRYPTION_PASSWORD"} {
