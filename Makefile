@@ -98,7 +98,7 @@ bench: build ## measure the targets of limits.md into .run/bench.json and print 
 
 soak: build ## 100 kills of agent and hub each, 20 of PostgreSQL; the end of an hour under contract; then 20 minutes in which heaps and tables stay within bounds
 	$(KILLRUN) --kill-agent 100 --kill-hub 100 --kill-postgres 20 --name soak-kills --run-dir .run/soak-kills
-	cd deploy/e2e && HSI_HOUR=1 HSI_TEST_BIN=$(CURDIR)/bin go test -count=1 -timeout 100m -run '^TestAnHourOfContracts$$' -v ./localrun
+	cd deploy/e2e && HSI_TEST_HOUR=1 HSI_TEST_BIN=$(CURDIR)/bin go test -count=1 -timeout 100m -run '^TestAnHourOfContracts$$' -v ./localrun
 	bin/hashinsight-run --fleet 1000 --duration $(SOAK) --soak --name soak --fresh --run-dir .run/soak
 
 fuzz-short: ## fuzz each decoder for 20 s
