@@ -113,7 +113,7 @@ function MonthMap({ contract, place, go, site, miner }: MapProps & { site: strin
       head={
         <>
           <Link to={`${contractPath(contract.id, 'slots')}${formatPlace({ ...place, miner: null, why: null })}`}>‹ {t.slots.back}</Link>
-          <MonthChoice month={month.name} onChange={(m) => go({ day: `${m}-01`, why: null })} />
+          <MonthChoice month={month.name} onChange={(m) => go({ day: `${m}-01`, why: null })} /> <span className="quiet small">{t.slots.onlyDays}</span>
         </>
       }
     />

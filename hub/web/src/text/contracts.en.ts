@@ -233,6 +233,7 @@ export const contractsEn = {
     sorts: { trouble: 'most trouble first', name: 'by name' },
     onlyTrouble: 'Only those with slots that are not up',
     noTrouble: 'Every slot of every miner is up, excused or not contracted.',
+    onlyDays: 'Days without a contracted slot are left out.',
     asTable: 'Show as table',
     asMap: 'Show as map',
     tableLead: 'Every stretch that is not up. Miners without one are left out.',

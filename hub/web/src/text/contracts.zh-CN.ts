@@ -233,6 +233,7 @@ export const contractsZhCN: ContractMessages = {
     sorts: { trouble: '问题最多者在前', name: '按名称' },
     onlyTrouble: '只显示有非正常时隙的',
     noTrouble: '所有矿机的所有时隙均为正常、豁免或不在合同内。',
+    onlyDays: '没有合同内时隙的日子从略。',
     asTable: '以表格显示',
     asMap: '以图显示',
     tableLead: '列出所有非正常的时段，没有的矿机从略。',
