@@ -235,11 +235,11 @@ func TestAMonthOfContracts(t *testing.T) {
 	}
 	for _, s := range stories {
 		t.Run(s.name, func(t *testing.T) {
-			t.Logf("%d slots compared", wantRows(t, closed, whole.from, s.span))
+			t.Logf("%d contracted slots compared", wantRows(t, closed, whole.from, s.span))
 		})
 	}
 	t.Run("a restatement counts what came after closing", func(t *testing.T) {
-		t.Logf("%d slots compared", wantRows(t, restated, whole.from, whole))
+		t.Logf("%d contracted slots compared", wantRows(t, restated, whole.from, whole))
 	})
 }
 
@@ -311,6 +311,9 @@ func (c *cast) wantDispute() {
 	}]](c.month, "/api/disputes").Items
 	if len(all) != 1 || all[0].SiteID != c.north.site.String() || !all[0].Hour.Equal(feb(28, 16, 0, 0)) || all[0].Kind != "two_roots" {
 		t.Errorf("disputes: %+v", all)
+	}
+	if n := c.counter("hashinsight_facts_disputes_total", "two_roots"); n != 1 {
+		t.Errorf("%v disputes counted for the alarm, want one", n)
 	}
 	if n := c.count(`SELECT count(*) FROM batch WHERE kind = 3 AND site_id = '` + c.north.site.String() + `' AND first_at = '2028-02-28 16:00Z'`); n != 2 {
 		t.Errorf("%d signed words for the hour are kept, want both", n)
