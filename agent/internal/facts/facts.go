@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -69,6 +70,7 @@ type Signer struct {
 	chains  []*chain // oldest first
 	done    map[ident.SpoolID]*hourSet
 	floors  map[ident.SpoolID]floor
+	gone    map[ident.SpoolID]*hourSet // hours that are not done, of which batches were let go
 	last    *Signed
 	stale   bool // hours.json is behind
 
@@ -101,17 +103,19 @@ type chain struct {
 	from int64
 	// Hours before sound cannot be computed: something that could count in them is gone.
 	sound   int64
+	gone    hourSet              // nor can these
 	holed   bool                 // batches before the next one are missing
 	latest  int64                // ms, of the newest readings
 	read    []place              // of batches with readings, as far back as an hour that is not signed may need them
 	waiting []*over              // by hour
-	ahead   map[uint32]time.Time // open hours that lie ahead of the clock, and since when
+	ahead   map[uint32]time.Time // hours ahead of the clock that are open, or of which batches are kept, and since when
 }
 
 // place is where a batch lies in a chain and in time.
 type place struct {
-	seq    uint64
-	lastMS int64
+	seq     uint64
+	firstMS int64
+	lastMS  int64
 }
 
 // over is an hour that is closed and not stored.
@@ -144,14 +148,14 @@ func New(c Config) (*Signer, error) {
 		return nil, err
 	}
 	s := &Signer{
-		cfg: c, log: c.Log, decoder: dec, done: map[ident.SpoolID]*hourSet{}, floors: map[ident.SpoolID]floor{}, refused: map[ident.MinerID]bool{}, poke: make(chan struct{}, 1), status: Status{Recovering: true},
+		cfg: c, log: c.Log, decoder: dec, done: map[ident.SpoolID]*hourSet{}, floors: map[ident.SpoolID]floor{}, gone: map[ident.SpoolID]*hourSet{}, refused: map[ident.MinerID]bool{}, poke: make(chan struct{}, 1), status: Status{Recovering: true},
 	}
 	n, err := readNote(c.Spool.Dir(), c.Log)
 	if err != nil {
 		return nil, err
 	}
 	for _, x := range n.Chains {
-		s.done[x.Spool], s.floors[x.Spool] = &x.Done, x.floor
+		s.done[x.Spool], s.floors[x.Spool], s.gone[x.Spool] = &x.Done, x.floor, &x.Gone
 	}
 	s.last, s.status.Last = n.Last, n.Last
 	s.metrics, err = newMetrics(s, c.Registerer)
@@ -266,7 +270,7 @@ func (s *Signer) plan(ctx context.Context) error {
 				if len(v.read) == 0 {
 					v.firstMS = h.FirstMS
 				}
-				v.read, v.latest = append(v.read, place{h.Seq, h.LastMS}), h.FirstMS
+				v.read, v.latest = append(v.read, place{h.Seq, h.FirstMS, h.LastMS}), h.FirstMS
 				from, to := hourOf(h.FirstMS), hourOf(h.LastMS)
 				v.hours.add(uint32(from))
 				v.hours.add(uint32(to))
@@ -300,16 +304,19 @@ func (s *Signer) plan(ctx context.Context) error {
 		}
 		var sound int64 // hours before it have lost their beginning
 		if v.lowest > 1 {
-			f := s.floors[c.ID]
-			f.known = v.lowest <= f.Seq
-			sound = f.sound(v.firstMS)
+			// Where the batches begin that are needed, only hours lack something that were let go. A threshold would say more: with a batch of a clock that was
+			// years ahead as the first one, that nothing can be computed for years.
+			if v.lowest > s.floors[c.ID].Seq {
+				sound = floor{}.sound(min(v.firstMS, s.cfg.Now().UnixMilli()))
+			}
+			n.gone = slices.Clone(*s.gone[c.ID])
 		}
 		need := max(hourOf(v.latest), sound)
 		for _, r := range v.hours {
 			for hour := int64(r[0]); hour <= int64(r[1]); hour++ {
 				switch {
 				case s.isDone(c.ID, uint32(hour)) || n.waits(uint32(hour)):
-				case hour < sound:
+				case hour < sound || n.gone.has(uint32(hour)):
 					s.skip(ctx, n, uint32(hour), "batches of it, or of the hour before, are not here any more")
 				default:
 					need = min(need, hour)
@@ -341,6 +348,9 @@ func (s *Signer) newChain(id ident.SpoolID) *chain {
 	s.chains = append(s.chains, c)
 	if s.done[id] == nil {
 		s.done[id] = &hourSet{}
+	}
+	if s.gone[id] == nil {
+		s.gone[id] = &hourSet{}
 	}
 	return c
 }
@@ -454,21 +464,21 @@ func (s *Signer) add(ctx context.Context, c *chain, b *spool.Batch) {
 			}
 		}
 		if c.holed {
-			c.holed, c.sound = false, floor{}.sound(h.FirstMS)
+			c.holed, c.sound = false, floor{}.sound(min(h.FirstMS, s.cfg.Now().UnixMilli()))
 		}
 		samples.EachFact(func(o *telemetry.Observation) { c.facts.Add(h.Seq, o) })
 		for _, hour := range c.facts.Hours() {
 			switch {
 			case s.isDone(c.id, hour) || c.waits(hour):
 				c.facts.Close(hour, h.Seq)
-			case int64(hour) < c.sound:
+			case int64(hour) < c.sound || c.gone.has(hour):
 				c.facts.Close(hour, h.Seq)
 				s.skip(ctx, c, hour, "batches of it, or of the hour before, could not be read")
 			case int64(hour) < c.from: // the clock was set back: what this hour needs lies before what was read
 				s.planned = false
 			}
 		}
-		c.read, c.latest = append(c.read, place{h.Seq, h.LastMS}), h.FirstMS
+		c.read, c.latest = append(c.read, place{h.Seq, h.FirstMS, h.LastMS}), h.FirstMS
 	}
 	c.last = h.Seq
 }
@@ -485,7 +495,6 @@ func (s *Signer) cut(c *chain) {
 // close takes an hour's leaves; it is signed when its time has come.
 func (s *Signer) close(c *chain, hour uint32) {
 	leaves := c.facts.Close(hour, c.last)
-	delete(c.ahead, hour)
 	if len(leaves) == 0 || s.isDone(c.id, hour) || c.waits(hour) {
 		return
 	}
@@ -502,19 +511,64 @@ func (c *chain) waits(hour uint32) bool {
 
 // giveUpAhead lets go of hours that a clock far ahead has begun and that do not come, with the segments that are kept for them.
 func (s *Signer) giveUpAhead(ctx context.Context, c *chain, now int64) {
-	for _, hour := range c.facts.Hours() {
-		since, known := c.ahead[hour]
-		switch {
-		case startOf(hour) <= now:
-			delete(c.ahead, hour)
+	c.sound = min(c.sound, hourOf(now+hourMS)+1) // it was taken from a clock that may have been ahead
+	open := c.facts.Hours()
+	ahead := map[uint32]bool{} // and open
+	for i := range c.read {
+		if hour := uint32(hourOf(c.read[i].lastMS)); startOf(hour) > now {
+			ahead[hour] = false
+		}
+	}
+	for _, hour := range open {
+		if startOf(hour) > now {
+			ahead[hour] = true
+		}
+	}
+	maps.DeleteFunc(c.ahead, func(hour uint32, _ time.Time) bool { _, still := ahead[hour]; return !still })
+	for hour, open := range ahead {
+		switch _, known := c.ahead[hour]; {
 		case !known:
 			c.ahead[hour] = time.Now()
-		case time.Since(since) > maxAhead:
+		case open && c.givenUp(hour):
 			c.facts.Close(hour, c.last)
-			delete(c.ahead, hour)
 			s.skip(ctx, c, hour, "the clock was there by mistake")
 		}
 	}
+}
+
+// givenUp reports whether an hour has been ahead of the clock for so long that it is not waited for.
+func (c *chain) givenUp(hour uint32) bool {
+	since, known := c.ahead[hour]
+	return known && time.Since(since) > maxAhead
+}
+
+// letGo notes which hours cannot be computed any more once batches are gone, should they come after all: a clock was ahead and is set back, or an hour had
+// no readings. Until the next start it can: what they said is in memory.
+func (s *Signer) letGo(c *chain, batches []place) {
+	for i := range batches {
+		for _, ms := range [...]int64{batches[i].firstMS, batches[i].lastMS} {
+			for hour := max(hourOf(ms)-1, 0); hour <= hourOf(ms)+1; hour++ {
+				if h := uint32(hour); !s.isDone(c.id, h) && !s.gone[c.id].has(h) {
+					s.gone[c.id].add(h)
+					s.stale = true
+				}
+			}
+		}
+	}
+}
+
+// needs reports whether an hour from need on, which is not signed, may need a batch: one of the hours of its first and last readings, between which few
+// seconds lie unless the clock was set, or of those beside them.
+func (s *Signer) needs(c *chain, p *place, need int64) bool {
+	for _, ms := range [...]int64{p.firstMS, p.lastMS} {
+		of := hourOf(ms)
+		for hour := max(of-1, need); hour <= of+1; hour++ {
+			if !c.givenUp(uint32(of)) && !s.isDone(c.id, uint32(hour)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // skip notes that an hour is not signed, ever.
@@ -631,7 +685,11 @@ func (s *Signer) save(ctx context.Context) {
 	n := note{Version: noteVersion, Last: s.last}
 	for _, info := range s.cfg.Spool.Chains() {
 		if d := s.done[info.ID]; d != nil {
-			n.Chains = append(n.Chains, noteChain{info.ID, *d, s.floors[info.ID]})
+			x := noteChain{Spool: info.ID, Done: *d, floor: s.floors[info.ID]}
+			if g := s.gone[info.ID]; g != nil {
+				x.Gone = *g
+			}
+			n.Chains = append(n.Chains, x)
 		}
 	}
 	b, err := marshalNote(&n)
@@ -659,12 +717,14 @@ func (s *Signer) release(ctx context.Context) {
 		for _, o := range c.waiting {
 			need = min(need, int64(o.hour))
 		}
-		i := slices.IndexFunc(c.read, func(p place) bool { return p.lastMS >= need*hourMS-hourMS })
+		i := slices.IndexFunc(c.read, func(p place) bool { return s.needs(c, &p, need) })
 		var f floor
 		switch {
 		case len(open) == 0 && len(c.waiting) == 0 && c.id != writing:
+			s.letGo(c, c.read)
 			c.read, f = nil, floor{Seq: c.next, From: uint32(need)}
 		case i >= 0:
+			s.letGo(c, c.read[:i])
 			c.read = slices.Delete(c.read, 0, i)
 			f = floor{Seq: c.read[0].seq, From: uint32(need)}
 		}

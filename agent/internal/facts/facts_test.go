@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashinsight/hashinsight/agent/internal/inventory"
@@ -446,4 +447,47 @@ func TestWhateverHappensEveryHourIsWhatItsBatchesSay(t *testing.T) {
 			t.Errorf("seed %d, round %d: %d hours are signed", seed, round, n)
 		}
 	}
+}
+
+// A clock far ahead for a moment keeps the batches of that moment only until its hours are given up, or the spool would keep everything after them.
+func TestAMomentFarAheadIsNotKeptForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, whole := range []bool{false, true} {
+			s := newSite(t, 2, func(s *site) { s.spools.Grace, s.spools.SegmentBytes, s.every = -1, 64<<10, 6*time.Minute })
+			s.run(30 * time.Minute)
+			s.set(365 * 24 * time.Hour)
+			if whole { // hours that are signed there
+				s.run(3 * time.Hour)
+			} else {
+				s.run(6 * time.Minute)
+			}
+			s.set(-365 * 24 * time.Hour)
+			for i := range 34 {
+				time.Sleep(time.Hour) // maxAhead is by the computer's own clock
+				s.run(time.Hour)
+				s.ackAll()
+				if i == 5 { // with the moment's batches as the first ones that are kept
+					s.restart()
+				}
+			}
+			floor := s.signer.floors[s.ID()]
+			kept, err := s.Stored(s.ID(), floor.Seq, 1, 1<<20)
+			if err != nil || len(kept) != 1 {
+				t.Fatal(len(kept), err)
+			}
+			if age := s.clock.Sub(time.UnixMilli(kept[0].Header.LastMS)); age < 0 || age > 4*time.Hour {
+				t.Errorf("whole %v: the oldest batch that is needed is of %v ago", whole, age)
+			}
+			s.restart()
+			s.run(3 * time.Hour)
+			got := s.hours()
+			for back := 2 * time.Hour; back <= 35*time.Hour; back += time.Hour {
+				want := s.clock.Truncate(time.Hour).Add(-back)
+				if !slices.ContainsFunc(got, func(h signedHour) bool { return timeOf(h.Hour.Hour).Equal(want) }) {
+					t.Errorf("whole %v: hour %v is not signed", whole, want)
+				}
+			}
+			s.close()
+		}
+	})
 }

@@ -71,6 +71,15 @@ func (s *hourSet) add(hour uint32) {
 	}
 }
 
+// sorted makes a set of what a file says, which may be in whatever order.
+func (s hourSet) sorted() (out hourSet) {
+	for _, r := range s {
+		out = append(out, span{r[0], max(r[0], r[1])})
+	}
+	slices.SortFunc(out, func(a, b span) int { return int(int64(a[0]) - int64(b[0])) })
+	return out
+}
+
 // noteName is the file beside the batches that says which hours are done. The hour batches say it too, as long as they are kept.
 const noteName = "hours.json"
 
@@ -87,6 +96,7 @@ type note struct {
 type noteChain struct {
 	Spool ident.SpoolID `json:"spool"`
 	Done  hourSet       `json:"done"`
+	Gone  hourSet       `json:"gone,omitempty"` // others, of which batches were let go because the clock was beyond them
 	floor
 }
 
@@ -134,12 +144,8 @@ func readNote(dir string, log *slog.Logger) (note, error) {
 	if n.Version != noteVersion {
 		return note{}, fmt.Errorf("signed hours: %s has version %d, this program knows %d: use the agent that wrote it, or a newer one", noteName, n.Version, noteVersion)
 	}
-	for i, c := range n.Chains { // from a file: in whatever order
-		n.Chains[i].Done = nil
-		for _, r := range c.Done {
-			n.Chains[i].Done = append(n.Chains[i].Done, span{r[0], max(r[0], r[1])})
-		}
-		slices.SortFunc(n.Chains[i].Done, func(a, b span) int { return int(int64(a[0]) - int64(b[0])) })
+	for i := range n.Chains {
+		n.Chains[i].Done, n.Chains[i].Gone = n.Chains[i].Done.sorted(), n.Chains[i].Gone.sorted()
 	}
 	return n, nil
 }
