@@ -94,7 +94,7 @@ func (c *cast) live() {
 	}
 
 	// A miner that goes from one customer to another inside an hour and inside a slot.
-	until(feb(28, 20, 40, 0))
+	until(feb(28, 20, 30, 0))
 	c.end(c.plain, feb(28, 20, 32, 10))
 	c.lease(c.beta, feb(28, 20, 32, 10), c.plain)
 
@@ -153,9 +153,9 @@ func (c *cast) live() {
 	c.old.does(0, sim.Behaviour{Kind: sim.Off})
 	until(feb(29, 9, 30, 0))
 	c.north.replace(c.old.address, c.fresh.address)
+	c.end(c.old, feb(29, 9, 30, 0))
 	until(feb(29, 9, 50, 0))
 	c.fresh.id = c.north.minerAt(c.old.address)
-	c.end(c.old, feb(29, 9, 30, 0))
 	c.lease(c.alpha, feb(29, 9, 30, 0), c.fresh)
 
 	// The south is cut off, when it has signed the hour before, and is without power from noon until the month has closed.

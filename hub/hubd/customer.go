@@ -195,7 +195,7 @@ func AssignMiners(ctx context.Context, c Database, o MinersOrder) (made []Assign
 	return made, err
 }
 
-// EndMiners ends assignments of a contract at a time: all of them or none.
+// EndMiners ends assignments of a contract at a time, 0 being now: all of them or none.
 func EndMiners(ctx context.Context, c Database, contract string, ids []uuid.UUID, atMS int64) (ended []Assignment, err error) {
 	err = c.withCustomers(ctx, func(ctx context.Context, s *customer.Store) error {
 		id, err := s.FindContract(ctx, contract)

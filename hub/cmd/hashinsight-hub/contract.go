@@ -211,7 +211,8 @@ func contractAddCommand(o *options) *cobra.Command {
 func contractAmendCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "amend CONTRACT", Short: "Add a version to a contract's terms", Args: cobra.ExactArgs(1),
-		Long: "What is not given stays as it was. A version begins after the last one, and after every month of which a statement was issued; earlier versions never change.",
+		Long: "What is not given stays as it was. A version begins after the last one, and after every month of which a statement was issued; earlier versions never change.\n" +
+			"It begins before now only in the week after the contract was recorded.",
 	}
 	terms := addTermsFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -371,7 +372,8 @@ func minersAddCommand(o *options) *cobra.Command {
 	var file, from, to string
 	cmd := &cobra.Command{
 		Use: "add CONTRACT --site SITE --from TIME (--miner ID | --file FILE | --all)", Short: "Give miners of a site to a contract: all of them or none", Args: cobra.ExactArgs(1),
-		Long: "A miner has one contract at a time: one that has another then is refused, and that named. The same command again changes nothing.",
+		Long: "A miner has one contract at a time: one that has another then is refused, and that named. The same command again changes nothing.\n" +
+			"--from may lie before now in the week after the contract was recorded, and not later: nobody adds miners that are known to have been up.",
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			order.Contract = args[0]
 			if order.Miners, err = readMiners(miners, file); err != nil {
@@ -412,12 +414,16 @@ func minersAddCommand(o *options) *cobra.Command {
 }
 
 func assignmentRow(a *hubd.Assignment) (map[string]any, string) {
+	var ended any // none
+	if !a.EndedAt.IsZero() {
+		ended = a.EndedAt
+	}
 	return map[string]any{
-		"id": a.ID, "site_id": a.Site, "site": a.SiteName, "miner_id": a.Miner, "address": a.Address, "from": msText(a.FromMS), "to": msText(a.ToMS), "rate_mhs": a.RateMHs, "recorded_at": a.RecordedAt,
-	}, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d", a.ID, plain(a.SiteName), a.Miner, plain(a.Address), msText(a.FromMS), msText(a.ToMS), a.RateMHs)
+		"id": a.ID, "site_id": a.Site, "site": a.SiteName, "miner_id": a.Miner, "address": a.Address, "from": msText(a.FromMS), "to": msText(a.ToMS), "rate_mhs": a.RateMHs, "recorded_at": a.RecordedAt, "ended_at": ended,
+	}, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s", a.ID, plain(a.SiteName), a.Miner, plain(a.Address), msText(a.FromMS), msText(a.ToMS), a.RateMHs, when(a.RecordedAt))
 }
 
-const assignmentHead = "ASSIGNMENT\tSITE\tMINER\tADDRESS\tFROM\tTO\tRATE MH/S"
+const assignmentHead = "ASSIGNMENT\tSITE\tMINER\tADDRESS\tFROM\tTO\tRATE MH/S\tRECORDED"
 
 func showAssignments(w io.Writer, o *options, list []hubd.Assignment) error {
 	views, rows := make([]any, len(list)), make([]string, len(list))
@@ -431,8 +437,9 @@ func minersEndCommand(o *options) *cobra.Command {
 	var ids []string
 	var at string
 	cmd := &cobra.Command{
-		Use: "end CONTRACT --assignment ID --at TIME", Short: "End miners' time in a contract: all of them or none", Args: cobra.ExactArgs(1),
-		Long: "At its beginning an assignment is called off. Nothing changes in a month of which a statement was issued. To replace a miner, end its assignment and add the other's.",
+		Use: "end CONTRACT --assignment ID", Short: "End miners' time in a contract: all of them or none", Args: cobra.ExactArgs(1),
+		Long: "What a miner owed until now stays owed: --at does not lie in the past. To call an assignment off give its own beginning, before that or within an hour of its recording.\n" +
+			"To replace a miner, end its assignment and add the other's.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ms, err := parseMS("at", at)
 			if err != nil {
@@ -456,10 +463,8 @@ func minersEndCommand(o *options) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringSliceVar(&ids, "assignment", nil, "id of an assignment; several separated by commas")
-	cmd.Flags().StringVar(&at, "at", "", "when, such as 2026-11-01T00:00:00Z")
-	for _, name := range []string{"assignment", "at"} {
-		_ = cmd.MarkFlagRequired(name) // fails only for a flag that does not exist
-	}
+	cmd.Flags().StringVar(&at, "at", "", "when, such as 2026-11-01T00:00:00Z; default: now")
+	_ = cmd.MarkFlagRequired("assignment") // fails only for a flag that does not exist
 	return cmd
 }
 

@@ -47,7 +47,7 @@ type Terms struct {
 
 // TermsOrder is what terms shall say. What is absent stays as it was in the version before; in a contract's first terms it is the default.
 type TermsOrder struct {
-	From                *time.Time      `json:"from,omitempty" doc:"Now by default. A new version must begin after the last one, and after every month of which a statement was issued"`
+	From                *time.Time      `json:"from,omitempty" doc:"Now by default. A new version must begin after the last one and after every month of which a statement was issued; before now only in the week after the contract was recorded"`
 	RateMHS             *int64          `json:"rate_mhs,omitempty" minimum:"1" doc:"Contracted hashrate of a miner, MH/s; a contract's first terms need it"`
 	Metric              *string         `json:"metric,omitempty" enum:"time,hashrate" doc:"time by default"`
 	TargetPPM           *int64          `json:"target_ppm,omitempty" minimum:"1" maximum:"1000000" doc:"990000 by default"`
@@ -193,6 +193,7 @@ type Assignment struct {
 	To         *Time  `json:"to,omitempty" doc:"Absent: open. The same as from: it was called off"`
 	RateMHS    int64  `json:"rate_mhs" doc:"Contracted hashrate, MH/s; 0: the terms'"`
 	RecordedAt Time   `json:"recorded_at"`
+	EndedAt    *Time  `json:"ended_at,omitempty" doc:"When to was recorded; absent: with the assignment"`
 }
 
 // AssignmentList is one page of assignments.
@@ -210,7 +211,7 @@ type AssignmentsMade struct {
 type NewAssignment struct {
 	SiteID  string     `json:"site_id" format:"uuid"`
 	MinerID string     `json:"miner_id" format:"uuid"`
-	From    time.Time  `json:"from" doc:"At most a year from now, not before the contract's first terms, and not in a month of which a statement was issued"`
+	From    time.Time  `json:"from" doc:"At most a year from now, not before the contract's first terms, and not in a month of which a statement was issued. Before now only in the week after the contract was recorded"`
 	To      *time.Time `json:"to,omitempty" doc:"Absent: open"`
 	RateMHS int64      `json:"rate_mhs,omitempty" minimum:"0" doc:"Contracted hashrate, MH/s; 0 or absent: the terms'"`
 }
@@ -222,8 +223,8 @@ type NewAssignments struct {
 
 // EndAssignments ends assignments: all of them or none.
 type EndAssignments struct {
-	AssignmentIDs []string  `json:"assignment_ids" minItems:"1" maxItems:"5000" nullable:"false"`
-	At            time.Time `json:"at" doc:"Not in a month of which a statement was issued. At an assignment's beginning it is called off"`
+	AssignmentIDs []string   `json:"assignment_ids" minItems:"1" maxItems:"5000" nullable:"false"`
+	At            *time.Time `json:"at,omitempty" doc:"Absent: now. Slots that are over stay owed, so it does not lie before now. At an assignment's beginning it is called off; one that has begun only within an hour of its recording"`
 }
 
 type contractsInput struct {
@@ -479,7 +480,7 @@ func (s *Server) assignmentBodies(ctx context.Context, list []customer.Assignmen
 		a := &list[i]
 		out[i] = Assignment{
 			ID: a.ID.String(), SiteID: a.Site.String(), SiteName: a.SiteName, MinerID: a.Miner.String(), Address: a.Address, From: timeOfMS(a.FromMS), To: optionalMS(a.ToMS),
-			RateMHS: a.RateMHs, RecordedAt: Time{a.RecordedAt},
+			RateMHS: a.RateMHs, RecordedAt: Time{a.RecordedAt}, EndedAt: timeOf(a.EndedAt),
 		}
 		if principal(ctx).Customer != uuid.Nil {
 			out[i].Address = ""
@@ -526,7 +527,11 @@ func (s *Server) endAssignments(ctx context.Context, in *endAssignmentsInput) (*
 			return nil, err
 		}
 	}
-	ended, err := s.customers.EndAssignments(ctx, actor(ctx), c.ID, ids, msOf(in.Body.At))
+	at := int64(0)
+	if in.Body.At != nil {
+		at = msOf(*in.Body.At)
+	}
+	ended, err := s.customers.EndAssignments(ctx, actor(ctx), c.ID, ids, at)
 	if err != nil {
 		return nil, err
 	}

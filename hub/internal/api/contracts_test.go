@@ -441,13 +441,20 @@ func TestContractsThroughTheAPI(t *testing.T) {
 	}
 	for i := range a.Items {
 		if x := a.Items[i]; x.MinerID == miners[0].String() {
-			made("POST", path+"/miners/end", `{"assignment_ids":["`+x.ID+`"],"at":"2026-05-01T06:00:00Z"}`, 200)
+			if p := made("POST", path+"/miners/end", `{"assignment_ids":["`+x.ID+`"],"at":"2026-05-01T06:00:00Z"}`, 409); !bytes.Contains(p, []byte("stays owed")) {
+				t.Errorf("%s", p)
+			}
+			var ended AssignmentsMade
+			decode(made("POST", path+"/miners/end", `{"assignment_ids":["`+x.ID+`"]}`, 200), &ended)
+			if e := ended.Items[0]; e.To == nil || e.EndedAt == nil || !e.EndedAt.Equal(e.To.Time) || !e.To.Equal(w.clock.now().Truncate(time.Millisecond)) {
+				t.Errorf("%+v", e)
+			}
 		}
 	}
 	made("POST", path+"/miners/end", `{"assignment_ids":["`+uuid.NewString()+`"],"at":"2026-05-01T06:00:00Z"}`, 404)
 	res, body = w.get(path)
 	k = want[ContractDetail](t, res, body)
-	if len(k.Gaps) != 1 || k.Gaps[0].MinerID != miners[0].String() || k.Gaps[0].To != nil || k.Gaps[0].From.Format(time.RFC3339) != "2026-05-01T06:00:00Z" || k.Miners != 1 ||
+	if len(k.Gaps) != 1 || k.Gaps[0].MinerID != miners[0].String() || k.Gaps[0].To != nil || !k.Gaps[0].From.After(k.Versions[0].Terms.From.Add(12*time.Hour-time.Second)) || k.Miners != 1 ||
 		len(k.Sites) != 1 || k.Sites[0].Name != "North" {
 		t.Errorf("%s", body)
 	}

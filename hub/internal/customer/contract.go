@@ -251,8 +251,8 @@ func (s *Store) AddContract(ctx context.Context, by access.Actor, customer uuid.
 	return c, v, err
 }
 
-// Amend adds a version of a contract's terms, made from the last one by change; FromMS 0 means now. It must begin after that one, and not in a month of
-// which a statement has been issued. What the last version says already adds nothing.
+// Amend adds a version of a contract's terms, made from the last one by change; FromMS 0 means now. It must begin after that one, not in a month of
+// which a statement has been issued, and unless the contract is new for no slot that is over. What the last version says already adds nothing.
 func (s *Store) Amend(ctx context.Context, by access.Actor, contract uuid.UUID, change func(last sla.Terms) sla.Terms) (c Contract, v Version, err error) {
 	err = s.change(ctx, by, func(tx pgx.Tx, now time.Time) error {
 		if err := Lock(ctx, tx, contract); err != nil {
@@ -281,6 +281,9 @@ func (s *Store) Amend(ctx context.Context, by access.Actor, contract uuid.UUID, 
 			return conflict("version %d of contract %q holds from %s on: the next one must begin after that", last.Version, c.Name, text(last.FromMS))
 		}
 		if err := s.open(ctx, tx, contract, t.FromMS, 0, now); err != nil {
+			return err
+		}
+		if err := s.ahead(ctx, tx, contract, "from", t.FromMS, now); err != nil {
 			return err
 		}
 		if v, err = s.addVersion(ctx, tx, by, &c, t, last.Version+1, now); err != nil {

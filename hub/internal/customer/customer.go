@@ -131,8 +131,8 @@ func (s *Store) record(ctx context.Context, tx pgx.Tx, by access.Actor, action s
 	return s.c.Audit.Add(ctx, tx, by.Entry(audit.Entry{Level: level, Category: audit.Configuration, Action: action, Details: details}))
 }
 
-// hindsight marks the entry of a change that reaches before its own time. Until a month's statement is issued people may put right which miners a
-// contract had; who takes a miner out of it at the moment it broke does the same, and shall be seen to.
+// hindsight marks the entry of a change that reaches into slots that are over: while a contract is set up, and when an assignment is called off. Somebody
+// shall look at it.
 const hindsight = "in_hindsight"
 
 func invalid(format string, args ...any) error {

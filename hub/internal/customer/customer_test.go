@@ -277,7 +277,7 @@ func TestTermsAreVersionsWhosePastStays(t *testing.T) {
 	_, _, err = w.store.Amend(t.Context(), w.by, c, better("2026-12-31T23:59:59Z"))
 	refused(t, err, 409, "statement", "possible from 2027-01-01T00:00:00Z on")
 	_, v, err = w.store.Amend(t.Context(), w.by, c, func(last sla.Terms) sla.Terms {
-		last.FromMS, last.ThetaPPM = at("2027-01-01T00:00:00Z"), 900_000
+		last.FromMS, last.ThetaPPM = at("2027-02-01T00:00:00Z"), 900_000
 		return last
 	})
 	if err != nil || v.Version != 3 {
@@ -304,6 +304,7 @@ func TestOneMinerHasOneContractAtATime(t *testing.T) {
 	first := w.assign(acme, order(site, m[0], "2026-11-03T00:02:30Z", ""))
 	_, err := w.store.Assign(t.Context(), w.by, other, []NewAssignment{order(site, m[0], "2026-11-09T10:20:00Z", "")})
 	refused(t, err, 409, m[0].String(), `"Hall 1"`, `"Acme"`, acme.String(), first[0].ID.String(), "2026-11-09T10:20:00Z", "2026-11-03T00:02:30Z")
+	w.is("2026-11-09T10:19:00Z")
 	ended, err := w.store.EndAssignments(t.Context(), w.by, acme, []uuid.UUID{first[0].ID}, at("2026-11-09T10:20:00Z"))
 	if err != nil || ended[0].ToMS != at("2026-11-09T10:20:00Z") {
 		t.Fatalf("%+v %v", ended, err)
@@ -427,47 +428,111 @@ func TestIssuedMonthsKeepTheirMiners(t *testing.T) {
 	if n := w.notes[len(w.notes)-1]; n != (noted{c, at("2026-11-03T00:00:00Z"), 0}) {
 		t.Errorf("noted %+v", n)
 	}
-	w.is("2026-12-10T00:00:00Z")
-	// Until the statement is issued, an end may lie in the past.
+	// What ends leaves a note of the time between the old end and the new one.
 	ids := []uuid.UUID{a[0].ID}
-	if _, err := w.store.EndAssignments(t.Context(), w.by, c, ids, at("2026-11-20T00:00:00Z")); err != nil {
-		t.Fatal(err)
+	for _, end := range []struct {
+		at       string
+		from, to int64
+	}{
+		{"2026-11-30T00:00:00Z", at("2026-11-30T00:00:00Z"), 0},
+		{"2026-12-20T00:00:00Z", at("2026-11-30T00:00:00Z"), at("2026-12-20T00:00:00Z")},
+		{"2026-12-19T00:00:00Z", at("2026-12-19T00:00:00Z"), at("2026-12-20T00:00:00Z")},
+	} {
+		if _, err := w.store.EndAssignments(t.Context(), w.by, c, ids, at(end.at)); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.notes[len(w.notes)-1]; n != (noted{c, end.from, end.to}) {
+			t.Errorf("noted %+v", n)
+		}
 	}
-	if n := w.notes[len(w.notes)-1]; n != (noted{c, at("2026-11-20T00:00:00Z"), 0}) {
-		t.Errorf("noted %+v", n)
+	before := len(w.notes)
+	if _, err := w.store.EndAssignments(t.Context(), w.by, c, ids, at("2026-12-19T00:00:00Z")); err != nil || len(w.notes) != before {
+		t.Errorf("the same end again: %v, %d notes more", err, len(w.notes)-before)
 	}
-	if _, err := w.store.EndAssignments(t.Context(), w.by, c, ids, at("2026-12-20T00:00:00Z")); err != nil {
-		t.Fatal(err)
+	w.is("2026-12-10T00:00:00Z")
+	w.closed["2026-11"] = true
+	_, err := w.store.Assign(t.Context(), w.by, c, []NewAssignment{order(site, m[1], "2026-11-30T23:55:00Z", "")})
+	refused(t, err, 409, "statement", "possible from 2026-12-01T00:00:00Z on")
+	w.assign(c, order(site, m[1], "2026-12-10T00:00:00Z", "")) // the miner is replaced
+}
+
+// Who could say afterwards which slots were owed would leave out those that were missed.
+func TestNobodyChoosesInHindsightWhatWasOwed(t *testing.T) {
+	w := newWorld(t)
+	site, m := w.site("North", 4)
+	w.is("2026-11-02T09:00:00Z")
+	c := w.contract(w.customer("Acme"), "Hall 1")
+	end := func(id uuid.UUID, atMS int64) (Assignment, error) {
+		t.Helper()
+		list, err := w.store.EndAssignments(t.Context(), w.by, c, []uuid.UUID{id}, atMS)
+		if err != nil {
+			return Assignment{}, err
+		}
+		return list[0], nil
 	}
-	if n := w.notes[len(w.notes)-1]; n != (noted{c, at("2026-11-20T00:00:00Z"), at("2026-12-20T00:00:00Z")}) {
-		t.Errorf("noted %+v", n)
+	amend := func(from string) error {
+		_, _, err := w.store.Amend(t.Context(), w.by, c, func(last sla.Terms) sla.Terms {
+			last.ThetaPPM, last.Unknown, last.FromMS = last.ThetaPPM-1, sla.UnknownExcused, at(from)
+			return last
+		})
+		return err
 	}
-	// Such an end stands out in the audit log, as what was added from the past on does; one that lies ahead does not.
-	a = append(a, w.assign(c, order(site, m[1], "2026-12-11T00:00:00Z", ""))...)
-	if _, err := w.store.EndAssignments(t.Context(), w.by, c, []uuid.UUID{a[1].ID}, at("2026-12-11T00:00:00Z")); err != nil {
-		t.Fatal(err)
+	// While the contract is new, what was agreed before it was typed in is recorded as of then.
+	a := w.assign(c, order(site, m[0], "2026-11-01T00:00:00Z", ""), order(site, m[1], "2026-11-01T00:00:00Z", ""), order(site, m[2], "2026-11-05T00:00:00Z", ""))
+	if err := amend("2026-11-01T12:00:00Z"); err != nil {
+		t.Error(err)
 	}
+	// A slip: within an hour an assignment is called off, and stays so when it has begun long ago.
+	w.is("2026-11-02T09:30:00Z")
+	if x, err := end(a[1].ID, a[1].FromMS); err != nil || x.ToMS != x.FromMS || !x.EndedAt.Equal(w.now()) {
+		t.Errorf("%+v %v", x, err)
+	}
+	w.is("2026-11-02T10:00:01Z")
+	_, err := end(a[0].ID, a[0].FromMS)
+	refused(t, err, 409, "stays owed", "2026-11-02T10:00:01Z", "from now on")
+	if _, err := end(a[2].ID, a[2].FromMS); err != nil { // it has not begun
+		t.Error(err)
+	}
+	// The miner broke at 09:00. It is owed until the slot that is running.
+	for _, past := range []string{"2026-11-02T09:00:00Z", "2026-11-02T09:55:00Z"} {
+		_, err = end(a[0].ID, at(past))
+		refused(t, err, 409, "stays owed", past)
+	}
+	w.is("2026-11-02T10:04:59Z")
+	if x, err := end(a[0].ID, at("2026-11-02T10:00:00Z")); err != nil || x.ToMS != at("2026-11-02T10:00:00Z") || !x.EndedAt.Equal(w.now()) {
+		t.Errorf("%+v %v", x, err)
+	}
+	if x, err := end(a[0].ID, 0); err != nil || x.ToMS != at("2026-11-02T10:00:00Z") {
+		t.Errorf("ended again, now: %+v %v", x, err)
+	}
+	// Nor does it come back for a time in which it is known to have been up.
+	w.is("2026-11-02T12:00:00Z")
+	_, err = end(a[0].ID, at("2026-11-03T00:00:00Z"))
+	refused(t, err, 409, "has ended at 2026-11-02T10:00:00Z", "add it from now on")
+	// A contract that is older than a week takes terms and miners from now on only.
+	w.is("2026-11-09T09:00:00Z")
+	w.assign(c, order(site, m[3], "2026-11-08T00:00:00Z", "2026-11-09T00:00:00Z"))
+	w.is("2026-11-09T09:00:01Z")
+	_, err = w.store.Assign(t.Context(), w.by, c, []NewAssignment{order(site, m[3], "2026-11-09T08:55:00Z", "")})
+	refused(t, err, 409, "2026-11-09T08:55:00Z", "older than 7 days", "from now on")
+	refused(t, amend("2026-11-09T08:55:00Z"), 409, "older than 7 days")
+	now := w.assign(c, order(site, m[3], "2026-11-09T09:00:00Z", ""))
+	if err := amend("2026-11-09T09:00:00Z"); err != nil {
+		t.Error(err)
+	}
+	w.is("2026-11-09T09:10:00Z")
+	if x, err := end(now[0].ID, 0); err != nil || x.ToMS != w.now().UnixMilli() {
+		t.Errorf("ended now: %+v %v", x, err)
+	}
+	// What reached into slots that were over stands out in the audit log.
 	rows, err := w.pool.Query(t.Context(), `SELECT level || ' ' || (details ->> 'in_hindsight') FROM audit_pending WHERE action LIKE 'contract_miners%' ORDER BY event_id`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	levels, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if got := strings.Join(levels, ", "); err != nil || got != "WARNING true, WARNING true, WARNING true, INFO false, INFO false" {
+	if got := strings.Join(levels, ", "); err != nil || got != "WARNING true, WARNING true, INFO false, INFO false, WARNING true, INFO false, INFO false" {
 		t.Errorf("%s %v", got, err)
 	}
-	w.closed["2026-11"] = true
-	_, err = w.store.EndAssignments(t.Context(), w.by, c, ids, at("2026-11-30T23:59:59Z"))
-	refused(t, err, 409, "statement", "possible from 2026-12-01T00:00:00Z on")
-	_, err = w.store.Assign(t.Context(), w.by, c, []NewAssignment{order(site, m[1], "2026-11-30T23:55:00Z", "")})
-	refused(t, err, 409, "statement")
-	if _, err = w.store.EndAssignments(t.Context(), w.by, c, ids, at("2026-12-01T00:00:00Z")); err != nil {
-		t.Errorf("an end between the months: %v", err)
-	}
-	before := len(w.notes)
-	if _, err = w.store.EndAssignments(t.Context(), w.by, c, ids, at("2026-12-01T00:00:00Z")); err != nil || len(w.notes) != before {
-		t.Errorf("the same end again: %v, %d notes more", err, len(w.notes)-before)
-	}
-	w.assign(c, order(site, m[1], "2026-12-01T00:00:00Z", "")) // the miner is replaced
 }
 
 func TestGapsAreShownAndTellNoCustomerOfAnother(t *testing.T) {
@@ -739,7 +804,7 @@ func TestTheLargestOrder(t *testing.T) {
 		t.Logf("excuse of %s of them in %s", name, time.Since(begin))
 	}
 	begin = time.Now()
-	if _, err := w.store.EndAssignments(t.Context(), w.by, c, ids, at("2026-11-05T00:00:00Z")); err != nil {
+	if _, err := w.store.EndAssignments(t.Context(), w.by, c, ids, 0); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("ended in %s", time.Since(begin))

@@ -25,7 +25,8 @@ type Assignment struct {
 	SiteName   string
 	Address    string // of the miner, as it was last heard of
 	RecordedAt time.Time
-	RecordedBy string // as in the audit log
+	RecordedBy string    // as in the audit log
+	EndedAt    time.Time // when its present end was recorded; zero: it was ordered with that end, or has none
 }
 
 const (
@@ -38,7 +39,7 @@ const (
 
 	// Names are looked up row by row. Joined, before the database has counted the rows of a new table, every miner of a site was compared with every row.
 	recordedColumns = `SELECT a.id, a.contract_id, a.site_id, a.miner_id, a.from_ms, coalesce(a.to_ms, 0), a.rate_mhs, (SELECT s.name FROM site s WHERE s.id = a.site_id),
-		(SELECT m.address FROM miner m WHERE m.site_id = a.site_id AND m.id = a.miner_id), a.recorded_at, a.recorded_by FROM contract_miner a `
+		(SELECT m.address FROM miner m WHERE m.site_id = a.site_id AND m.id = a.miner_id), a.recorded_at, a.recorded_by, a.ended_at FROM contract_miner a `
 	qListAssignments = recordedColumns + `WHERE a.contract_id = $1 AND (a.site_id, a.miner_id, a.from_ms, a.id) > ($2, $3, $4, $5)
 		AND ($6::bigint IS NULL OR a.from_ms <= $6 AND (a.to_ms IS NULL OR a.to_ms > $6)) ORDER BY a.site_id, a.miner_id, a.from_ms, a.id LIMIT $7`
 	// By the ids' own index: for a list in the condition the database compares each row of the contract with each id.
@@ -59,7 +60,7 @@ const (
 	qAssign           = `INSERT INTO contract_miner (id, contract_id, site_id, miner_id, from_ms, to_ms, rate_mhs, recorded_at, recorded_by)
 		SELECT w.id, $6, w.site_id, w.miner_id, w.from_ms, nullif(w.to_ms, 0), w.rate_mhs, $8, $9
 		FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::uuid[], $7::bigint[]) w (site_id, miner_id, from_ms, to_ms, id, rate_mhs)`
-	qEndAssignments = `UPDATE contract_miner SET to_ms = $2 WHERE id = ANY($1)`
+	qEndAssignments = `UPDATE contract_miner SET to_ms = $2, ended_at = $3 WHERE id = ANY($1)`
 
 	// Times between two of a miner's assignments, and after its last one that has ended, in which it has none. With a customer ($2) only that one's
 	// assignments are looked at, and only times between them: when another customer got the miner is none of its business.
@@ -77,8 +78,12 @@ func scanAssignment(row pgx.CollectableRow) (a sla.Assignment, err error) {
 }
 
 func scanRecorded(row pgx.CollectableRow) (a Assignment, err error) {
-	err = row.Scan(&a.ID, &a.Contract, (*[16]byte)(&a.Site), (*[16]byte)(&a.Miner), &a.FromMS, &a.ToMS, &a.RateMHs, &a.SiteName, &a.Address, &a.RecordedAt, &a.RecordedBy)
+	var ended *time.Time
+	err = row.Scan(&a.ID, &a.Contract, (*[16]byte)(&a.Site), (*[16]byte)(&a.Miner), &a.FromMS, &a.ToMS, &a.RateMHs, &a.SiteName, &a.Address, &a.RecordedAt, &a.RecordedBy, &ended)
 	a.RecordedAt = a.RecordedAt.UTC()
+	if ended != nil {
+		a.EndedAt = ended.UTC()
+	}
 	return a, err
 }
 
@@ -294,6 +299,9 @@ func (s *Store) add(ctx context.Context, tx pgx.Tx, by access.Actor, contract uu
 	if err := s.open(ctx, tx, contract, from, endOf(to), now); err != nil {
 		return nil, err
 	}
+	if err := s.ahead(ctx, tx, contract, "from", from, now); err != nil {
+		return nil, err
+	}
 	c := columnsOf(list)
 	if err := known(ctx, tx, c.sites, c.miners); err != nil {
 		return nil, err
@@ -316,7 +324,7 @@ func (s *Store) add(ctx context.Context, tx pgx.Tx, by access.Actor, contract uu
 		n := &list[i]
 		lines[i] = fmt.Sprintf("%s %s/%s %s %s %d", ids[i], n.Site, n.Miner, text(n.FromMS), text(n.ToMS), n.RateMHs)
 	}
-	return ids, s.recordLines(ctx, tx, by, "contract_miners_added", contract, map[string]any{hindsight: from < now.UnixMilli()}, lines)
+	return ids, s.recordLines(ctx, tx, by, "contract_miners_added", contract, map[string]any{hindsight: over(from, now)}, lines)
 }
 
 // perEntry is how many assignments one entry of the audit log names: its details are bounded, and none shall be dropped.
@@ -385,14 +393,17 @@ func overlaps(ctx context.Context, tx pgx.Tx, c columns, except []uuid.UUID) err
 	return nil
 }
 
-// EndAssignments ends assignments of a contract at a time: all of them or none. At its own beginning an assignment is called off; one that has an end gets
-// another one. Nothing changes in a month of which a statement has been issued.
+// EndAssignments ends assignments of a contract at a time, 0 being now: all of them or none. One that has an end gets another one. Slots that are over stay as
+// they are: an assignment ends no earlier, and one that has ended stays so. At its own beginning an assignment is called off; one that has begun only soon
+// after it was recorded.
 func (s *Store) EndAssignments(ctx context.Context, by access.Actor, contract uuid.UUID, ids []uuid.UUID, atMS int64) (ended []Assignment, err error) {
 	if len(ids) == 0 || len(ids) > MaxBatch {
 		return nil, invalid("%d assignments: want 1 to %d in one order", len(ids), MaxBatch)
 	}
-	if err := inRange("at", atMS); err != nil {
-		return nil, err
+	if atMS != 0 {
+		if err := inRange("at", atMS); err != nil {
+			return nil, err
+		}
 	}
 	err = s.change(ctx, by, func(tx pgx.Tx, now time.Time) error {
 		if err := Lock(ctx, tx, contract); err != nil {
@@ -405,20 +416,23 @@ func (s *Store) EndAssignments(ctx context.Context, by access.Actor, contract uu
 		if err := allThere(contract, ids, list); err != nil {
 			return err
 		}
+		at := cmp.Or(atMS, now.UnixMilli())
 		var todo []NewAssignment
 		var changed []uuid.UUID
 		var lines []string
 		from, to := openEnd(0), int64(0)
 		for i := range list {
 			a := &list[i]
-			if atMS < a.FromMS {
-				return invalid("assignment %s begins at %s: it can end then, which calls it off, or later, and not at %s", a.ID, text(a.FromMS), text(atMS))
-			}
-			if a.ToMS == atMS {
+			if atMS == 0 && a.ToMS != 0 && a.ToMS <= at { // ordered once more
 				continue
 			}
-			from, to = min(from, atMS, openEnd(a.ToMS)), max(to, atMS, openEnd(a.ToMS))
-			todo = append(todo, NewAssignment{Site: a.Site, Miner: a.Miner, FromMS: a.FromMS, ToMS: atMS})
+			if stays, err := ends(a, at, now); err != nil {
+				return err
+			} else if stays {
+				continue
+			}
+			from, to = min(from, at, openEnd(a.ToMS)), max(to, at, openEnd(a.ToMS))
+			todo = append(todo, NewAssignment{Site: a.Site, Miner: a.Miner, FromMS: a.FromMS, ToMS: at})
 			changed = append(changed, a.ID)
 			lines = append(lines, fmt.Sprintf("%s %s/%s %s %s", a.ID, a.Site, a.Miner, text(a.FromMS), text(a.ToMS)))
 		}
@@ -429,13 +443,13 @@ func (s *Store) EndAssignments(ctx context.Context, by access.Actor, contract uu
 			if err := overlaps(ctx, tx, columnsOf(todo), changed); err != nil { // a later end than before
 				return err
 			}
-			if _, err := tx.Exec(ctx, qEndAssignments, raw(changed), atMS); err != nil {
+			if _, err := tx.Exec(ctx, qEndAssignments, raw(changed), at, now); err != nil {
 				return fmt.Errorf("ending assignments of contract %s: %w", contract, err)
 			}
 			if err := s.c.Changed(ctx, tx, contract, from, endOf(to)); err != nil {
 				return err
 			}
-			if err := s.recordLines(ctx, tx, by, "contract_miners_ended", contract, map[string]any{"at": text(atMS), hindsight: from < now.UnixMilli()}, lines); err != nil {
+			if err := s.recordLines(ctx, tx, by, "contract_miners_ended", contract, map[string]any{"at": text(at), hindsight: over(from, now)}, lines); err != nil {
 				return err
 			}
 		}
@@ -443,6 +457,24 @@ func (s *Store) EndAssignments(ctx context.Context, by access.Actor, contract uu
 		return err
 	})
 	return ended, err
+}
+
+// ends refuses an end that an assignment cannot get; stays tells that it has that end.
+func ends(a *Assignment, atMS int64, now time.Time) (stays bool, err error) {
+	switch {
+	case a.ToMS == atMS:
+		return true, nil
+	case atMS < a.FromMS:
+		return false, invalid("assignment %s begins at %s: it can end then, which calls it off, or later, and not at %s", a.ID, text(a.FromMS), text(atMS))
+	case atMS == a.FromMS && now.Sub(a.RecordedAt) <= slip: // called off
+		return false, nil
+	case a.ToMS != 0 && over(a.ToMS, now):
+		return false, conflict("assignment %s has ended at %s, and stays so: to have the miner in the contract again, add it from now on", a.ID, text(a.ToMS))
+	case over(atMS, now):
+		return false, conflict("assignment %s was in force until now (%s): what its miner owed stays owed, and it cannot end at %s; name a time from now on, or none to end it now",
+			a.ID, text(now.UnixMilli()), text(atMS))
+	}
+	return false, nil
 }
 
 // allThere refuses ids that are no assignments of the contract.

@@ -2,11 +2,14 @@ package customer
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/hashinsight/hashinsight/pkg/evidence"
 )
 
 // Times that are taken at all, so that a slip of the keyboard is found.
@@ -85,4 +88,36 @@ func (s *Store) open(ctx context.Context, tx pgx.Tx, contract uuid.UUID, fromMS,
 		}
 	}
 	return conflict("this would change contract %s from %s on, and the statement of a month that it touches has been issued: such changes are possible from %s on", contract, text(fromMS), text(first))
+}
+
+const (
+	// settingUp is how long after a contract was recorded its terms and miners may be recorded as of a time before: somebody types in what was agreed.
+	settingUp = 7 * 24 * time.Hour
+	// slip is how long after an assignment was recorded it may be called off although it has begun: the wrong miner was named.
+	slip = time.Hour
+)
+
+// over reports whether one of the slots that begin at or after a time is over. What was owed in it is known by now, and who could still choose whether it
+// was owed would choose what suits: the month of a contract would lose its downtime, or gain miners that are known to have been up.
+func over(fromMS int64, now time.Time) bool {
+	first := (fromMS + evidence.SlotMS - 1) / evidence.SlotMS * evidence.SlotMS
+	return first+evidence.SlotMS <= now.UnixMilli()
+}
+
+const qContractCreated = `SELECT created_at FROM contract WHERE id = $1`
+
+// ahead refuses what would hold for slots that are over, unless the contract is being set up.
+func (s *Store) ahead(ctx context.Context, tx pgx.Tx, contract uuid.UUID, what string, fromMS int64, now time.Time) error {
+	if !over(fromMS, now) {
+		return nil
+	}
+	var created time.Time
+	if err := tx.QueryRow(ctx, qContractCreated, contract).Scan(&created); err != nil {
+		return fmt.Errorf("looking at contract %s: %w", contract, err)
+	}
+	if now.Sub(created) <= settingUp {
+		return nil
+	}
+	return conflict("%s is %s, before now (%s), and contract %s is older than %d days: what happened until now is judged by what was recorded then; name a time from now on",
+		what, text(fromMS), text(now.UnixMilli()), contract, settingUp/(24*time.Hour))
 }

@@ -1045,6 +1045,11 @@ export interface components {
         Assignment: {
             /** @description Of the miner in its site's network; absent for customers */
             address?: string;
+            /**
+             * Format: date-time
+             * @description When to was recorded; absent: with the assignment
+             */
+            ended_at?: string;
             /** Format: date-time */
             from: string;
             /** Format: uuid */
@@ -1555,9 +1560,9 @@ export interface components {
             assignment_ids: string[];
             /**
              * Format: date-time
-             * @description Not in a month of which a statement was issued. At an assignment's beginning it is called off
+             * @description Absent: now. Slots that are over stay owed, so it does not lie before now. At an assignment's beginning it is called off; one that has begun only within an hour of its recording
              */
-            at: string;
+            at?: string;
         };
         EndExcuse: {
             /**
@@ -2011,7 +2016,7 @@ export interface components {
         NewAssignment: {
             /**
              * Format: date-time
-             * @description At most a year from now, not before the contract's first terms, and not in a month of which a statement was issued
+             * @description At most a year from now, not before the contract's first terms, and not in a month of which a statement was issued. Before now only in the week after the contract was recorded
              */
             from: string;
             /** Format: uuid */
@@ -2730,7 +2735,7 @@ export interface components {
             fee_minor?: number;
             /**
              * Format: date-time
-             * @description Now by default. A new version must begin after the last one, and after every month of which a statement was issued
+             * @description Now by default. A new version must begin after the last one and after every month of which a statement was issued; before now only in the week after the contract was recorded
              */
             from?: string;
             /**
