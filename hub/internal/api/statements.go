@@ -65,7 +65,7 @@ type Changes struct {
 type Restatement struct {
 	Month       string     `json:"month" maxLength:"7" doc:"UTC, such as 2026-11; its statement was issued"`
 	Reason      string     `json:"reason" minLength:"1" maxLength:"500" doc:"Stands in the statement, for the customer to read"`
-	AcceptUntil *time.Time `json:"accept_until,omitempty" doc:"Facts that had come until then count, past the terms' deadline. Absent: as in the statement before"`
+	AcceptUntil *time.Time `json:"accept_until,omitempty" doc:"Facts that had come until then count, past the terms' deadline. Absent: as in the statement before; never earlier than there"`
 }
 
 type statementsInput struct {

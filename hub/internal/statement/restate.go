@@ -24,7 +24,7 @@ type Restatement struct {
 	Contract    uuid.UUID
 	Month       sla.CalendarMonth
 	Reason      string    // for the customer: it stands in the statement
-	AcceptUntil time.Time // facts that had come until then count, past the terms' deadline; zero: as in the statement before
+	AcceptUntil time.Time // facts that had come until then count, past the terms' deadline; zero: as in the statement before, and never earlier
 	By          string    // who orders it, for the audit log
 }
 
@@ -63,6 +63,10 @@ func (s *Store) Restate(ctx context.Context, scope Scope, o Restatement) (hash e
 		}
 		if o.AcceptUntil.IsZero() {
 			o.AcceptUntil = before.AcceptUntil
+		}
+		if o.AcceptUntil.Before(before.AcceptUntil) { // who could take back facts that counted would choose those that suit
+			return apperr.E(apperr.Conflict, "CONFLICT_001", "accept_until: the statement before counts what had come until %s, and a restatement takes no fact back: name that or a later time, or none",
+				text(before.AcceptUntil.UnixMilli()))
 		}
 		hash, err = s.restate(ctx, tx, &o, &before, now)
 		return err

@@ -255,6 +255,12 @@ func TestARestatementAcceptsLateFacts(t *testing.T) {
 		st.Changes.Slots.UnknownDown != -12 || st.Changes.Hours != 1 || st.Changes.Miners != 1 {
 		t.Errorf("restated: %+v, changes %+v", st.Line, st.Changes)
 	}
+	// What has counted is not taken back.
+	w.set(december.Add(102 * time.Hour))
+	_, err = w.store.Restate(t.Context(), Scope{}, Restatement{Contract: c, Month: month, Reason: "not those", AcceptUntil: december.Add(99 * time.Hour), By: "test"})
+	if err == nil || !strings.Contains(err.Error(), "takes no fact back") {
+		t.Errorf("facts are taken back: %v", err)
+	}
 	before, err := w.store.Statement(t.Context(), Scope{}, list[0].Hash)
 	w.must(err)
 	if before.SupersededBy != hash || before.Seq != 1 {

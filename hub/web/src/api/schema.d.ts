@@ -2288,7 +2288,7 @@ export interface components {
         Restatement: {
             /**
              * Format: date-time
-             * @description Facts that had come until then count, past the terms' deadline. Absent: as in the statement before
+             * @description Facts that had come until then count, past the terms' deadline. Absent: as in the statement before; never earlier than there
              */
             accept_until?: string;
             /** @description UTC, such as 2026-11; its statement was issued */
