@@ -7,6 +7,7 @@ type metrics struct {
 	waiting  prometheus.Gauge
 	behind   prometheus.Gauge
 	computed prometheus.Counter
+	added    prometheus.Counter
 	failed   prometheus.Counter
 }
 
@@ -30,6 +31,9 @@ func newMetrics() *metrics {
 		computed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "hashinsight_sla_miner_days_total", Help: "Days of a miner that this process computed.",
 		}),
+		added: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "hashinsight_sla_months_added_total", Help: "Months of a contract that this process added up for readers; it keeps them until something changes.",
+		}),
 		failed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "hashinsight_sla_failures_total", Help: "Days of a contract and site, and statements, that could not be computed and wait for the next try.",
 		}),
@@ -41,7 +45,7 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.issued, m.waiting, m.behind, m.computed, m.failed}
+	return []prometheus.Collector{m.issued, m.waiting, m.behind, m.computed, m.added, m.failed}
 }
 
 // Describe implements prometheus.Collector.

@@ -172,9 +172,9 @@ func (s *Store) noRules(ctx context.Context, contract uuid.UUID, m sla.CalendarM
 // inlineTimeout bounds what a reader waits for days that are computed again for it.
 const inlineTimeout = 20 * time.Second
 
-// month adds up the kept days of a contract's month as they are seen now. Without rules nothing is contracted in it.
+// month adds up the kept days of a contract's month as they are seen now. Without rules nothing is contracted in it. What it returns is shared: nobody changes it.
 func (s *Store) month(ctx context.Context, contract uuid.UUID, m sla.CalendarMonth, now time.Time) (*sla.Rules, *sla.MonthResult, error) {
-	rules, result, err := s.add(ctx, s.c.Pool, contract, m, now)
+	rules, result, err := s.sum(ctx, contract, m, now)
 	if !errors.Is(err, sla.ErrStale) {
 		return rules, result, err
 	}
@@ -191,7 +191,7 @@ func (s *Store) month(ctx context.Context, contract uuid.UUID, m sla.CalendarMon
 			break
 		}
 	}
-	if rules, result, err = s.add(ctx, s.c.Pool, contract, m, now); errors.Is(err, sla.ErrStale) {
+	if rules, result, err = s.sum(ctx, contract, m, now); errors.Is(err, sla.ErrStale) {
 		err = apperr.E(apperr.Conflict, "CONFLICT_001", "the days of %s are being computed again: ask again in a minute", m)
 	}
 	return rules, result, err

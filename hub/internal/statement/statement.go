@@ -48,6 +48,7 @@ type Store struct {
 	c       Config
 	jobs    *pgxpool.Pool
 	metrics *metrics
+	sums    *sums
 }
 
 // New checks the configuration. It does not touch the database.
@@ -64,7 +65,7 @@ func New(c Config) (*Store, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{c: c, jobs: c.Jobs, metrics: newMetrics()}
+	s := &Store{c: c, jobs: c.Jobs, metrics: newMetrics(), sums: newSums()}
 	if c.Registerer != nil {
 		if err := c.Registerer.Register(s.metrics); err != nil {
 			return nil, fmt.Errorf("metrics of statements: %w", err)
