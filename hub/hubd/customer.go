@@ -86,6 +86,24 @@ func FindCustomer(ctx context.Context, c Database, text string) (id uuid.UUID, e
 	return id, err
 }
 
+// FindContract returns the id of the contract with an id, or with a name that no other customer's has.
+func FindContract(ctx context.Context, c Database, text string) (id uuid.UUID, err error) {
+	err = c.withCustomers(ctx, func(ctx context.Context, s *customer.Store) error {
+		id, err = s.FindContract(ctx, text)
+		return err
+	})
+	return id, err
+}
+
+// FindSite returns the id of the site with an id or a name.
+func FindSite(ctx context.Context, c Database, text string) (id ident.SiteID, err error) {
+	err = c.withCustomers(ctx, func(ctx context.Context, s *customer.Store) error {
+		id, err = s.FindSite(ctx, text)
+		return err
+	})
+	return id, err
+}
+
 // AddContract adds a contract of a customer, named by its id or name.
 func AddContract(ctx context.Context, c Database, of, name string, order *TermsOrder) (out Contract, v ContractVersion, err error) {
 	err = c.withCustomers(ctx, func(ctx context.Context, s *customer.Store) error {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -20,29 +22,19 @@ import (
 type contractMonth struct{ contract, month string }
 
 func (f *contractMonth) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.contract, "contract", "", "the contract's id, as contract list shows it")
+	cmd.Flags().StringVar(&f.contract, "contract", "", "id or name of the contract")
 	cmd.Flags().StringVar(&f.month, "month", "", "the month in UTC, such as 2026-11")
 	for _, name := range []string{"contract", "month"} {
 		_ = cmd.MarkFlagRequired(name) // fails only for a flag that does not exist
 	}
 }
 
-func (f *contractMonth) parse() (id uuid.UUID, m hubd.Month, err error) {
-	if id, err = parseContract(f.contract); err != nil {
-		return id, m, err
-	}
+func (f *contractMonth) find(ctx context.Context, db hubd.Database) (id uuid.UUID, m hubd.Month, err error) {
 	if m, err = hubd.ParseMonth(f.month); err != nil {
 		return id, m, fmt.Errorf("--month: %w", err)
 	}
-	return id, m, nil
-}
-
-func parseContract(text string) (uuid.UUID, error) {
-	id, err := uuid.Parse(text)
-	if err != nil {
-		return id, fmt.Errorf("--contract %.60q: want a contract's id: hashinsight-hub contract list shows them", text)
-	}
-	return id, nil
+	id, err = hubd.FindContract(ctx, db, f.contract)
+	return id, m, err
 }
 
 // ppm writes parts per million as per cent.
@@ -80,11 +72,11 @@ func slaShowCommand(o *options) *cobra.Command {
 		Short: "Show a month's availability, allowance, burn-down and credit",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			id, m, err := of.parse()
+			c, err := o.loadForWork()
 			if err != nil {
 				return err
 			}
-			c, err := o.loadForWork()
+			id, m, err := of.find(cmd.Context(), database(c, commandLog()))
 			if err != nil {
 				return err
 			}
@@ -133,17 +125,11 @@ func slaWhyCommand(o *options) *cobra.Command {
 	var contract, site, miner, at string
 	cmd := &cobra.Command{
 		Use:   "why --contract CONTRACT --site SITE --miner MINER --at TIME",
-		Short: "Say why a slot is up, or not: rule, numbers, polls, batches, excuses; as JSON",
+		Short: "Say why a slot is up, or not: rule, numbers, excuses, polls and their batches",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			id, err := parseContract(contract)
-			if err != nil {
-				return err
-			}
 			var m hubd.ContractMiner
-			if m.Site, err = ident.ParseSiteID(site); err != nil {
-				return fmt.Errorf("--site: %w", err)
-			}
+			var err error
 			if m.Miner, err = ident.ParseMinerID(miner); err != nil {
 				return fmt.Errorf("--miner: %w", err)
 			}
@@ -155,22 +141,79 @@ func slaWhyCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			id, err := hubd.FindContract(cmd.Context(), database(c, commandLog()), contract)
+			if err != nil {
+				return err
+			}
+			if m.Site, err = hubd.FindSite(cmd.Context(), database(c, commandLog()), site); err != nil {
+				return err
+			}
 			why, err := hubd.WhySlot(cmd.Context(), database(c, commandLog()), evidencePlace(c), id, m, t)
 			if err != nil {
 				return err
 			}
-			return writeJSON(cmd.OutOrStdout(), why)
+			if o.output == "json" {
+				return writeJSON(cmd.OutOrStdout(), why)
+			}
+			return writeTable(cmd.OutOrStdout(), "SLOT FROM\t"+msText(why.SlotMS), whyRows(&why))
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&contract, "contract", "", "the contract's id, as contract list shows it")
-	f.StringVar(&site, "site", "", "the site's id")
+	f.StringVar(&contract, "contract", "", "id or name of the contract")
+	f.StringVar(&site, "site", "", "id or name of the site")
 	f.StringVar(&miner, "miner", "", "the miner's id")
 	f.StringVar(&at, "at", "", "a moment in the slot, such as 2026-11-03T12:07:00Z, or how long ago, such as 2h")
 	for _, name := range []string{"contract", "site", "miner", "at"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
 	return cmd
+}
+
+// slotReasons are the reasons of package sla in words.
+var slotReasons = map[string]string{
+	"no_assignment":   "the miner did not belong to the contract when the slot began",
+	"no_terms":        "no terms of the contract held",
+	"curtailment":     "it was curtailed on order",
+	"maintenance":     "maintenance was announced in time",
+	"enough_work":     "the miner did enough work",
+	"some_work":       "the miner did too little work to be up",
+	"too_little_work": "the miner did too little work to be degraded",
+	"no_answer":       "the miner was polled and did not answer",
+	"not_measurable":  "the miner answered, and nothing it told measures its work",
+	"not_over":        "the slot has not ended",
+	"no_record":       "no signed hour has this miner yet",
+	"no_polls":        "the site signed that it made no poll",
+	"too_late":        "the site's facts came after the backfill deadline",
+	"clock_wrong":     "the site's clock was more than 30 s from the hub's",
+	"disputed":        "the site signed something else than its batches say",
+}
+
+func whyRows(w *hubd.SlotWhy) []string {
+	rows := []string{"verdict\t" + string(w.State.Letter()), "because\t" + cmp.Or(slotReasons[string(w.Reason)], string(w.Reason))}
+	if w.NeedMH > 0 {
+		rows = append(rows, fmt.Sprintf("work\t%d MH; up from %d, degraded from %d, contracted %d", w.Facts.Hashes, w.UpMH, w.DegradedMH, w.NeedMH),
+			fmt.Sprintf("polls\t%d made, %d answered", w.Facts.Polls, w.Facts.Answered), "facts count until\t"+msText(w.DeadlineMS))
+	}
+	for i := range w.Excuses {
+		x := &w.Excuses[i]
+		rows = append(rows, fmt.Sprintf("excuse\t%s %s, recorded %s: %s", x.Excuse.Kind, x.Excuse.ID, msText(x.Excuse.RecordedMS), x.Reason))
+	}
+	for i := range w.Hours {
+		h := &w.Hours[i]
+		rows = append(rows, fmt.Sprintf("signed hour\t%s, batch %d of spool %s, header %x", h.State, h.InSeq, h.InSpool, h.Header))
+	}
+	if w.PollsGone != "" {
+		rows = append(rows, "polls\t"+w.PollsGone)
+	}
+	for i := range w.Polls {
+		p := &w.Polls[i]
+		rate := "no hashrate"
+		if v, ok := p.Hashrate.Get(); ok {
+			rate = fmt.Sprintf("%.1f TH/s", v.Terahashes())
+		}
+		rows = append(rows, fmt.Sprintf("poll\t%s %s %s, %s, batch %d of spool %s", p.At.UTC().Format(time.RFC3339), p.Outcome, p.Observation.State, rate, p.Seq, p.Spool))
+	}
+	return rows
 }
 
 func statementCommand(o *options) *cobra.Command {
@@ -225,16 +268,15 @@ func statementListCommand(o *options) *cobra.Command {
 		Short: "List statements, the newest first, and the months that wait for one",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var id uuid.UUID
-			if contract != "" {
-				var err error
-				if id, err = parseContract(contract); err != nil {
-					return err
-				}
-			}
 			c, err := o.loadForWork()
 			if err != nil {
 				return err
+			}
+			var id uuid.UUID
+			if contract != "" {
+				if id, err = hubd.FindContract(cmd.Context(), database(c, commandLog()), contract); err != nil {
+					return err
+				}
 			}
 			list, waiting, err := hubd.Statements(cmd.Context(), database(c, commandLog()), id, limit)
 			if err != nil {
@@ -260,7 +302,7 @@ func statementListCommand(o *options) *cobra.Command {
 			return writeTable(cmd.OutOrStdout(), "STATEMENT\tMONTH\tCONTRACT\tSEQ\tISSUED\tAVAILABILITY\tCREDIT\tSTATE", rows)
 		},
 	}
-	cmd.Flags().StringVar(&contract, "contract", "", "only this contract's")
+	cmd.Flags().StringVar(&contract, "contract", "", "only this contract's, by id or name")
 	cmd.Flags().IntVar(&limit, "limit", 100, "how many, at most 1000")
 	return cmd
 }
@@ -345,11 +387,11 @@ func statementIssueCommand(o *options) *cobra.Command {
 		Long:  "What it waits for cannot be skipped: a statement that leaves out evidence on its way would have to be restated.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			id, m, err := of.parse()
+			c, err := o.loadForWork()
 			if err != nil {
 				return err
 			}
-			c, err := o.loadForWork()
+			id, m, err := of.find(cmd.Context(), database(c, commandLog()))
 			if err != nil {
 				return err
 			}
@@ -382,15 +424,15 @@ func statementRestateCommand(o *options) *cobra.Command {
 			"deadline had passed. Money moves by the difference, which statement show tells.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			id, m, err := of.parse()
-			if err != nil {
-				return err
-			}
 			accept, err := parseWhen(until, time.Now())
 			if err != nil {
 				return fmt.Errorf("--accept-until: %w", err)
 			}
 			c, err := o.loadForWork()
+			if err != nil {
+				return err
+			}
+			id, m, err := of.find(cmd.Context(), database(c, commandLog()))
 			if err != nil {
 				return err
 			}
