@@ -117,13 +117,14 @@ func (s *stack) play(ctx context.Context) error {
 	}
 	s.live = time.Now()
 	fmt.Fprintf(s.c.Out, "run: all %d healthy miners of %d are live after %.1f s\n", f.Healthy, f.Miners, s.live.Sub(began).Seconds())
+	if len(s.c.Command) > 0 { // which makes the contracts that it needs: a miner has one at a time
+		return s.runCommand(ctx)
+	}
 	if err := s.ensureDemo(ctx); err != nil {
 		return fmt.Errorf("the demo contract: %w", err)
 	}
 	fmt.Fprintf(s.c.Out, "run: %q of %q is live too: its slots are judged when the site has signed their hour\n", demoContract, demoCustomer)
 	switch {
-	case len(s.c.Command) > 0:
-		return s.runCommand(ctx)
 	case s.c.Loop.total() > 0:
 		if err := s.killLoop(ctx); err != nil {
 			return err

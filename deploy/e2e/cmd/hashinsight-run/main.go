@@ -38,7 +38,7 @@ func command() *cobra.Command {
 Without --duration it runs until Ctrl-C. At the end polling stops, the agent drains, and the simulator's record is
 compared with the agent's spool and the hub's database, and what it knows of each slot of signed hours with the hub's
 verdict. The last line printed is the verdict; the exit code is 0 only when nothing is missing or stored twice, no slot
-is wrong and every healthy miner is fresh. A first run makes a contract over all miners.
+is wrong and every healthy miner is fresh. A first run without a COMMAND makes a contract over all miners.
 With a COMMAND it runs that once every healthy miner is fresh, with HSI_PAGE_URL and HSI_PAGE_KEY_FILE set, then ends.`,
 		SilenceUsage: true, SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
