@@ -71,7 +71,7 @@ type ContractSLA struct {
 type MinerSLA struct {
 	SiteID          string     `json:"site_id" format:"uuid"`
 	MinerID         string     `json:"miner_id" format:"uuid"`
-	Name            string     `json:"name,omitempty" doc:"Its address at the site; text from outside, never markup"`
+	Name            string     `json:"name,omitempty" doc:"Its address at the site; absent for customers; text from outside, never markup"`
 	Slots           SlotCounts `json:"slots"`
 	AvailabilityPPM *int64     `json:"availability_ppm,omitempty"`
 }
@@ -101,7 +101,7 @@ type MinerDays struct {
 type DayMiner struct {
 	SiteID  string `json:"site_id" format:"uuid"`
 	MinerID string `json:"miner_id" format:"uuid"`
-	Name    string `json:"name,omitempty" doc:"Its address at the site; text from outside, never markup"`
+	Name    string `json:"name,omitempty" doc:"Its address at the site; absent for customers; text from outside, never markup"`
 	States  string `json:"states" doc:"See the operation"`
 }
 
@@ -337,10 +337,18 @@ func (s *Server) contractMiners(ctx context.Context, in *slaMinersInput) (*slaMi
 	for i := range list {
 		l := &list[i]
 		out.Body.Items = append(out.Body.Items, MinerSLA{
-			SiteID: l.Miner.Site.String(), MinerID: l.Miner.Miner.String(), Name: l.Name, Slots: slotCounts(&l.Slots), AvailabilityPPM: l.AvailabilityPPM,
+			SiteID: l.Miner.Site.String(), MinerID: l.Miner.Miner.String(), Name: operatorsOnly(ctx, l.Name), Slots: slotCounts(&l.Slots), AvailabilityPPM: l.AvailabilityPPM,
 		})
 	}
 	return out, nil
+}
+
+// operatorsOnly is a text that a customer's key does not read, such as where in a site's network a miner stands.
+func operatorsOnly(ctx context.Context, text string) string {
+	if principal(ctx).Customer != uuid.Nil {
+		return ""
+	}
+	return text
 }
 
 // minerPlace reads a cursor over miners.
@@ -413,7 +421,7 @@ func (s *Server) contractDaySlots(ctx context.Context, in *daySlotsInput) (*dayS
 	}
 	for i := range list {
 		l := &list[i]
-		out.Body.Items = append(out.Body.Items, DayMiner{SiteID: l.Miner.Site.String(), MinerID: l.Miner.Miner.String(), Name: l.Name, States: l.States})
+		out.Body.Items = append(out.Body.Items, DayMiner{SiteID: l.Miner.Site.String(), MinerID: l.Miner.Miner.String(), Name: operatorsOnly(ctx, l.Name), States: l.States})
 	}
 	return out, nil
 }

@@ -153,6 +153,19 @@ func TestAContractsMonthSlotBySlot(t *testing.T) {
 		why.Hour.State != "none" || why.RateMHs != 100_000_000 {
 		t.Errorf("why: %s", body)
 	}
+	// The address in the site's network is the operator's business.
+	res, body = w.get(base)
+	key := w.customerKey(uuid.MustParse(want[ContractDetail](t, res, body).CustomerID))
+	for _, path := range []string{"/sla/miners?month=2026-03", "/slots/day?day=2026-05-01"} {
+		res, body = w.get(base + path)
+		if list := want[DayMiners](t, res, body); list.Items[0].Name == "" {
+			t.Errorf("%s does not name the miner to the operator: %s", path, body)
+		}
+		res, body = w.send("GET", base+path, key.Key, "")
+		if list := want[DayMiners](t, res, body); len(list.Items) != 1 || list.Items[0].Name != "" {
+			t.Errorf("%s to the customer: %s", path, body)
+		}
+	}
 	for _, path := range []string{"/sla", "/sla/miners", "/slots/day"} {
 		res, body = w.get("/api/contracts/" + uuid.NewString() + path)
 		wantProblem(t, res, body, http.StatusNotFound, "NOTFOUND_001")

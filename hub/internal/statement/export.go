@@ -26,7 +26,8 @@ hub.key             the hub's evidence key that signed it, hexadecimal. Compare 
                     a file beside a signature proves nothing about who made it
 terms.jsonl         the versions of the contract's terms, one a line
 assignments.jsonl   which miner belonged to the contract from when to when, one a line
-excuses.jsonl       announcements of maintenance, orders to curtail, and the records that shortened them, one a line
+excuses.jsonl       announcements of maintenance, orders to curtail, and the records that shortened them, one a line, as they were recorded: with the ids
+                    of all miners that they name, of whomever
 hours.jsonl         the signed hours of the sites: the site's word for what its miners did
 leaves.jsonl        the facts of the contract's miners, each with the proof that it belongs to its signed hour
 

@@ -1479,7 +1479,7 @@ export interface components {
         DayMiner: {
             /** Format: uuid */
             miner_id: string;
-            /** @description Its address at the site; text from outside, never markup */
+            /** @description Its address at the site; absent for customers; text from outside, never markup */
             name?: string;
             /** Format: uuid */
             site_id: string;
@@ -1948,7 +1948,7 @@ export interface components {
             availability_ppm?: number;
             /** Format: uuid */
             miner_id: string;
-            /** @description Its address at the site; text from outside, never markup */
+            /** @description Its address at the site; absent for customers; text from outside, never markup */
             name?: string;
             /** Format: uuid */
             site_id: string;
