@@ -100,8 +100,7 @@ function Row({ of: x, onEnd }: { of: Excuse; onEnd: (() => void) | undefined }) 
         {x.note !== '' && <div className="quiet small">{x.note}</div>}
       </td>
       <td data-name={t.excuses.window}>
-        <Utc at={x.from} /> – <br />
-        <Utc at={x.to} />
+        <Utc at={x.from} /> <br />– <Utc at={x.to} />
         <div className="small">
           <span className={phase === 'running' ? 'badge badge-warn' : 'quiet'}>
             {phase === 'running' && <Mark shape="stale" />} {t.excuses[phase]}

@@ -12,6 +12,7 @@ it('has a place for every day of the month, and nothing where nothing is known y
 
 it('is none before anything happened', () => {
   expect(burnDown({ month: '2026-11', allowance: 10, burn_down: [] })).toBeNull();
+  expect(burnDown({ month: '2026-11', allowance: 0, burn_down: [{ day: '2026-11-01', missed: 0, allowance_left: 0 }] })).toBeNull();
 });
 
 it('never says that less is used than is', () => {

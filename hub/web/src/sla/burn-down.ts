@@ -10,7 +10,7 @@ export interface BurnDown extends Grid {
 
 export function burnDown(sla: Pick<Sla, 'month' | 'burn_down' | 'allowance'>): BurnDown | null {
   const month = readMonth(sla.month);
-  if (month === null || sla.burn_down.length === 0) return null;
+  if (month === null || sla.burn_down.every((d) => d.allowance_left === 0)) return null; // nothing to use up, and nothing used
   const left = new Map(sla.burn_down.map((d) => [dayStart(d.day), d.allowance_left]));
   const days = Array.from({ length: month.days }, (_, i) => month.fromMs + i * dayMs);
   return {

@@ -169,7 +169,7 @@ function Excuses({ of }: { of: readonly WhyExcuse[] }) {
             <Mark shape={x.counts ? 'ok' : 'faulty'} /> {x.counts ? t.why.counts : t.why.countsNot}
           </span>{' '}
           <strong>{t.excuses.kinds[x.kind] ?? x.kind}</strong> {t.why.window(utcMoment(ms(x.from) ?? 0), utcMoment(ms(x.to) ?? 0))}, {t.why.recordedAt(utcMoment(ms(x.recorded_at) ?? 0))}
-          {x.why !== '' && `: ${t.why.excuseWhy[x.why] ?? x.why}`}
+          {(t.why.excuseWhy[x.why] ?? x.why) !== '' && `: ${t.why.excuseWhy[x.why] ?? x.why}`}
         </li>
       ))}
     </ul>
