@@ -326,7 +326,7 @@ func (h *Hub) subjects(ctx context.Context, stack *lifecycle.Stack, pools *pg.Po
 	if s.series, err = series.New(series.Config{Pool: pools.API, Jobs: pools.Jobs, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry}); err != nil {
 		return s, err
 	}
-	if h.c.Evidence.URL != "" {
+	if h.c.Evidence.URL != "" && (h.runs(config.ModuleJobs) || h.runs(config.ModuleAPI)) { // jobs move and judge, the API shows polls
 		if s.archive, err = h.c.Evidence.open(ctx, archive.Config{Pool: pools.Jobs, Log: h.c.Log, Registerer: h.c.Registry}); err != nil {
 			return s, err
 		}

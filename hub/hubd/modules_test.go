@@ -38,7 +38,7 @@ func TestEachModuleRunsByItself(t *testing.T) {
 			c.Evidence.URL = "file://" + filepath.ToSlash(evidence)
 			h := start(t, c)
 			awaitReady(t, h)
-			if _, err := os.Stat(evidence); (err == nil) != has("jobs") {
+			if _, err := os.Stat(evidence); (err == nil) != (has("jobs") || has("api")) {
 				t.Errorf("the directory for evidence: %v", err)
 			}
 			for what, l := range map[string]struct {

@@ -211,7 +211,7 @@ func whyRows(w *hubd.SlotWhy) []string {
 		if v, ok := p.Hashrate.Get(); ok {
 			rate = fmt.Sprintf("%.1f TH/s", v.Terahashes())
 		}
-		rows = append(rows, fmt.Sprintf("poll\t%s %s %s, %s, batch %d of spool %s", p.At.UTC().Format(time.RFC3339), p.Outcome, p.Observation.State, rate, p.Seq, p.Spool))
+		rows = append(rows, fmt.Sprintf("poll\t%s %s %s, %s, batch %d of spool %s", p.At.UTC().Format(time.RFC3339), p.Outcome, p.State, rate, p.Seq, p.Spool))
 	}
 	return rows
 }

@@ -22,6 +22,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/hashinsight/hashinsight/hub/internal/audit"
+	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
@@ -225,7 +227,11 @@ func newBenchHubWith(t *testing.T, pool *pgxpool.Pool, change func(*Config)) (h 
 	var private ed25519.PrivateKey
 	h.public, private, err = ed25519.GenerateKey(rand.Reader)
 	must(err)
-	c := Config{Pool: pool, Fleet: h.fleet, Latest: latest, Series: h.series, Key: private, TLS: h.ca.serverTLS(t)}
+	entries, err := audit.New(audit.Config{})
+	must(err)
+	h.facts, err = facts.New(facts.Config{Pool: pool, Audit: entries, Password: "a password of this test"})
+	must(err)
+	c := Config{Pool: pool, Fleet: h.fleet, Latest: latest, Series: h.series, Facts: h.facts, Key: private, TLS: h.ca.serverTLS(t)}
 	change(&c)
 	h.server, err = NewServer(c)
 	must(err)

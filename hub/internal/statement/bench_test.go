@@ -47,7 +47,7 @@ func TestBenchMonth(t *testing.T) {
 	// Days of a fleet in which a slot of a hundred is not up. Their facts are not there: what is measured is the month.
 	random := rand.New(rand.NewPCG(1, 11))
 	need := int64(contracted) * 300
-	rows = rows[:0]
+	var days [][]any
 	for day := month.FirstDay(); day < (month + 1).FirstDay(); day++ {
 		for _, m := range s.miners {
 			var d sla.DayResult
@@ -60,10 +60,10 @@ func TestBenchMonth(t *testing.T) {
 			}
 			d.Needed, d.Hashes = sla.SlotsPerDay*need, d.Slots[sla.Up]*need
 			p := d.States.Pack()
-			rows = append(rows, []any{c, s.id, m, int32(day), packSums(&d.DaySums), p[:]})
+			days = append(days, []any{c, s.id, m, int32(day), packSums(&d.DaySums), p[:]})
 		}
 	}
-	_, err = w.pool.CopyFrom(t.Context(), pgx.Identifier{"sla_day"}, []string{"contract_id", "site_id", "miner_id", "day", "sums", "states"}, pgx.CopyFromRows(rows))
+	_, err = w.pool.CopyFrom(t.Context(), pgx.Identifier{"sla_day"}, []string{"contract_id", "site_id", "miner_id", "day", "sums", "states"}, pgx.CopyFromRows(days))
 	w.must(err)
 	if _, err := w.pool.Exec(t.Context(), `VACUUM ANALYZE sla_day`, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
