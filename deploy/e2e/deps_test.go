@@ -48,7 +48,7 @@ var arrows = map[string]map[string]string{
 		// config reads the form of an address with archive/place, which imports nothing.
 		"internal/apperr": "", "internal/config": "archive", "internal/pg": "", "internal/webui": "", "internal/webtls": "",
 		"internal/sla": "", "internal/audit": "pg", "internal/access": "apperr pg audit", "internal/jobs": "pg", "internal/archive": "pg", "internal/fleet": "apperr pg", "internal/series": "apperr pg",
-		"internal/pki": "apperr pg audit fleet", "internal/facts": "apperr archive audit pg pki sla",
+		"internal/pki": "apperr pg audit fleet", "internal/facts": "apperr archive audit pg pki",
 		"internal/ingest":    "apperr facts pg fleet series",
 		"internal/peers":     "apperr pg audit fleet pki",
 		"internal/enrol":     "apperr audit facts fleet peers pg pki",

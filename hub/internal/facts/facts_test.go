@@ -1,11 +1,8 @@
 package facts
 
 import (
-	"math"
 	"math/rand/v2"
-	"reflect"
 	"testing"
-	"time"
 
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/pgtest"
@@ -24,46 +21,6 @@ func newStore(t testing.TB) *Store {
 		t.Fatal(err)
 	}
 	return s
-}
-
-func part(state State, at time.Time, skew uint16, slots ...evidence.Slot) Part {
-	l := &evidence.Leaf{Hour: 7}
-	copy(l.Slots[:], slots)
-	return Part{Hour: &Hour{State: state, CompleteAt: at, SkewSlots: skew}, Leaf: l}
-}
-
-func TestMerge(t *testing.T) {
-	at := time.UnixMilli(1_000_000)
-	until := at.UnixMilli()
-	slot := func(polls uint16, source evidence.Source, flags evidence.SlotFlags, hashes uint64) evidence.Slot {
-		return evidence.Slot{Polls: polls, Answered: polls, Source: source, Flags: flags, Hashes: hashes, ShareDiff: 1, Energy: 2}
-	}
-	a := part(Agreed, at, 0, slot(5, evidence.SourceCounter, evidence.SlotReachable, 100), slot(1, evidence.SourceNone, evidence.SlotSkewed, 0))
-	b := part(Agreed, at, 1<<5, slot(2, evidence.SourceRate, evidence.SlotHashing, 50))
-	m := Merge([]Part{a, b}, until)
-	if want := (evidence.Slot{Polls: 7, Answered: 7, Source: evidence.SourceRate, Flags: evidence.SlotReachable | evidence.SlotHashing, Hashes: 150, ShareDiff: 2, Energy: 4}); m.Slots[0] != want {
-		t.Errorf("slot 0 is %+v, want %+v", m.Slots[0], want)
-	}
-	if m.Skewed != 1<<1|1<<5 || m.Disputed || m.ReceivedMS != until || m.Hour != 7 {
-		t.Errorf("merged to %+v", m)
-	}
-	if other := Merge([]Part{b, a}, until); !reflect.DeepEqual(m, other) {
-		t.Error("the order of chains matters")
-	}
-	c := part(Disputed, at.Add(time.Millisecond), 0, slot(9, evidence.SourceCounter, 0, 9))
-	if got := Merge([]Part{a, b, c}, until); !reflect.DeepEqual(got, m) {
-		t.Errorf("a chain that came too late makes %+v", got)
-	}
-	if got := Merge([]Part{a, b, c}, until+1); !got.Disputed || got.Slots[0].Polls != 16 || got.ReceivedMS != until+1 {
-		t.Errorf("a chain that is disputed makes %+v", got)
-	}
-	if got := Merge([]Part{c}, until); got.Slots[0].Polls != 9 || got.ReceivedMS != until+1 {
-		t.Errorf("the only chain, late, makes %+v", got)
-	}
-	most := part(Agreed, at, 0, evidence.Slot{Polls: math.MaxUint16, Hashes: math.MaxUint64})
-	if got := Merge([]Part{a, most}, until); got.Slots[0].Polls != math.MaxUint16 || got.Slots[0].Hashes != math.MaxUint64 {
-		t.Errorf("beyond what can be counted: %+v", got.Slots[0])
-	}
 }
 
 func TestSlotsThatASpanTouches(t *testing.T) {

@@ -3,12 +3,10 @@ package facts
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 )
@@ -152,49 +150,6 @@ func (s *Store) unpackPage(b, packed []byte, leaves int) ([]byte, error) {
 		err = fmt.Errorf("a page of %d bytes, want %d leaves of %d", len(b), leaves, evidence.LeafSize)
 	}
 	return b, err
-}
-
-// Part is what one chain says of a miner's hour. Its hour is agreed or disputed.
-type Part struct {
-	Hour *Hour
-	Leaf *evidence.Leaf
-}
-
-// Merge returns what is known of one miner's hour. A site has two chains in an hour when its agent lost its disk in between; their work and polls add up. A
-// chain that was complete only after untilMS (the hub's time) is left out, unless there is no other: what comes late never makes an hour
-// late that was known without it. There is at least one part, and all are of one miner and hour.
-func Merge(parts []Part, untilMS int64) sla.HourFacts {
-	inTime := func(p Part) bool { return p.Hour.CompleteAt.UnixMilli() <= untilMS }
-	late := !slices.ContainsFunc(parts, inTime)
-	m := sla.HourFacts{Hour: parts[0].Leaf.Hour}
-	for _, p := range parts {
-		if !late && !inTime(p) {
-			continue
-		}
-		m.ReceivedMS = max(m.ReceivedMS, p.Hour.CompleteAt.UnixMilli())
-		m.Disputed = m.Disputed || p.Hour.State == Disputed
-		m.Skewed |= p.Hour.SkewSlots
-		for i := range m.Slots {
-			into, from := &m.Slots[i], &p.Leaf.Slots[i]
-			if from.Flags&evidence.SlotSkewed != 0 {
-				m.Skewed |= 1 << i
-			}
-			into.Polls, into.Answered = add16(into.Polls, from.Polls), add16(into.Answered, from.Answered)
-			into.Source = max(into.Source, from.Source) // a rate makes the sum one, and nothing known adds nothing
-			into.Flags |= from.Flags
-			into.Hashes, into.ShareDiff, into.Energy = add64(into.Hashes, from.Hashes), add64(into.ShareDiff, from.ShareDiff), add64(into.Energy, from.Energy)
-		}
-	}
-	return m
-}
-
-func add16(a, b uint16) uint16 { return uint16(min(uint32(a)+uint32(b), math.MaxUint16)) }
-
-func add64(a, b uint64) uint64 {
-	if a > math.MaxUint64-b {
-		return math.MaxUint64
-	}
-	return a + b
 }
 
 // SiteHour is an hour of a site, of all its chains.
