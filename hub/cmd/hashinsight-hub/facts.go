@@ -71,7 +71,7 @@ func disputesCommand(o *options) *cobra.Command {
 			for i, d := range disputes {
 				v := viewDispute(d)
 				views[i] = v
-				rows[i] = fmt.Sprintf("%d\t%s\t%q\t%s\t%s\t%s\t%q", v.ID, v.Site, v.SiteName, v.Hour.Format(hourForm), v.Kind, v.FoundAt.Format(time.RFC3339), v.Reason)
+				rows[i] = fmt.Sprintf("%d\t%s\t%q\t%s\t%s\t%s\t%s", v.ID, v.Site, v.SiteName, v.Hour.Format(hourForm), v.Kind, v.FoundAt.Format(time.RFC3339), plain(v.Reason))
 			}
 			if o.output == "json" {
 				return writeJSON(cmd.OutOrStdout(), views)
@@ -163,7 +163,7 @@ func hoursCommand(o *options) *cobra.Command {
 					v.CompleteAt = &h.CompleteAt
 				}
 				views[i] = v
-				rows[i] = fmt.Sprintf("%s\t%s\t%s\t%d\t%d\t%d\t%s\t%q", v.Hour.Format(hourForm), v.Spool, v.State, v.Leaves, v.FirstSeq, v.LastSeq, v.ReceivedAt.Format(time.RFC3339), v.Reason)
+				rows[i] = fmt.Sprintf("%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s", v.Hour.Format(hourForm), v.Spool, v.State, v.Leaves, v.FirstSeq, v.LastSeq, v.ReceivedAt.Format(time.RFC3339), plain(v.Reason))
 			}
 			if o.output == "json" {
 				return writeJSON(cmd.OutOrStdout(), views)

@@ -49,7 +49,7 @@ func ppm(v *int64) string {
 func credit(bp, minor int64, currency string) string {
 	text := fmt.Sprintf("%d.%02d %%", bp/100, bp%100)
 	if currency != "" {
-		text += fmt.Sprintf(", %d in 1/100 %s", minor, currency)
+		text += fmt.Sprintf(", %d minor units of %s", minor, currency)
 	}
 	return text
 }
@@ -93,7 +93,7 @@ func slaShowCommand(o *options) *cobra.Command {
 				met = map[bool]string{true: "met", false: "missed"}[*v.Met]
 			}
 			rows := []string{
-				"state\t" + string(v.State), "metric\t" + string(v.Metric), "target\t" + ppm(&v.TargetPPM), "availability\t" + ppm(v.AvailabilityPPM), "target is\t" + met,
+				"state\t" + string(v.State), "metric\t" + string(v.Metric), "target\t" + ppm(&v.TargetPPM), "availability\t" + ppm(v.AvailabilityPPM), "target so far\t" + met,
 				fmt.Sprintf("slots due\t%d", v.Due), fmt.Sprintf("allowance\t%d", v.Allowance), fmt.Sprintf("missed\t%d", v.Missed),
 				"credit\t" + credit(v.CreditBP, v.CreditMinor, v.Currency),
 				fmt.Sprintf("up, degraded, down\t%d, %d, %d", v.Slots.Up, v.Slots.Degraded, v.Slots.Down),
