@@ -56,7 +56,7 @@ hub/web/node_modules/.installed: hub/web/package-lock.json
 test: install-test build test-web test-go test-kills test-page ## install what tests need, build, and run every test
 
 test-go: build $(TOOLS)/bin/versitygw ## Go tests of every module with the race detector
-	@failed=; for m in $(MODULES); do (cd $$m && CGO_ENABLED=1 HSI_TEST_BIN=$(CURDIR)/bin go test -race -timeout 20m ./...) || failed="$$failed $$m"; done; \
+	@failed=; for m in $(MODULES); do (cd $$m && CGO_ENABLED=1 HSI_TEST_BIN=$(CURDIR)/bin go test -race -timeout 30m ./...) || failed="$$failed $$m"; done; \
 	if [ -n "$$failed" ]; then echo "test-go: failed in$$failed"; exit 1; fi
 
 test-web: hub/web/node_modules/.installed ## type check and unit tests of the page
