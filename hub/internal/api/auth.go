@@ -12,12 +12,13 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
 )
 
-// audience is who may call an operation: a permission's name, or one of these two.
+// audience is who may call an operation: a permission's name, or one of these.
 type audience string
 
 const (
-	anyone   audience = "anyone"    // no key needed; a key that is shown is still checked where the operation asks for it
-	signedIn audience = "signed in" // any key or session
+	anyone   audience = "anyone"                                       // no key needed; a key that is shown is still checked where the operation asks for it
+	signedIn audience = "signed in"                                    // any key or session
+	ofTheLog audience = "signed in, or anyone where the log is public" // of the log and its anchors
 )
 
 // permissionExtension is the member of the OpenAPI document that says who may call an operation.
@@ -33,6 +34,9 @@ func register[I, O any](s *Server, who audience, op huma.Operation, handle func(
 	}
 	op.Extensions[permissionExtension] = string(who)
 	switch {
+	case who == ofTheLog:
+		op.Security = []map[string][]string{{"key": {}}, {"session": {}}, {}}
+		op.Middlewares = append(huma.Middlewares{s.requireLog()}, op.Middlewares...)
 	case who != anyone:
 		op.Security = []map[string][]string{{"key": {}}, {"session": {}}}
 		op.Middlewares = append(huma.Middlewares{s.require(who)}, op.Middlewares...)
@@ -70,6 +74,21 @@ func (s *Server) require(who audience) func(huma.Context, func(huma.Context)) {
 			return
 		}
 		next(ctx)
+	}
+}
+
+// requireLog lets a request through that may read the log: with any key or session, or with none where the log is public. Each counts for its key or for
+// its address.
+func (s *Server) requireLog() func(huma.Context, func(huma.Context)) {
+	keyed := s.require(signedIn)
+	return func(ctx huma.Context, next func(huma.Context)) {
+		r, _ := humago.Unwrap(ctx)
+		// A session that has ended is no reason to refuse what needs none. A wrong key is: whoever shows it means to be known by it.
+		if s.transparency.Public && r.Header.Get("Authorization") == "" {
+			s.limited(ctx, next)
+			return
+		}
+		keyed(ctx, next)
 	}
 }
 

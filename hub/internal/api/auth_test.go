@@ -1,6 +1,7 @@
 package api
 
 import (
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -67,7 +68,10 @@ func TestEveryRouteKeepsItsPermission(t *testing.T) {
 				id = party.excuse.String()
 			}
 			body, headers := strings.NewReplacer("CUSTOMER", party.customer.String(), "ASSIGNMENT", party.assignment.String(), "MINER", miner.String()).Replace(bodies[name]), []string{"Content-Type", "application/json"}
-			target := strings.ReplaceAll(path, "{id}", id)
+			target := strings.NewReplacer("{id}", id, "{site}", w.site.String(), "{miner}", miner.String(), "{hour}", "2026-05-01T11:00:00Z", "{index}", "0").Replace(path)
+			if strings.HasSuffix(path, "/consistency") {
+				target += "?from=1&to=1"
+			}
 			if strings.Contains(path, "/sla") || strings.Contains(path, "/slots") || strings.HasSuffix(path, "/why") || strings.Contains(path, "/statements") {
 				target = w.closedMonth().target(path)
 			}
@@ -80,6 +84,13 @@ func TestEveryRouteKeepsItsPermission(t *testing.T) {
 				res, answer = w.request(method, target, body, append(headers, "Authorization", "Bearer hsi_dev_key_"+strings.Repeat("x", 43))...)
 				wantProblem(t, res, answer, http.StatusUnauthorized, "AUTH_001")
 				if who == string(signedIn) {
+					return
+				}
+				if who == string(ofTheLog) { // any key, a customer's too
+					for _, key := range []string{w.key(string(access.PeersRead)), w.customerKey(party.customer).Key} {
+						res, answer = w.request(method, target, body, append(headers, "Authorization", "Bearer "+key)...)
+						wantAnswer(t, res, answer)
+					}
 					return
 				}
 				if !slices.Contains(access.Permissions(), access.Permission(who)) {
@@ -105,9 +116,7 @@ func TestEveryRouteKeepsItsPermission(t *testing.T) {
 				}
 				body = strings.ReplaceAll(body, "SITE", w.site.String())
 				res, answer = w.request(method, target, body, append(headers, "Authorization", "Bearer "+w.key(who))...)
-				if res.StatusCode < 200 || res.StatusCode > 299 {
-					t.Errorf("with the permission: %d %s", res.StatusCode, answer)
-				}
+				wantAnswer(t, res, answer)
 				w.clock.advance(time.Minute) // the wrong keys shown here must not add up to a throttled address
 			})
 		}
@@ -116,6 +125,46 @@ func TestEveryRouteKeepsItsPermission(t *testing.T) {
 	if want := []string{"GET /health", "GET /health/detailed", "POST /api/session"}; !slices.Equal(open, want) {
 		t.Errorf("open to anyone: %v, want %v", open, want)
 	}
+}
+
+// wantAnswer checks that a request was let through. This world has no log: its routes say so.
+func wantAnswer(t *testing.T, res *http.Response, body []byte) {
+	t.Helper()
+	if res.StatusCode >= 200 && res.StatusCode <= 299 || res.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(body), "does not have the ") {
+		return
+	}
+	t.Errorf("with the permission: %d %s", res.StatusCode, body)
+}
+
+// Where the operator has made the log public it is read without a key, each request counting for its address; a key that is shown must be one.
+func TestAPublicLogIsReadWithoutAKey(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorldOn(t, l, func(c *Config) { c.Transparency.Public = true })
+	for _, path := range []string{"/api/log/checkpoint", "/api/log/entries", "/api/log/entries/0", "/api/log/entries/0/inclusion", "/api/log/consistency?from=1&to=1", "/api/anchors", "/api/anchors/status"} {
+		res, body := w.request("GET", path, "")
+		wantAnswer(t, res, body)
+		res, body = w.request("GET", path, "", "Cookie", sessionCookie+"=one that has ended")
+		wantAnswer(t, res, body)
+		res, body = w.request("GET", path, "", "Authorization", "Bearer "+w.owner)
+		wantAnswer(t, res, body)
+		res, body = w.request("GET", path, "", "Authorization", "Bearer hsi_dev_key_"+strings.Repeat("x", 43))
+		wantProblem(t, res, body, http.StatusUnauthorized, "AUTH_001")
+	}
+	for _, path := range []string{"/api/statements/" + strings.Repeat("0", 64) + "/proof", "/api/statements/" + strings.Repeat("0", 64) + "/bundle", "/api/proofs/hours/" + w.site.String() + "/" + w.site.String() + "/0"} {
+		res, body := w.request("GET", path, "")
+		wantProblem(t, res, body, http.StatusUnauthorized, "AUTH_001")
+	}
+	one := 1
+	if err := w.limiter.SetLimit(t.Context(), access.CommandLine(), &one); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.advance(2 * time.Minute)
+	w.request("GET", "/api/log/checkpoint", "")
+	res, body := w.request("GET", "/api/log/checkpoint", "")
+	wantProblem(t, res, body, http.StatusTooManyRequests, "API_001")
 }
 
 func (w *world) signIn(key string, headers ...string) (*http.Cookie, *http.Response, []byte) {

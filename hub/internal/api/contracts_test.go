@@ -101,9 +101,9 @@ func value(name, path string, of *party) (text string, id, ok bool) {
 		return pick(func(p *party) string { return p.customer.String() }), true, true
 	case name == "contract_id", name == "id" && strings.HasPrefix(path, "/api/contracts/"):
 		return pick(func(p *party) string { return p.contract.String() }), true, true
-	case name == "site_id":
+	case name == "site_id", name == "site":
 		return pick(func(p *party) string { return p.site.String() }), true, true
-	case name == "miner_id":
+	case name == "miner_id", name == "miner":
 		return pick(func(p *party) string { return p.miner.String() }), true, true
 	case name == "hash":
 		if of == nil {
@@ -114,6 +114,10 @@ func value(name, path string, of *party) (text string, id, ok bool) {
 		return "2026-05", false, true
 	case name == "day", name == "from_day", name == "to_day":
 		return "2026-05-01", false, true
+	case name == "hour":
+		return "2026-05-01T11:00:00Z", false, true
+	case name == "spool_id":
+		return "", false, true // the only one
 	case name == "at", name == "from":
 		return "2026-05-01T11:00:00Z", false, true
 	case name == "to":
@@ -176,7 +180,7 @@ func TestACustomersKeyReadsNothingOfOthers(t *testing.T) {
 				continue
 			}
 			who, _ := op.Extensions[permissionExtension].(string)
-			if who == string(anyone) || who == string(signedIn) {
+			if who == string(anyone) || who == string(signedIn) || who == string(ofTheLog) { // the log tells everyone the same
 				continue
 			}
 			t.Run(method+" "+path, func(t *testing.T) {
@@ -204,7 +208,7 @@ func TestACustomersKeyReadsNothingOfOthers(t *testing.T) {
 				}
 				target := ask(t, path, op, own)
 				res, body := w.send(method, target, key.Key, "")
-				if res.StatusCode != http.StatusOK {
+				if res.StatusCode != http.StatusOK && !strings.Contains(string(body), "does not have the log") {
 					t.Errorf("%s of its own: %d %s", target, res.StatusCode, body)
 				}
 				trace(t, target, body)

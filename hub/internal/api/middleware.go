@@ -78,7 +78,7 @@ func (s *Server) outermost(next http.Handler) http.Handler {
 		info := &requestInfo{id: newRequestID(), origin: originOf(r, s.trusted), log: s.log}
 		info.shown, info.shownErr = s.shownCertificate(r)
 		ctx := context.WithValue(r.Context(), requestKey{}, info)
-		if !isStream(r) {
+		if !isStream(r) && !isBundle(r) {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, requestDeadline)
 			defer cancel()
@@ -134,7 +134,7 @@ func (s *Server) record(r *http.Request, w *response, info *requestInfo, took ti
 	if !knownMethod(method) {
 		method = "OTHER" // methods are the client's text
 	}
-	s.metrics.request(method, route, status, took, !isStream(r))
+	s.metrics.request(method, route, status, took, !isStream(r) && !isBundle(r))
 	attrs := []any{
 		"address", info.origin.addr.String(), "method", method, "route", route, "status", status,
 		"duration_ms", float64(took.Microseconds()) / 1000, "bytes", w.bytes, "request_id", info.id,
@@ -180,6 +180,7 @@ type metrics struct {
 	streams  prometheus.Gauge
 	refused  prometheus.Counter
 	resets   prometheus.Counter
+	bundles  prometheus.Counter // refused
 	rate     errorRate
 }
 
@@ -203,6 +204,9 @@ func newMetrics(version string, now func() time.Time, reg prometheus.Registerer)
 			Name: "hashinsight_event_stream_resets_total", Help: "Times a client was told to fetch the snapshot again because it had fallen behind.",
 		}),
 	}
+	m.bundles = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "hashinsight_bundles_refused_total", Help: "Proof bundles refused because too many were being sent.",
+	})
 	m.rate.now = now
 	rate := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hashinsight_error_rate", Help: "Share of requests of the last 5 minutes answered with a status of 500 or more, 0 to 1.",
@@ -210,7 +214,7 @@ func newMetrics(version string, now func() time.Time, reg prometheus.Registerer)
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.latency, m.streams, m.refused, m.resets, rate} {
+	for _, c := range []prometheus.Collector{m.requests, m.latency, m.streams, m.refused, m.resets, m.bundles, rate} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

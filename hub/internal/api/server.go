@@ -61,6 +61,7 @@ type Config struct {
 	Customers      *customer.Store
 	Facts          *facts.Store
 	Statements     *statement.Store
+	Transparency   Transparency
 	Enrol          *enrol.Store                // nil: no site can join through this process
 	Pages          http.Handler                // the page's files; nil answers 404
 	PKI            *pki.Authority              // certificates; below /pki/ roots, revocation lists and OCSP, for anyone; nil answers that another process has them
@@ -82,40 +83,42 @@ type Config struct {
 
 // Server holds the routes and what they share.
 type Server struct {
-	api        huma.API
-	mux        *http.ServeMux
-	handler    http.Handler
-	document   []byte
-	access     *access.Access
-	audit      *audit.Log
-	limiter    *access.Limiter
-	fleet      *fleet.Store
-	peers      *peers.Store
-	series     *series.Store
-	customers  *customer.Store
-	facts      *facts.Store
-	statements *statement.Store
-	enrol      *enrol.Store
-	pages      http.Handler
-	pki        *pki.Authority
-	pkiFiles   http.Handler // nil as pki is
-	modules    []string
-	apiOff     bool
-	pageOff    bool
-	ready      func() bool
-	version    string
-	trusted    []netip.Prefix
-	tls        *webtls.TLS
-	header     string
-	certAPI    bool
-	now        func() time.Time
-	log        *slog.Logger
-	accessLog  *slog.Logger
-	metrics    *metrics
-	database   databaseCheck
-	miners     *held[*image]
-	sites      *held[siteList]
-	streams    streamSlots
+	api          huma.API
+	mux          *http.ServeMux
+	handler      http.Handler
+	document     []byte
+	access       *access.Access
+	audit        *audit.Log
+	limiter      *access.Limiter
+	fleet        *fleet.Store
+	peers        *peers.Store
+	series       *series.Store
+	customers    *customer.Store
+	facts        *facts.Store
+	statements   *statement.Store
+	transparency Transparency
+	bundles      chan struct{} // a place in it for each that is being sent
+	enrol        *enrol.Store
+	pages        http.Handler
+	pki          *pki.Authority
+	pkiFiles     http.Handler // nil as pki is
+	modules      []string
+	apiOff       bool
+	pageOff      bool
+	ready        func() bool
+	version      string
+	trusted      []netip.Prefix
+	tls          *webtls.TLS
+	header       string
+	certAPI      bool
+	now          func() time.Time
+	log          *slog.Logger
+	accessLog    *slog.Logger
+	metrics      *metrics
+	database     databaseCheck
+	miners       *held[*image]
+	sites        *held[siteList]
+	streams      streamSlots
 	// eventTimeout is how long a client may take over one event; a field for the test that waits for it to pass.
 	eventTimeout time.Duration
 	stopping     chan struct{} // closed when streams must end
@@ -147,7 +150,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("api metrics: %w", err)
 	}
 	s := &Server{
-		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, peers: c.Peers, series: c.Series, facts: c.Facts, customers: c.Customers, statements: c.Statements, enrol: c.Enrol, pages: c.Pages, pki: c.PKI,
+		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, peers: c.Peers, series: c.Series, facts: c.Facts, customers: c.Customers, statements: c.Statements, transparency: c.Transparency, bundles: make(chan struct{}, maxBundles), enrol: c.Enrol, pages: c.Pages, pki: c.PKI,
 		modules: append([]string{}, c.Modules...), apiOff: c.APIOff, pageOff: c.PageOff, ready: c.Ready, version: c.Version,
 		trusted: c.TrustedProxies, tls: c.TLS, header: c.ClientHeader, certAPI: c.CertRequired == CertAPI, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
 		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}), eventTimeout: eventTimeout,
@@ -182,6 +185,9 @@ func New(c Config) (*Server, error) {
 	s.excuseRoutes()
 	s.slaRoutes()
 	s.statementRoutes()
+	s.logRoutes()
+	s.anchorRoutes()
+	s.proofRoutes()
 	if s.document, err = json.MarshalIndent(s.api.OpenAPI(), "", "  "); err != nil {
 		return nil, fmt.Errorf("api description: %w", err)
 	}

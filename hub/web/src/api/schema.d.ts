@@ -62,6 +62,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/anchors": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Checkpoints that were anchored on a chain, or are on their way, the newest first */
+        get: operations["list-anchors"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/anchors/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How anchoring goes: where, up to what, and what keeps it */
+        get: operations["get-anchor-status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/apikeys": {
         parameters: {
             query?: never;
@@ -543,6 +577,91 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/log/checkpoint": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The transparency log's newest signed head */
+        get: operations["get-log-checkpoint"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/log/consistency": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Proof that the log has only grown between two sizes */
+        get: operations["get-log-consistency"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/log/entries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Entries of the log, the newest first */
+        get: operations["list-log-entries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/log/entries/{index}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One entry */
+        get: operations["get-log-entry"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/log/entries/{index}/inclusion": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Proof that an entry is in the log */
+        get: operations["get-log-inclusion"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/miners": {
         parameters: {
             query?: never;
@@ -685,6 +804,26 @@ export interface paths {
          * @description The present ones count until the site has taken the new ones into use.
          */
         post: operations["rotate-peer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/proofs/hours/{site}/{miner}/{hour}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Proof of what a site signed about a miner's hour
+         * @description Check it with hashinsight-verify, or on the page's Verify tab, against a chain endpoint and a contract address of your own choice: neither needs this hub. A customer's key gets the hours in which the miner belonged to one of its contracts. An hour that is not in the log yet, or is disputed, answers 409 and says what it waits for.
+         */
+        get: operations["get-hour-proof"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -855,6 +994,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/statements/{hash}/bundle": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A statement with the proof of everything it was made from
+         * @description Check it with hashinsight-verify, or on the page's Verify tab, against a chain endpoint and a contract address of your own choice: neither needs this hub. With hashinsight-verify the statement is computed again from it to the same bytes. It is made while it is sent: some 250 kB for each miner's month. Where the connection ends early, what was received is no proof. Few are sent at the same time; 429 says when to ask again.
+         */
+        get: operations["get-statement-bundle"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/statements/{hash}/download": {
         parameters: {
             query?: never;
@@ -867,6 +1026,43 @@ export interface paths {
          * @description The signature, and the id of the key, come as headers.
          */
         get: operations["download-statement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/statements/{hash}/proof": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Proof that a statement was issued, and when
+         * @description Check it with hashinsight-verify, or on the page's Verify tab, against a chain endpoint and a contract address of your own choice: neither needs this hub. It holds the statement, and nothing that it was made from: the bundle does.
+         */
+        get: operations["get-statement-proof"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/statements/{hash}/proof/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How far the proof of a statement is */
+        get: operations["get-proof-state"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1041,6 +1237,120 @@ export interface components {
             /** Format: int64 */
             count: number;
             items: components["schemas"]["Agent"][];
+        };
+        Anchor: {
+            /** @description Hexadecimal with 0x */
+            block_hash?: string;
+            /** Format: int64 */
+            block_number?: number;
+            /**
+             * Format: date-time
+             * @description By the chain: nothing that the anchor covers was made up after it
+             */
+            block_time?: string;
+            /** Format: date-time */
+            built_at: string;
+            /** Format: int64 */
+            chain_id: number;
+            /** @description Address, hexadecimal with 0x */
+            contract: string;
+            /**
+             * Format: date-time
+             * @description When the hub saw its block finalized
+             */
+            finalized_at?: string;
+            /**
+             * Format: date-time
+             * @description The whole hour of anchoring, as the contract records it
+             */
+            hour: string;
+            /** @description Why it covers more than one interval; text from outside may be in it, never markup */
+            late_reason?: string;
+            /**
+             * Format: date-time
+             * @description When the hub saw it in a block
+             */
+            mined_at?: string;
+            /** @description The root of the anchor before, hexadecimal */
+            prev_root: string;
+            /** @description Of the log's tree over them, hexadecimal */
+            root: string;
+            /**
+             * Format: int64
+             * @description Number in the contract, from 1
+             */
+            seq: number;
+            /**
+             * Format: int64
+             * @description Entries of the log that it covers
+             */
+            size: number;
+            /**
+             * @description Only a finalized anchor proves anything for good
+             * @enum {string}
+             */
+            state: "built" | "sent" | "mined" | "safe" | "finalized" | "orphaned" | "failed";
+            /** @description Hexadecimal with 0x */
+            tx_hash?: string;
+        };
+        AnchorList: {
+            /** @description The newest first */
+            items: components["schemas"]["Anchor"][];
+            /** @description Cursor of the next page; absent on the last */
+            next?: string;
+        };
+        AnchorProblem: {
+            /** @description Stable, such as BLOCKCHAIN_001 */
+            code?: string;
+            text: string;
+        };
+        AnchorStatus: {
+            /** @description Address that pays */
+            account?: string;
+            /**
+             * Format: int64
+             * @description Entries that a finalized anchor covers
+             */
+            anchored_size: number;
+            /** Format: int64 */
+            chain_id?: number;
+            /**
+             * Format: date-time
+             * @description When the chain was last asked
+             */
+            checked_at?: string;
+            /** @description Address, hexadecimal with 0x. Compare it with the one in your contract */
+            contract?: string;
+            /**
+             * @description none: this hub signs its checkpoints and anchors none of them
+             * @enum {string}
+             */
+            driver: "log-contract" | "none";
+            /**
+             * Format: int64
+             * @description RPC endpoints that are asked: with one alone, nobody disagrees with it
+             */
+            endpoints: number;
+            /** @description The newest finalized one */
+            finalized?: components["schemas"]["Anchor"];
+            /** Format: int64 */
+            interval_s: number;
+            /** @description Why; text from outside may be in it, never markup */
+            late_reason?: string;
+            /**
+             * Format: date-time
+             * @description Since when an anchor is due and has not been made
+             */
+            late_since?: string;
+            /**
+             * Format: int64
+             * @description Entries in the newest checkpoint
+             */
+            log_size: number;
+            network?: string;
+            newest?: components["schemas"]["Anchor"];
+            /** @description What keeps it from anchoring; absent: nothing does */
+            problem?: components["schemas"]["AnchorProblem"];
         };
         Assignment: {
             /** @description Of the miner in its site's network; absent for customers */
@@ -1705,6 +2015,131 @@ export interface components {
              */
             valid_minutes?: number;
         };
+        LogCheckpoint: {
+            /** @description The hub's database is older than what it has published: nothing is added or anchored until the missing entries are read back */
+            behind: boolean;
+            /** @description The signed note (C2SP tlog-checkpoint), to be checked as it stands */
+            note: string;
+            /** @description The log's name */
+            origin: string;
+            /** @description Whether the log is read without a key here */
+            public: boolean;
+            /** @description The Ed25519 key that signs checkpoints, hexadecimal. Compare it with the one you were given: what comes with a signature proves nothing about who made it */
+            public_key: string;
+            /** Format: date-time */
+            published_at: string;
+            /** @description Of the tree over all of them (RFC 6962), hexadecimal */
+            root: string;
+            /**
+             * Format: int64
+             * @description Entries
+             */
+            size: number;
+        };
+        LogConsistency: {
+            /** Format: int64 */
+            from: number;
+            /** @description RFC 6962, 2.1.2; hexadecimal */
+            path: string[];
+            /** Format: int64 */
+            to: number;
+        };
+        LogEntry: {
+            /**
+             * Format: date-time
+             * @description The hub's time of recording
+             */
+            at: string;
+            /** @description The entry, base64 */
+            bytes: string;
+            /**
+             * Format: uuid
+             * @description terms, statement, restatement
+             */
+            contract_id?: string;
+            /**
+             * @description site_key, hub_key
+             * @enum {string}
+             */
+            event?: "added" | "retired";
+            /**
+             * Format: uuid
+             * @description excuse
+             */
+            excuse_id?: string;
+            /** @description SHA-256 of what is recorded: terms, excuse, statement, restatement, audit_head. Hexadecimal */
+            hash?: string;
+            /**
+             * Format: date-time
+             * @description hour: its beginning
+             */
+            hour?: string;
+            /** Format: int64 */
+            index: number;
+            /** @enum {string} */
+            kind: "hour" | "site_key" | "hub_key" | "terms" | "excuse" | "statement" | "restatement" | "audit_head";
+            /** @description SHA-256 of a zero byte and the bytes, hexadecimal: the entry's leaf in the log's tree */
+            leaf_hash: string;
+            /**
+             * Format: int32
+             * @description hour: miners with facts
+             */
+            leaves?: number;
+            /** @description statement, restatement: UTC, such as 2026-11 */
+            month?: string;
+            /** @description site_key, hub_key; of a statement the key that signed it. Hexadecimal */
+            public_key?: string;
+            /** @description site_key: the key whose place it takes, hexadecimal */
+            replaces?: string;
+            /**
+             * @description hub_key: what it signs
+             * @enum {string}
+             */
+            role?: "evidence" | "checkpoint";
+            /** @description hour: over the leaves, as signed, hexadecimal */
+            root?: string;
+            /**
+             * Format: int64
+             * @description statement, restatement: number within the month; audit_head: of the last audited entry
+             */
+            seq?: number;
+            /**
+             * Format: uuid
+             * @description hour, site_key
+             */
+            site_id?: string;
+            /**
+             * Format: uuid
+             * @description hour: the chain of batches that its leaves are of
+             */
+            spool_id?: string;
+            /** @description restatement: hash of the one whose place it takes */
+            supersedes?: string;
+            /**
+             * Format: int32
+             * @description terms
+             */
+            version?: number;
+        };
+        LogEntryList: {
+            /** @description The newest first */
+            items: components["schemas"]["LogEntry"][];
+            /** @description Cursor of the next page; absent on the last */
+            next?: string;
+        };
+        LogInclusion: {
+            /** Format: int64 */
+            index: number;
+            /** @description Hexadecimal */
+            leaf_hash: string;
+            /** @description RFC 6962, 2.1.1; hexadecimal */
+            path: string[];
+            /**
+             * Format: int64
+             * @description Of the log that the path is for
+             */
+            size: number;
+        };
         Miner: {
             /**
              * Format: int64
@@ -2263,6 +2698,37 @@ export interface components {
             location?: string;
             /** @description What is wrong */
             message: string;
+        };
+        ProofState: {
+            /** @description Of that checkpoint */
+            anchor?: components["schemas"]["Anchor"];
+            /** @description What the bundle waits for beyond the proof; absent: nothing */
+            bundle_waits?: string;
+            /**
+             * Format: int64
+             * @description Entries in the checkpoint of the proof file
+             */
+            checkpoint_size?: number;
+            /** @description Whether its anchor is finalized */
+            final: boolean;
+            /** @description The statement's, hexadecimal */
+            hash: string;
+            /** Format: int64 */
+            log_index?: number;
+            /**
+             * Format: date-time
+             * @description The time in the log's entry
+             */
+            logged_at?: string;
+            /** @description Whether there is a proof file: from checkpointed on. One that is downloaded before the anchor is finalized says that it is not final */
+            ready: boolean;
+            /**
+             * @description recorded: it waits for its place in the log; logged: for a checkpoint; checkpointed: for an anchor; sent, mined, safe: the anchor is under way; finalized: proven for good; not_anchored: in the newest checkpoint, and this hub anchors none
+             * @enum {string}
+             */
+            stage: "recorded" | "logged" | "checkpointed" | "sent" | "mined" | "safe" | "finalized" | "not_anchored";
+            /** @description What it waits for, in words */
+            text: string;
         };
         RateLimit: {
             /**
@@ -3172,6 +3638,176 @@ export interface operations {
             };
             /** @description Internal Server Error */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-anchors": {
+        parameters: {
+            query?: {
+                limit?: number;
+                /** @description next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnchorList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-anchor-status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnchorStatus"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5770,6 +6406,439 @@ export interface operations {
             };
         };
     };
+    "get-log-checkpoint": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogCheckpoint"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-log-consistency": {
+        parameters: {
+            query: {
+                from: number;
+                to: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogConsistency"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-log-entries": {
+        parameters: {
+            query?: {
+                /** @description Only this kind */
+                kind?: "hour" | "site_key" | "hub_key" | "terms" | "excuse" | "statement" | "restatement" | "audit_head";
+                limit?: number;
+                /** @description next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogEntryList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-log-entry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Place in the log, from 0 */
+                index: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogEntry"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-log-inclusion": {
+        parameters: {
+            query?: {
+                /** @description Of the log to show it in; by default as of the newest checkpoint */
+                size?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Place in the log, from 0 */
+                index: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogInclusion"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "list-miners": {
         parameters: {
             query?: {
@@ -6675,6 +7744,110 @@ export interface operations {
             };
         };
     };
+    "get-hour-proof": {
+        parameters: {
+            query?: {
+                /** @description The chain of batches, where the site has signed the hour in several */
+                spool_id?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The site's id */
+                site: string;
+                /** @description The miner's id */
+                miner: string;
+                /** @description A whole hour, RFC 3339, or its number since 1970 UTC */
+                hour: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A proof file, at most 4 kB */
+            200: {
+                headers: {
+                    "Content-Disposition"?: string;
+                    "Content-Type"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "get-session": {
         parameters: {
             query?: never;
@@ -7411,6 +8584,110 @@ export interface operations {
             };
         };
     };
+    "get-statement-bundle": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The statement's hash, hexadecimal */
+                hash: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A proof file */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "download-statement": {
         parameters: {
             query?: never;
@@ -7483,6 +8760,198 @@ export interface operations {
             };
             /** @description Internal Server Error */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-statement-proof": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The statement's hash, hexadecimal */
+                hash: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A proof file */
+            200: {
+                headers: {
+                    "Content-Disposition"?: string;
+                    "Content-Type"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-proof-state": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The statement's hash, hexadecimal */
+                hash: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProofState"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
