@@ -119,14 +119,14 @@ func NewTree(leaves []Leaf) (*Tree, error) {
 	// All levels lie in one piece of memory: fewer than two hashes for each entry.
 	nodes := make([]Hash, 0, 2*len(leaves)+bits.Len(uint(len(leaves))))
 	for i := range t.entries {
-		nodes = append(nodes, hashEntry(&t.entries[i]))
+		nodes = append(nodes, HashEntry(&t.entries[i].miner, &t.entries[i].leaf))
 	}
 	level := nodes
 	t.levels = append(t.levels, level)
 	for len(level) > 1 {
 		begin := len(nodes)
 		for i := 0; i+1 < len(level); i += 2 {
-			nodes = append(nodes, hashNode(&level[i], &level[i+1]))
+			nodes = append(nodes, HashNode(&level[i], &level[i+1]))
 		}
 		if len(level)%2 == 1 {
 			nodes = append(nodes, level[len(level)-1])
@@ -138,21 +138,6 @@ func NewTree(leaves []Leaf) (*Tree, error) {
 }
 
 func entryOf(l *Leaf) entry { return entry{sha256.Sum256(l.Miner[:]), l.Hash()} }
-
-func hashEntry(e *entry) Hash {
-	var b [1 + 2*sha256.Size]byte
-	copy(b[1:], e.miner[:])
-	copy(b[1+sha256.Size:], e.leaf[:])
-	return sha256.Sum256(b[:])
-}
-
-func hashNode(left, right *Hash) Hash {
-	var b [1 + 2*sha256.Size]byte
-	b[0] = 1
-	copy(b[1:], left[:])
-	copy(b[1+sha256.Size:], right[:])
-	return sha256.Sum256(b[:])
-}
 
 func compareHashes(a, b *Hash) int { return bytes.Compare(a[:], b[:]) }
 
@@ -192,24 +177,9 @@ func VerifyInclusion(l *Leaf, index, size int, path []Hash, root Hash) error {
 		return fmt.Errorf("%w: entry %d of %d", ErrInclusion, index, size)
 	}
 	e := entryOf(l)
-	h := hashEntry(&e)
-	at, last := index, size-1
-	for i := range path {
-		if last == 0 {
-			return fmt.Errorf("%w: the path is longer than the tree is high", ErrInclusion)
-		}
-		if at%2 == 1 || at == last {
-			h = hashNode(&path[i], &h)
-			for at%2 == 0 { // the last node of a level without a partner rises
-				at, last = at/2, last/2
-			}
-		} else {
-			h = hashNode(&h, &path[i])
-		}
-		at, last = at/2, last/2
+	got, err := RootOfPath(HashEntry(&e.miner, &e.leaf), uint64(index), uint64(size), path)
+	if err == nil && got != root {
+		err = ErrInclusion
 	}
-	if last != 0 || h != root {
-		return ErrInclusion
-	}
-	return nil
+	return err
 }

@@ -66,8 +66,9 @@ type Entry struct {
 }
 
 // Bytes returns the fixed form, which is what the log holds.
-func (e *Entry) Bytes() []byte {
-	b := make([]byte, 0, entryHead+len(e.Body))
+func (e *Entry) Bytes() []byte { return e.append(make([]byte, 0, entryHead+len(e.Body))) }
+
+func (e *Entry) append(b []byte) []byte {
 	b = append(append(b, entryTag...), byte(e.Kind))
 	b = binary.BigEndian.AppendUint64(b, uint64(e.AtMS)) //nolint:gosec // times are after 1970
 	return append(b, e.Body...)
