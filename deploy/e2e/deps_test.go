@@ -81,6 +81,31 @@ func TestSubjectsImportOnlyWhatTheTableSays(t *testing.T) {
 	}
 }
 
+// What an outsider checks proofs with is the standard library and what stands here: a dependency would be one more party to trust.
+var standalone = []struct {
+	module, pkg string
+	ours        string // packages of this repository that it may have, under its path
+}{
+	{"pkg", "./ident", "pkg/ident"},
+	{"pkg", "./evidence", "pkg/evidence pkg/ident pkg/telemetry pkg/unit"},
+	{"pkg", "./proof", "pkg/proof pkg/evidence pkg/ident pkg/telemetry pkg/unit"},
+	{"hub", "./internal/sla", "hub/internal/sla pkg/evidence pkg/ident pkg/telemetry pkg/unit"},
+}
+
+func TestCheckingAProofNeedsTheStandardLibraryOnly(t *testing.T) {
+	for _, s := range standalone {
+		for _, dep := range goList(t, "../../"+s.module, "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", s.pkg) {
+			if dep == "" { // the standard library's
+				continue
+			}
+			name, ours := strings.CutPrefix(dep, root+"/")
+			if !ours || !strings.Contains(" "+s.ours+" ", " "+name+" ") {
+				t.Errorf("%s/%s has %s among its dependencies, the table allows the standard library and %q", s.module, s.pkg, dep, s.ours)
+			}
+		}
+	}
+}
+
 func goList(t *testing.T, dir string, args ...string) []string {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"list"}, args...)...)

@@ -243,7 +243,7 @@ func ContractMiners(ctx context.Context, c Database, contract string, atMS int64
 				return nil
 			}
 			last := &page[len(page)-1]
-			after = customer.AssignmentPlace{Site: last.Site, Miner: last.Miner, FromMS: last.FromMS, ID: last.ID}
+			after = customer.AssignmentPlace{Site: last.Site, Miner: last.Miner, FromMS: last.FromMS, ID: uuid.UUID(last.ID)}
 		}
 	})
 }
@@ -290,7 +290,7 @@ func Excuses(ctx context.Context, c Database, site string, fromMS, toMS int64) (
 			if err != nil || len(page) < customer.MaxPage {
 				return err
 			}
-			l.After = customer.ExcusePlace{FromMS: page[len(page)-1].FromMS, ID: page[len(page)-1].ID}
+			l.After = customer.ExcusePlace{FromMS: page[len(page)-1].FromMS, ID: uuid.UUID(page[len(page)-1].ID)}
 		}
 		return nil
 	})

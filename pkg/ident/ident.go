@@ -8,8 +8,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-
-	"github.com/google/uuid"
 )
 
 // MinerID names a miner for its whole life: a random UUID that the agent makes at first sight and
@@ -26,13 +24,13 @@ type SpoolID [16]byte
 type KeyID [8]byte
 
 // NewMinerID returns a random miner id.
-func NewMinerID() MinerID { return MinerID(uuid.New()) }
+func NewMinerID() MinerID { return MinerID(NewUUID()) }
 
 // NewSiteID returns a random site id.
-func NewSiteID() SiteID { return SiteID(uuid.New()) }
+func NewSiteID() SiteID { return SiteID(NewUUID()) }
 
 // NewSpoolID returns a random spool id.
-func NewSpoolID() SpoolID { return SpoolID(uuid.New()) }
+func NewSpoolID() SpoolID { return SpoolID(NewUUID()) }
 
 // KeyIDOf returns the id of an Ed25519 public key.
 func KeyIDOf(pub ed25519.PublicKey) KeyID {
@@ -58,23 +56,22 @@ func ParseSpoolID(s string) (SpoolID, error) {
 	return SpoolID(id), err
 }
 
-func parse(s, what string) (uuid.UUID, error) {
-	// uuid.Parse takes braces and URNs as well; ids have one text form here.
-	id, err := uuid.Parse(s)
-	if err != nil || len(s) != 36 {
-		return uuid.UUID{}, fmt.Errorf("%s id %.60q is not a UUID like 6f1d2c3b-4a5e-4f60-8a7b-9c0d1e2f3a4b", what, s)
+func parse(s, what string) (UUID, error) {
+	id, err := ParseUUID(s)
+	if err != nil {
+		return UUID{}, fmt.Errorf("%s id %.60q is %w", what, s, err)
 	}
 	return id, nil
 }
 
 // String returns the canonical text form.
-func (id MinerID) String() string { return uuid.UUID(id).String() }
+func (id MinerID) String() string { return UUID(id).String() }
 
 // String returns the canonical text form.
-func (id SiteID) String() string { return uuid.UUID(id).String() }
+func (id SiteID) String() string { return UUID(id).String() }
 
 // String returns the canonical text form.
-func (id SpoolID) String() string { return uuid.UUID(id).String() }
+func (id SpoolID) String() string { return UUID(id).String() }
 
 // String returns the id as 16 hex digits.
 func (id KeyID) String() string { return hex.EncodeToString(id[:]) }
@@ -83,7 +80,7 @@ func (id KeyID) String() string { return hex.EncodeToString(id[:]) }
 func (id MinerID) Compare(other MinerID) int { return bytes.Compare(id[:], other[:]) }
 
 // MarshalText implements encoding.TextMarshaler.
-func (id MinerID) MarshalText() ([]byte, error) { return uuid.UUID(id).MarshalText() }
+func (id MinerID) MarshalText() ([]byte, error) { return UUID(id).MarshalText() }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (id *MinerID) UnmarshalText(b []byte) (err error) {
@@ -92,13 +89,13 @@ func (id *MinerID) UnmarshalText(b []byte) (err error) {
 }
 
 // MarshalText implements encoding.TextMarshaler.
-func (id SiteID) MarshalText() ([]byte, error) { return uuid.UUID(id).MarshalText() }
+func (id SiteID) MarshalText() ([]byte, error) { return UUID(id).MarshalText() }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (id *SiteID) UnmarshalText(b []byte) (err error) { *id, err = ParseSiteID(string(b)); return err }
 
 // MarshalText implements encoding.TextMarshaler.
-func (id SpoolID) MarshalText() ([]byte, error) { return uuid.UUID(id).MarshalText() }
+func (id SpoolID) MarshalText() ([]byte, error) { return UUID(id).MarshalText() }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (id *SpoolID) UnmarshalText(b []byte) (err error) {

@@ -73,7 +73,7 @@ func (w *world) party(name string) party {
 		Kind: sla.Maintenance, Site: p.site, FromMS: now.Add(48 * time.Hour).UnixMilli(), ToMS: now.Add(50 * time.Hour).UnixMilli(), Note: "for " + name,
 	})
 	must(err)
-	p.customer, p.contract, p.assignment, p.excuse = c.ID, k.ID, a[0].ID, x.ID
+	p.customer, p.contract, p.assignment, p.excuse = c.ID, k.ID, uuid.UUID(a[0].ID), uuid.UUID(x.ID)
 	return p
 }
 

@@ -67,11 +67,11 @@ func (w *world) statementOf(p *party) string {
 	w.t.Helper()
 	month, issued := sla.NewCalendarMonth(2026, 3), time.Date(2026, 4, 5, 0, 0, 0, 0, time.UTC)
 	terms := sla.DefaultTerms()
-	terms.Contract, terms.Customer, terms.Version, terms.FromMS, terms.RateMHs = p.contract, p.customer, 1, month.FromMS(), 100_000_000
+	terms.Contract, terms.Customer, terms.Version, terms.FromMS, terms.RateMHs = ident.UUID(p.contract), ident.UUID(p.customer), 1, month.FromMS(), 100_000_000
 	var b []byte
 	rules, err := sla.NewRules(sla.RulesInput{
 		Engine: sla.EngineVersion, Month: month, AsOfMS: issued.UnixMilli(), Terms: []sla.Terms{terms},
-		Assignments: []sla.Assignment{{ID: uuid.New(), Contract: p.contract, Site: p.site, Miner: p.miner, FromMS: month.ToMS() - 300_000}},
+		Assignments: []sla.Assignment{{ID: ident.UUID(uuid.New()), Contract: ident.UUID(p.contract), Site: p.site, Miner: p.miner, FromMS: month.ToMS() - 300_000}},
 	})
 	if err == nil {
 		var day sla.DayResult

@@ -135,7 +135,7 @@ func termsOf(contract uuid.UUID, terms, hash []byte) (sla.Terms, error) {
 	if err != nil {
 		return t, fmt.Errorf("the stored terms of contract %s: %w", contract, err)
 	}
-	if h := t.Hash(); !bytes.Equal(h[:], hash) || t.Contract != contract {
+	if h := t.Hash(); !bytes.Equal(h[:], hash) || uuid.UUID(t.Contract) != contract {
 		return t, fmt.Errorf("the stored terms of contract %s, version %d, are not those that were recorded: restore the table contract_version from a backup", contract, t.Version)
 	}
 	return t, nil
@@ -267,7 +267,7 @@ func (s *Store) Amend(ctx context.Context, by access.Actor, contract uuid.UUID, 
 		}
 		last := all[len(all)-1]
 		t := change(last.Terms)
-		if t.Contract, t.Customer, t.Version = c.ID, c.Customer, last.Version; t.FromMS != 0 && t.Hash() == last.Hash {
+		if t.Contract, t.Customer, t.Version = ident.UUID(c.ID), ident.UUID(c.Customer), last.Version; t.FromMS != 0 && t.Hash() == last.Hash {
 			v = last
 			return nil
 		}
@@ -305,7 +305,7 @@ func versionDetails(c *Contract, v *Version) map[string]any {
 }
 
 func (s *Store) addVersion(ctx context.Context, tx pgx.Tx, by access.Actor, c *Contract, t sla.Terms, number int, now time.Time) (Version, error) {
-	t.Contract, t.Customer, t.Version = c.ID, c.Customer, number
+	t.Contract, t.Customer, t.Version = ident.UUID(c.ID), ident.UUID(c.Customer), number
 	if t.FromMS == 0 {
 		t.FromMS = now.UnixMilli()
 	}

@@ -249,7 +249,7 @@ func TestTermsAreVersionsWhosePastStays(t *testing.T) {
 	_, _, err := w.store.Amend(t.Context(), w.by, c, better("2026-11-01T00:00:00Z"))
 	refused(t, err, 409, "2026-11-01T00:00:00Z", "after")
 	_, v, err := w.store.Amend(t.Context(), w.by, c, better("2026-12-01T00:00:00Z"))
-	if err != nil || v.Version != 2 || v.Contract != c {
+	if err != nil || v.Version != 2 || v.Contract != ident.UUID(c) {
 		t.Fatalf("%+v %v", v, err)
 	}
 	if n := w.notes[len(w.notes)-1]; n != (noted{c, at("2026-12-01T00:00:00Z"), 0}) {
@@ -264,7 +264,7 @@ func TestTermsAreVersionsWhosePastStays(t *testing.T) {
 		"far away":   {"2101-01-01T00:00:00Z", "from 2020"},
 		"a year off": {"2028-01-01T00:00:00Z", "check the year"},
 	} {
-		_, _, err = w.store.Amend(t.Context(), w.by, v.Contract, better(c.from))
+		_, _, err = w.store.Amend(t.Context(), w.by, uuid.UUID(v.Contract), better(c.from))
 		if name == "long ago" { // before the last version, whatever else
 			refused(t, err, 409)
 			continue
@@ -305,16 +305,16 @@ func TestOneMinerHasOneContractAtATime(t *testing.T) {
 	_, err := w.store.Assign(t.Context(), w.by, other, []NewAssignment{order(site, m[0], "2026-11-09T10:20:00Z", "")})
 	refused(t, err, 409, m[0].String(), `"Hall 1"`, `"Acme"`, acme.String(), first[0].ID.String(), "2026-11-09T10:20:00Z", "2026-11-03T00:02:30Z")
 	w.is("2026-11-09T10:19:00Z")
-	ended, err := w.store.EndAssignments(t.Context(), w.by, acme, []uuid.UUID{first[0].ID}, at("2026-11-09T10:20:00Z"))
+	ended, err := w.store.EndAssignments(t.Context(), w.by, acme, []uuid.UUID{uuid.UUID(first[0].ID)}, at("2026-11-09T10:20:00Z"))
 	if err != nil || ended[0].ToMS != at("2026-11-09T10:20:00Z") {
 		t.Fatalf("%+v %v", ended, err)
 	}
 	moved := w.assign(other, order(site, m[0], "2026-11-09T10:20:00Z", ""))
 	// Neither end moves into the other's time.
-	_, err = w.store.EndAssignments(t.Context(), w.by, acme, []uuid.UUID{first[0].ID}, at("2026-11-09T10:25:00Z"))
+	_, err = w.store.EndAssignments(t.Context(), w.by, acme, []uuid.UUID{uuid.UUID(first[0].ID)}, at("2026-11-09T10:25:00Z"))
 	refused(t, err, 409, moved[0].ID.String(), `"Other"`)
 	hour, err := w.store.ByMiner(t.Context(), nil, site, at("2026-11-09T10:00:00Z"), at("2026-11-09T11:00:00Z"))
-	if err != nil || len(hour) != 2 || hour[0].Contract != acme || hour[1].Contract != other || hour[0].ToMS != hour[1].FromMS {
+	if err != nil || len(hour) != 2 || hour[0].Contract != ident.UUID(acme) || hour[1].Contract != ident.UUID(other) || hour[0].ToMS != hour[1].FromMS {
 		t.Errorf("%+v %v", hour, err)
 	}
 	// The same order again is no overlap; a different one is.
@@ -327,11 +327,11 @@ func TestOneMinerHasOneContractAtATime(t *testing.T) {
 		t.Errorf("a refused order left something: %+v %v", rest, err)
 	}
 	// An end is where it is said to be, and before the beginning nowhere; at the beginning the assignment is called off.
-	_, err = w.store.EndAssignments(t.Context(), w.by, other, []uuid.UUID{moved[0].ID}, at("2026-11-09T10:19:59Z"))
+	_, err = w.store.EndAssignments(t.Context(), w.by, other, []uuid.UUID{uuid.UUID(moved[0].ID)}, at("2026-11-09T10:19:59Z"))
 	refused(t, err, 422, "calls it off")
-	_, err = w.store.EndAssignments(t.Context(), w.by, other, []uuid.UUID{first[0].ID}, at("2026-11-20T00:00:00Z"))
+	_, err = w.store.EndAssignments(t.Context(), w.by, other, []uuid.UUID{uuid.UUID(first[0].ID)}, at("2026-11-20T00:00:00Z"))
 	refused(t, err, 404, first[0].ID.String())
-	if _, err = w.store.EndAssignments(t.Context(), w.by, other, []uuid.UUID{moved[0].ID}, at("2026-11-09T10:20:00Z")); err != nil {
+	if _, err = w.store.EndAssignments(t.Context(), w.by, other, []uuid.UUID{uuid.UUID(moved[0].ID)}, at("2026-11-09T10:20:00Z")); err != nil {
 		t.Fatal(err)
 	}
 	if a, err := w.store.Assignments(t.Context(), nil, other, 0, 0); err != nil || len(a) != 0 {
@@ -429,7 +429,7 @@ func TestIssuedMonthsKeepTheirMiners(t *testing.T) {
 		t.Errorf("noted %+v", n)
 	}
 	// What ends leaves a note of the time between the old end and the new one.
-	ids := []uuid.UUID{a[0].ID}
+	ids := []uuid.UUID{uuid.UUID(a[0].ID)}
 	for _, end := range []struct {
 		at       string
 		from, to int64
@@ -484,30 +484,30 @@ func TestNobodyChoosesInHindsightWhatWasOwed(t *testing.T) {
 	}
 	// A slip: within an hour an assignment is called off, and stays so when it has begun long ago.
 	w.is("2026-11-02T09:30:00Z")
-	if x, err := end(a[1].ID, a[1].FromMS); err != nil || x.ToMS != x.FromMS || !x.EndedAt.Equal(w.now()) {
+	if x, err := end(uuid.UUID(a[1].ID), a[1].FromMS); err != nil || x.ToMS != x.FromMS || !x.EndedAt.Equal(w.now()) {
 		t.Errorf("%+v %v", x, err)
 	}
 	w.is("2026-11-02T10:00:01Z")
-	_, err := end(a[0].ID, a[0].FromMS)
+	_, err := end(uuid.UUID(a[0].ID), a[0].FromMS)
 	refused(t, err, 409, "stays owed", "2026-11-02T10:00:01Z", "from now on")
-	if _, err := end(a[2].ID, a[2].FromMS); err != nil { // it has not begun
+	if _, err := end(uuid.UUID(a[2].ID), a[2].FromMS); err != nil { // it has not begun
 		t.Error(err)
 	}
 	// The miner broke at 09:00. It is owed until the slot that is running.
 	for _, past := range []string{"2026-11-02T09:00:00Z", "2026-11-02T09:55:00Z"} {
-		_, err = end(a[0].ID, at(past))
+		_, err = end(uuid.UUID(a[0].ID), at(past))
 		refused(t, err, 409, "stays owed", past)
 	}
 	w.is("2026-11-02T10:04:59Z")
-	if x, err := end(a[0].ID, at("2026-11-02T10:00:00Z")); err != nil || x.ToMS != at("2026-11-02T10:00:00Z") || !x.EndedAt.Equal(w.now()) {
+	if x, err := end(uuid.UUID(a[0].ID), at("2026-11-02T10:00:00Z")); err != nil || x.ToMS != at("2026-11-02T10:00:00Z") || !x.EndedAt.Equal(w.now()) {
 		t.Errorf("%+v %v", x, err)
 	}
-	if x, err := end(a[0].ID, 0); err != nil || x.ToMS != at("2026-11-02T10:00:00Z") {
+	if x, err := end(uuid.UUID(a[0].ID), 0); err != nil || x.ToMS != at("2026-11-02T10:00:00Z") {
 		t.Errorf("ended again, now: %+v %v", x, err)
 	}
 	// Nor does it come back for a time in which it is known to have been up.
 	w.is("2026-11-02T12:00:00Z")
-	_, err = end(a[0].ID, at("2026-11-03T00:00:00Z"))
+	_, err = end(uuid.UUID(a[0].ID), at("2026-11-03T00:00:00Z"))
 	refused(t, err, 409, "has ended at 2026-11-02T10:00:00Z", "add it from now on")
 	// A contract that is older than a week takes terms and miners from now on only.
 	w.is("2026-11-09T09:00:00Z")
@@ -521,7 +521,7 @@ func TestNobodyChoosesInHindsightWhatWasOwed(t *testing.T) {
 		t.Error(err)
 	}
 	w.is("2026-11-09T09:10:00Z")
-	if x, err := end(now[0].ID, 0); err != nil || x.ToMS != w.now().UnixMilli() {
+	if x, err := end(uuid.UUID(now[0].ID), 0); err != nil || x.ToMS != w.now().UnixMilli() {
 		t.Errorf("ended now: %+v %v", x, err)
 	}
 	// What reached into slots that were over stands out in the audit log.
@@ -676,7 +676,7 @@ func TestARepeatedExcuseIsOne(t *testing.T) {
 	w.assign(c, order(site, m[0], "2026-11-01T00:00:00Z", ""))
 	n := NewExcuse{ID: uuid.New(), Kind: sla.Curtailment, Site: site, Miners: []ident.MinerID{m[1], m[0], m[1]}, FromMS: at("2026-11-10T12:00:00Z"), ToMS: at("2026-11-10T16:00:00Z")}
 	x, err := w.store.Excuse(t.Context(), w.by, n)
-	if err != nil || x.ID != n.ID || len(x.Miners) != 2 || x.RecordedMS != at("2026-11-10T12:00:00Z") {
+	if err != nil || x.ID != ident.UUID(n.ID) || len(x.Miners) != 2 || x.RecordedMS != at("2026-11-10T12:00:00Z") {
 		t.Fatalf("%+v %v", x, err)
 	}
 	w.is("2026-11-10T13:00:00Z") // the answer was lost and the order repeated: it keeps its time
@@ -714,13 +714,13 @@ func TestARepeatedExcuseIsOne(t *testing.T) {
 	if x, err = w.store.Excuse(t.Context(), w.by, n); err != nil {
 		t.Fatal(err)
 	}
-	_, err = w.store.EndExcuse(t.Context(), w.by, x.ID, at("2026-11-19T23:59:59Z"))
+	_, err = w.store.EndExcuse(t.Context(), w.by, uuid.UUID(x.ID), at("2026-11-19T23:59:59Z"))
 	refused(t, err, 422, "calls it off")
-	if x, err = w.store.EndExcuse(t.Context(), w.by, x.ID, at("2026-11-20T00:00:00Z")); err != nil || x.EndedMS != x.FromMS {
+	if x, err = w.store.EndExcuse(t.Context(), w.by, uuid.UUID(x.ID), at("2026-11-20T00:00:00Z")); err != nil || x.EndedMS != x.FromMS {
 		t.Fatalf("%+v %v", x, err)
 	}
 	all, err := w.store.Excuses(t.Context(), nil, []ident.SiteID{site}, at("2026-11-10T15:30:00Z"), at("2026-11-10T15:35:00Z"))
-	if err != nil || len(all) != 3 || all[0].Ends != uuid.Nil || all[1].Ends != all[0].ID || all[2].Ends != all[0].ID || all[2].ToMS != at("2026-11-10T13:00:01Z") || all[2].RecordedMS != all[2].ToMS {
+	if err != nil || len(all) != 3 || all[0].Ends != (ident.UUID{}) || all[1].Ends != all[0].ID || all[2].Ends != all[0].ID || all[2].ToMS != at("2026-11-10T13:00:01Z") || all[2].RecordedMS != all[2].ToMS {
 		t.Errorf("a window comes with what shortens it: %+v %v", all, err)
 	}
 	for i := range all {
@@ -747,7 +747,7 @@ func TestACustomerSeesItsOwnOfExcuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return x.ID
+		return uuid.UUID(x.ID)
 	}
 	whole := record(site, "2026-11-12T00:00:00Z", "2026-11-12T01:00:00Z")
 	shared := record(site, "2026-11-12T02:00:00Z", "2026-11-12T03:00:00Z", m...)
@@ -755,7 +755,7 @@ func TestACustomerSeesItsOwnOfExcuses(t *testing.T) {
 	record(site, "2026-11-15T00:00:00Z", "2026-11-15T01:00:00Z")             // its miner has left
 	record(south, "2026-11-12T00:00:00Z", "2026-11-12T01:00:00Z")            // not its site
 	list, err := w.store.ListExcuses(t.Context(), ListedExcuses{Customer: mine, Limit: 10})
-	if err != nil || len(list) != 2 || list[0].ID != shared || list[1].ID != whole {
+	if err != nil || len(list) != 2 || list[0].ID != ident.UUID(shared) || list[1].ID != ident.UUID(whole) {
 		t.Fatalf("%+v %v", list, err)
 	}
 	if !slices.Equal(list[0].Miners, m[:1]) || list[0].RecordedBy != "" || len(list[1].Miners) != 0 || len(list[0].Judged) != 1 || list[0].Judged[0].Contract != acme {
@@ -773,7 +773,7 @@ func TestACustomerSeesItsOwnOfExcuses(t *testing.T) {
 	if err != nil || len(all) != 3 {
 		t.Fatalf("%+v %v", all, err)
 	}
-	rest, err := w.store.ListExcuses(t.Context(), ListedExcuses{Limit: 10, After: ExcusePlace{FromMS: all[2].FromMS, ID: all[2].ID}})
+	rest, err := w.store.ListExcuses(t.Context(), ListedExcuses{Limit: 10, After: ExcusePlace{FromMS: all[2].FromMS, ID: uuid.UUID(all[2].ID)}})
 	if err != nil || len(rest) != 2 {
 		t.Errorf("second page: %+v %v", rest, err)
 	}
@@ -793,7 +793,7 @@ func TestTheLargestOrder(t *testing.T) {
 	t.Logf("%d miners assigned in %s", len(made), time.Since(begin))
 	ids := make([]uuid.UUID, len(made))
 	for i := range made {
-		ids[i] = made[i].ID
+		ids[i] = uuid.UUID(made[i].ID)
 	}
 	for name, miners := range map[string][]ident.MinerID{"named": m[:MaxExcused], "all": nil} {
 		begin = time.Now()
@@ -832,7 +832,7 @@ func TestTheLargestOrder(t *testing.T) {
 			break
 		}
 		last := page[len(page)-1]
-		place = AssignmentPlace{Site: last.Site, Miner: last.Miner, FromMS: last.FromMS, ID: last.ID}
+		place = AssignmentPlace{Site: last.Site, Miner: last.Miner, FromMS: last.FromMS, ID: uuid.UUID(last.ID)}
 	}
 	if seen != MaxBatch {
 		t.Errorf("%d listed", seen)

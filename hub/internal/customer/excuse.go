@@ -51,7 +51,7 @@ func (j *Judged) Honoured() bool { return j.Why == InTime }
 
 // judge says whether terms honour an excuse, from when it was recorded.
 func judge(t *sla.Terms, x *sla.Excuse) Judged {
-	j := Judged{Contract: t.Contract, Customer: t.Customer, Version: t.Version, Why: InTime}
+	j := Judged{Contract: uuid.UUID(t.Contract), Customer: uuid.UUID(t.Customer), Version: t.Version, Why: InTime}
 	late := Late
 	switch x.Kind {
 	case sla.Curtailment:
@@ -115,7 +115,7 @@ func scanInto(row pgx.CollectableRow, x *sla.Excuse, more ...any) error {
 	var miners [][16]byte
 	var recorded time.Time
 	var ends *uuid.UUID
-	if err := row.Scan(append([]any{&x.ID, &kind, (*[16]byte)(&x.Site), &miners, &x.FromMS, &x.ToMS, &recorded, &ends}, more...)...); err != nil {
+	if err := row.Scan(append([]any{(*[16]byte)(&x.ID), &kind, (*[16]byte)(&x.Site), &miners, &x.FromMS, &x.ToMS, &recorded, &ends}, more...)...); err != nil {
 		return err
 	}
 	x.Kind, x.RecordedMS = sla.ExcuseKind(kind), recorded.UnixMilli()
@@ -123,7 +123,7 @@ func scanInto(row pgx.CollectableRow, x *sla.Excuse, more ...any) error {
 		x.Miners = append(x.Miners, m)
 	}
 	if ends != nil {
-		x.Ends = *ends
+		x.Ends = ident.UUID(*ends)
 	}
 	return nil
 }
@@ -205,7 +205,7 @@ func (s *Store) judgeAll(ctx context.Context, q Querier, list []Excuse, customer
 	at := make(map[uuid.UUID]*Excuse, len(list))
 	ids := make([]uuid.UUID, len(list))
 	for i := range list {
-		ids[i] = list[i].ID
+		ids[i] = uuid.UUID(list[i].ID)
 		at[ids[i]] = &list[i]
 	}
 	rows, err := q.Query(ctx, qJudging, raw(ids), orNull(customer), 100_000)
@@ -284,7 +284,7 @@ func (n *NewExcuse) check(now time.Time) error {
 func (s *Store) Excuse(ctx context.Context, by access.Actor, n NewExcuse) (x Excuse, err error) {
 	err = s.change(ctx, by, func(tx pgx.Tx, now time.Time) error {
 		if n.ID != uuid.Nil { // first of all: what is repeated may be out of date by now
-			if x, err = s.repeated(ctx, tx, &n); err != nil || x.ID != uuid.Nil {
+			if x, err = s.repeated(ctx, tx, &n); err != nil || x.ID != (ident.UUID{}) {
 				return err
 			}
 		}
@@ -297,7 +297,7 @@ func (s *Store) Excuse(ctx context.Context, by access.Actor, n NewExcuse) (x Exc
 		if n.ID == uuid.Nil {
 			n.ID = uuid.New()
 		}
-		if err := s.put(ctx, tx, by, &sla.Excuse{ID: n.ID, Kind: n.Kind, Site: n.Site, Miners: n.Miners, FromMS: n.FromMS, ToMS: n.ToMS}, n.Note, now); err != nil {
+		if err := s.put(ctx, tx, by, &sla.Excuse{ID: ident.UUID(n.ID), Kind: n.Kind, Site: n.Site, Miners: n.Miners, FromMS: n.FromMS, ToMS: n.ToMS}, n.Note, now); err != nil {
 			return err
 		}
 		if err := s.changedBy(ctx, tx, n.ID, n.FromMS, n.ToMS); err != nil {
@@ -360,7 +360,7 @@ func (s *Store) roomFor(ctx context.Context, tx pgx.Tx, n *NewExcuse) error {
 }
 
 func (s *Store) put(ctx context.Context, tx pgx.Tx, by access.Actor, x *sla.Excuse, note string, now time.Time) error {
-	if _, err := tx.Exec(ctx, qAddExcuse, x.ID, string(x.Kind), x.Site, raw(x.Miners), x.FromMS, x.ToMS, now, by.ID, note, orNull(x.Ends)); err != nil {
+	if _, err := tx.Exec(ctx, qAddExcuse, x.ID, string(x.Kind), x.Site, raw(x.Miners), x.FromMS, x.ToMS, now, by.ID, note, orNull(uuid.UUID(x.Ends))); err != nil {
 		return fmt.Errorf("recording an excuse: %w", err)
 	}
 	return nil
@@ -434,7 +434,7 @@ func (s *Store) EndExcuse(ctx context.Context, by access.Actor, id uuid.UUID, at
 			return conflict("excuse %s was shortened %d times, which is all that one may be", id, n)
 		}
 		record := x.Excuse
-		record.ID, record.Ends, record.ToMS = uuid.New(), id, end
+		record.ID, record.Ends, record.ToMS = ident.NewUUID(), ident.UUID(id), end
 		if err := s.put(ctx, tx, by, &record, "", now); err != nil {
 			return err
 		}

@@ -73,13 +73,13 @@ const (
 )
 
 func scanAssignment(row pgx.CollectableRow) (a sla.Assignment, err error) {
-	err = row.Scan(&a.ID, &a.Contract, (*[16]byte)(&a.Site), (*[16]byte)(&a.Miner), &a.FromMS, &a.ToMS, &a.RateMHs)
+	err = row.Scan((*[16]byte)(&a.ID), (*[16]byte)(&a.Contract), (*[16]byte)(&a.Site), (*[16]byte)(&a.Miner), &a.FromMS, &a.ToMS, &a.RateMHs)
 	return a, err
 }
 
 func scanRecorded(row pgx.CollectableRow) (a Assignment, err error) {
 	var ended *time.Time
-	err = row.Scan(&a.ID, &a.Contract, (*[16]byte)(&a.Site), (*[16]byte)(&a.Miner), &a.FromMS, &a.ToMS, &a.RateMHs, &a.SiteName, &a.Address, &a.RecordedAt, &a.RecordedBy, &ended)
+	err = row.Scan((*[16]byte)(&a.ID), (*[16]byte)(&a.Contract), (*[16]byte)(&a.Site), (*[16]byte)(&a.Miner), &a.FromMS, &a.ToMS, &a.RateMHs, &a.SiteName, &a.Address, &a.RecordedAt, &a.RecordedBy, &ended)
 	a.RecordedAt = a.RecordedAt.UTC()
 	if ended != nil {
 		a.EndedAt = ended.UTC()
@@ -433,7 +433,7 @@ func (s *Store) EndAssignments(ctx context.Context, by access.Actor, contract uu
 			}
 			from, to = min(from, at, openEnd(a.ToMS)), max(to, at, openEnd(a.ToMS))
 			todo = append(todo, NewAssignment{Site: a.Site, Miner: a.Miner, FromMS: a.FromMS, ToMS: at})
-			changed = append(changed, a.ID)
+			changed = append(changed, uuid.UUID(a.ID))
 			lines = append(lines, fmt.Sprintf("%s %s/%s %s %s", a.ID, a.Site, a.Miner, text(a.FromMS), text(a.ToMS)))
 		}
 		if len(todo) > 0 {
@@ -481,7 +481,7 @@ func ends(a *Assignment, atMS int64, now time.Time) (stays bool, err error) {
 func allThere(contract uuid.UUID, ids []uuid.UUID, list []Assignment) error {
 	have := make(map[uuid.UUID]bool, len(list))
 	for i := range list {
-		have[list[i].ID] = true
+		have[uuid.UUID(list[i].ID)] = true
 	}
 	for _, id := range ids {
 		if !have[id] {

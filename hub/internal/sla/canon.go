@@ -10,9 +10,8 @@ import (
 	"strconv"
 	"unicode/utf8"
 
-	"github.com/google/uuid"
-
 	"github.com/hashinsight/hashinsight/pkg/evidence"
+	"github.com/hashinsight/hashinsight/pkg/ident"
 )
 
 // Canonical JSON has exactly one encoding per value, because its bytes are hashed and signed: keys in the fixed order of the encoder, no
@@ -51,7 +50,7 @@ func (e *encoder) id(k string, v [16]byte) { e.key(k); e.uuid(v) }
 func (e *encoder) uuid(v [16]byte) {
 	e.sep()
 	e.b = append(e.b, '"')
-	e.b = append(e.b, uuid.UUID(v).String()...)
+	e.b = append(e.b, ident.UUID(v).String()...)
 	e.b = append(e.b, '"')
 }
 

@@ -3,7 +3,6 @@ package sla
 import (
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -117,11 +116,11 @@ func TestExcusesOfOthersAreNotNamed(t *testing.T) {
 		ends(16, 10, Maintenance, at(5, 12, 6), at(5, 12, 6)),
 		excuse(17, Maintenance, from, to, in.AsOfMS+1), // made after the judging
 	}
-	var got []uuid.UUID
+	var got []ident.UUID
 	for _, x := range mustRules(t, in).Excuses() {
 		got = append(got, x.ID)
 	}
-	assert.Equal(t, []uuid.UUID{idN(11), idN(12), idN(15)}, got)
+	assert.Equal(t, []ident.UUID{idN(11), idN(12), idN(15)}, got)
 }
 
 func TestOverlappingExcusesExcuseASlotOnce(t *testing.T) {
@@ -135,11 +134,11 @@ func TestOverlappingExcusesExcuseASlotOnce(t *testing.T) {
 	m := judgeOne(t, in, always(fullMH))
 	assert.Equal(t, map[[16]byte]int64{idN(10): 2, idN(11): 2, idN(12): 2}, m.Excused, "of two that count, the one that was recorded first")
 	why := stateAt(t, in, at(5, 12, 20), nil)
-	reasons := map[uuid.UUID]ExcuseReason{}
+	reasons := map[ident.UUID]ExcuseReason{}
 	for _, x := range why.Excuses {
 		reasons[x.Excuse.ID] = x.Reason
 	}
-	assert.Equal(t, map[uuid.UUID]ExcuseReason{idN(11): ExcuseUnneeded, idN(12): ExcuseCounts, idN(13): ExcuseLate}, reasons)
+	assert.Equal(t, map[ident.UUID]ExcuseReason{idN(11): ExcuseUnneeded, idN(12): ExcuseCounts, idN(13): ExcuseLate}, reasons)
 }
 
 func TestAMonthlyCapRunsOverTheMonthInOrder(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -162,7 +161,7 @@ func oracle(c randomCase, k MinerKey, used *[2]int64, slotMS int64, hourly map[i
 					end = min(end, max(e.ToMS, e.RecordedMS))
 				}
 			}
-			if x.Ends == uuid.Nil && x.Kind == kind && x.Site == k.Site && inTime && x.FromMS <= slotMS && slotMS < end && x.RecordedMS <= c.in.AsOfMS &&
+			if x.Ends == (ident.UUID{}) && x.Kind == kind && x.Site == k.Site && inTime && x.FromMS <= slotMS && slotMS < end && x.RecordedMS <= c.in.AsOfMS &&
 				(len(x.Miners) == 0 || slices.Contains(x.Miners, k.Miner)) {
 				used[i]++
 				return []State{ExcusedCurtailment, ExcusedMaintenance}[i], none, none
@@ -313,7 +312,7 @@ func TestSplittingAWindowChangesNoTotal(t *testing.T) {
 		for i := range c.in.Excuses { // a late one that is split would be in time for what begins later: that is another order, not the same one
 			c.in.Excuses[i].RecordedMS = min(c.in.Excuses[i].RecordedMS, c.in.Excuses[i].FromMS-day)
 		}
-		c.in.Excuses = slices.DeleteFunc(c.in.Excuses, func(x Excuse) bool { return x.Ends != uuid.Nil })
+		c.in.Excuses = slices.DeleteFunc(c.in.Excuses, func(x Excuse) bool { return x.Ends != (ident.UUID{}) })
 		before := judge(t, c.in, c.facts)
 		split := c.in
 		split.Excuses = nil

@@ -7,8 +7,6 @@ import (
 	"math/bits"
 	"slices"
 
-	"github.com/google/uuid"
-
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 )
@@ -125,7 +123,7 @@ func (r *Rules) takeTerms() error {
 
 func (r *Rules) takeAssignments() error {
 	r.assignments = map[MinerKey][]Assignment{}
-	byID := map[uuid.UUID]Assignment{}
+	byID := map[ident.UUID]Assignment{}
 	for _, a := range r.in.Assignments {
 		if err := a.Check(); err != nil {
 			return err
@@ -164,7 +162,7 @@ func (r *Rules) takeAssignments() error {
 }
 
 func (r *Rules) takeExcuses() error {
-	byID := map[uuid.UUID]*Excuse{}
+	byID := map[ident.UUID]*Excuse{}
 	for i := range r.in.Excuses {
 		x := &r.in.Excuses[i]
 		if err := x.Check(); err != nil {
@@ -181,7 +179,7 @@ func (r *Rules) takeExcuses() error {
 		}
 		byID[x.ID] = x
 	}
-	ends := map[uuid.UUID][]*Excuse{}
+	ends := map[ident.UUID][]*Excuse{}
 	for _, x := range byID {
 		if w := byID[x.Ends]; w != nil && w.Kind == x.Kind && w.Site == x.Site {
 			ends[w.ID] = append(ends[w.ID], x)
@@ -189,7 +187,7 @@ func (r *Rules) takeExcuses() error {
 	}
 	r.windows = map[ident.SiteID][]window{}
 	for _, x := range byID {
-		if x.Ends != uuid.Nil {
+		if x.Ends != (ident.UUID{}) {
 			continue
 		}
 		w := window{Excuse: x, endMS: x.ToMS, miners: slices.Clone(x.Miners)}
@@ -231,7 +229,7 @@ func (a Assignment) Within(m CalendarMonth) Assignment {
 }
 
 // Contract returns the contract's id.
-func (r *Rules) Contract() uuid.UUID { return r.terms[0].Contract }
+func (r *Rules) Contract() ident.UUID { return r.terms[0].Contract }
 
 // CalendarMonth returns the month that the rules are of.
 func (r *Rules) CalendarMonth() CalendarMonth { return r.in.Month }

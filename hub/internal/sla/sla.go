@@ -4,8 +4,6 @@
 package sla
 
 import (
-	"github.com/google/uuid"
-
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 )
@@ -40,8 +38,8 @@ type Tier struct {
 
 // Terms is one version of a contract's terms. Times are ms since 1970 UTC.
 type Terms struct {
-	Contract            uuid.UUID     `json:"contract"`
-	Customer            uuid.UUID     `json:"customer"`
+	Contract            ident.UUID    `json:"contract"`
+	Customer            ident.UUID    `json:"customer"`
 	Version             int           `json:"version"`  // from 1
 	FromMS              int64         `json:"from_ms"`  // holds for slots that start at or after this, until the next version's
 	RateMHs             int64         `json:"rate_mhs"` // contracted hashrate of a miner whose assignment names none
@@ -63,8 +61,8 @@ type Terms struct {
 
 // Assignment says that a miner belongs to a contract for a time. A slot belongs to the contract that the miner has at the slot's start.
 type Assignment struct {
-	ID       uuid.UUID     `json:"id"`
-	Contract uuid.UUID     `json:"contract"`
+	ID       ident.UUID    `json:"id"`
+	Contract ident.UUID    `json:"contract"`
 	Site     ident.SiteID  `json:"site"`
 	Miner    ident.MinerID `json:"miner"`
 	FromMS   int64         `json:"from_ms"`
@@ -85,14 +83,14 @@ const (
 // shortens the window it names, to its own ToMS, but never to before it was recorded: what was excused until then stays so, and nobody picks in
 // hindsight. Of such a record Kind and Site must be the window's; FromMS and Miners decide nothing.
 type Excuse struct {
-	ID         uuid.UUID       `json:"id"`
+	ID         ident.UUID      `json:"id"`
 	Kind       ExcuseKind      `json:"kind"`
 	Site       ident.SiteID    `json:"site"`
 	Miners     []ident.MinerID `json:"miners"` // none: all of the site
 	FromMS     int64           `json:"from_ms"`
 	ToMS       int64           `json:"to_ms"`
 	RecordedMS int64           `json:"recorded_ms"` // the hub's time
-	Ends       uuid.UUID       `json:"ends"`        // zero: a window of its own
+	Ends       ident.UUID      `json:"ends"`        // zero: a window of its own
 }
 
 // State is the verdict on one miner and slot.

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"unicode/utf8"
 
-	"github.com/google/uuid"
-
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 )
@@ -25,8 +23,8 @@ const (
 // (evidence.SignStatement) and its name the SHA-256 of that.
 type Statement struct {
 	Engine        int             `json:"engine"`
-	Contract      uuid.UUID       `json:"contract"`
-	Customer      uuid.UUID       `json:"customer"`
+	Contract      ident.UUID      `json:"contract"`
+	Customer      ident.UUID      `json:"customer"`
 	Month         CalendarMonth   `json:"month"`
 	IssuedMS      int64           `json:"issued_ms"`       // the hub's time; records made after it are no inputs
 	AcceptUntilMS int64           `json:"accept_until_ms"` // of a restatement: facts that came until then count; 0: only those in time
@@ -50,15 +48,15 @@ type TermsRef struct {
 
 // RecordRef names an assignment.
 type RecordRef struct {
-	ID   uuid.UUID `json:"id"`
-	Hash HexHash   `json:"hash"`
+	ID   ident.UUID `json:"id"`
+	Hash HexHash    `json:"hash"`
 }
 
 // ExcuseRef names an excuse and how many of the contract's slots it excused: none if it came late, was ended, or the cap was used up.
 type ExcuseRef struct {
-	ID      uuid.UUID `json:"id"`
-	Hash    HexHash   `json:"hash"`
-	Counted int64     `json:"counted"`
+	ID      ident.UUID `json:"id"`
+	Hash    HexHash    `json:"hash"`
+	Counted int64      `json:"counted"`
 }
 
 // HourState is what the hub found when it computed an hour again.
@@ -322,7 +320,7 @@ func (s *Statement) Check() error {
 
 func (s *Statement) checkHead() error {
 	switch {
-	case s.Contract == uuid.Nil || s.Customer == uuid.Nil:
+	case s.Contract == (ident.UUID{}) || s.Customer == (ident.UUID{}):
 		return errors.New("it names no contract or no customer")
 	case s.IssuedMS <= s.Month.ToMS() || s.IssuedMS > MaxMS:
 		return fmt.Errorf("issued at %d ms, not after the month's end at %d", s.IssuedMS, s.Month.ToMS())

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -169,7 +168,7 @@ func TestOnlyTheOneEncodingOfAStatementIsRead(t *testing.T) {
 func TestAStatementThatDoesNotAddUpIsRefused(t *testing.T) {
 	for want, change := range map[string]func(*Statement){
 		"of sla engine 2, which is not known":       func(s *Statement) { s.Engine = 2 },
-		"no contract or no customer":                func(s *Statement) { s.Customer = uuid.Nil },
+		"no contract or no customer":                func(s *Statement) { s.Customer = ident.UUID{} },
 		"not after the month's end":                 func(s *Statement) { s.IssuedMS, s.AcceptUntilMS = november.ToMS(), 0 },
 		"which is not before it was issued":         func(s *Statement) { s.AcceptUntilMS = s.IssuedMS + 1 },
 		"give both or neither":                      func(s *Statement) { s.Reason = "" },

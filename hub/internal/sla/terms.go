@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/uuid"
-
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 )
@@ -58,7 +56,7 @@ func (t *Terms) Check() error {
 			bad("%s is %d: give %d to %d", name, v, low, high)
 		}
 	}
-	if t.Contract == uuid.Nil || t.Customer == uuid.Nil {
+	if t.Contract == (ident.UUID{}) || t.Customer == (ident.UUID{}) {
 		bad("terms belong to a contract and a customer: name both")
 	}
 	within("version", int64(t.Version), 1, math.MaxInt32)
@@ -180,7 +178,7 @@ func ParseTerms(b []byte) (Terms, error) {
 // Check tells what is wrong with an assignment.
 func (a *Assignment) Check() error {
 	switch {
-	case a.ID == uuid.Nil || a.Contract == uuid.Nil || a.Site == (ident.SiteID{}) || a.Miner == (ident.MinerID{}):
+	case a.ID == (ident.UUID{}) || a.Contract == (ident.UUID{}) || a.Site == (ident.SiteID{}) || a.Miner == (ident.MinerID{}):
 		return errors.New("an assignment has an id, a contract, a site and a miner: name all")
 	case a.FromMS < 1 || a.FromMS > MaxMS:
 		return fmt.Errorf("assignment %s: from_ms is %d: give a time after 1970", a.ID, a.FromMS)
@@ -226,15 +224,15 @@ func ParseAssignment(b []byte) (Assignment, error) {
 // Check tells what is wrong with an excuse. Whether it counts is another question, which Rules answers: a late one is a good record.
 func (x *Excuse) Check() error {
 	switch {
-	case x.ID == uuid.Nil || x.Site == (ident.SiteID{}):
+	case x.ID == (ident.UUID{}) || x.Site == (ident.SiteID{}):
 		return errors.New("an excuse has an id and a site: name both")
 	case x.Kind != Curtailment && x.Kind != Maintenance:
 		return fmt.Errorf("excuse %s: kind is %.20q: give %q or %q", x.ID, x.Kind, Curtailment, Maintenance)
 	case x.FromMS < 1 || x.FromMS > MaxMS || x.ToMS < 1 || x.ToMS > MaxMS || x.RecordedMS < 1 || x.RecordedMS > MaxMS:
 		return fmt.Errorf("excuse %s: from_ms, to_ms and recorded_ms are times after 1970", x.ID)
-	case x.Ends == uuid.Nil && x.ToMS <= x.FromMS: // what ends a window before it begins is a cancellation
+	case x.Ends == (ident.UUID{}) && x.ToMS <= x.FromMS: // what ends a window before it begins is a cancellation
 		return fmt.Errorf("excuse %s: it ends at %d, not after its beginning at %d: give a later to_ms", x.ID, x.ToMS, x.FromMS)
-	case x.Ends == uuid.Nil && x.ToMS-x.FromMS > MaxWindowMS:
+	case x.Ends == (ident.UUID{}) && x.ToMS-x.FromMS > MaxWindowMS:
 		return fmt.Errorf("excuse %s: a window of more than 366 days: give several", x.ID)
 	case x.Ends == x.ID:
 		return fmt.Errorf("excuse %s: ends names the record itself: name the window to shorten", x.ID)

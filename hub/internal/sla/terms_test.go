@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -13,16 +12,27 @@ import (
 )
 
 var (
-	contractA = uuid.MustParse("aaaaaaaa-0000-4000-8000-000000000001")
-	customerA = uuid.MustParse("cccccccc-0000-4000-8000-000000000001")
-	siteA     = ident.SiteID(uuid.MustParse("51000000-0000-4000-8000-000000000001"))
+	contractA = mustUUID("aaaaaaaa-0000-4000-8000-000000000001")
+	customerA = mustUUID("cccccccc-0000-4000-8000-000000000001")
+	siteA     = ident.SiteID(mustUUID("51000000-0000-4000-8000-000000000001"))
 )
 
 func minerN(n int) ident.MinerID {
 	return ident.MinerID{0: 0x31, 6: 0x40, 8: 0x80, 13: byte(n >> 16), 14: byte(n >> 8), 15: byte(n)}
 }
 
-func idN(n int) uuid.UUID { return uuid.UUID{0: 0x1d, 6: 0x40, 8: 0x80, 14: byte(n >> 8), 15: byte(n)} }
+// mustUUID reads an id written in a test.
+func mustUUID(s string) ident.UUID {
+	u, err := ident.ParseUUID(s)
+	if err != nil {
+		panic(err)
+	}
+	return u
+}
+
+func idN(n int) ident.UUID {
+	return ident.UUID{0: 0x1d, 6: 0x40, 8: 0x80, 14: byte(n >> 8), 15: byte(n)}
+}
 
 // goodTerms hold from the first of November 2026, for miners of 100 TH/s.
 func goodTerms() Terms {
@@ -100,7 +110,7 @@ func terms20(good string) string {
 
 func TestTermsThatContradictThemselvesSayWhatToDo(t *testing.T) {
 	for want, change := range map[string]func(*Terms){
-		"name both":                        func(t *Terms) { t.Customer = uuid.Nil },
+		"name both":                        func(t *Terms) { t.Customer = ident.UUID{} },
 		"version is 0: give 1":             func(t *Terms) { t.Version = 0 },
 		"from_ms is -1":                    func(t *Terms) { t.FromMS = -1 },
 		"rate_mhs is 0: give 1":            func(t *Terms) { t.RateMHs = 0 },

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
@@ -104,7 +106,7 @@ func (s *Store) Export(ctx context.Context, hash evidence.Hash, dir string) (fil
 	if err != nil {
 		return 0, err
 	}
-	in, err := s.inputs(ctx, s.c.Pool, st.Contract, st.Month)
+	in, err := s.inputs(ctx, s.c.Pool, uuid.UUID(st.Contract), st.Month)
 	if err != nil {
 		return 0, err
 	}

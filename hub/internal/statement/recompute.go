@@ -128,7 +128,7 @@ func (s *Store) Recompute(ctx context.Context, hash evidence.Hash, w io.Writer) 
 		r.named[hourKey{h.Site, h.Hour, h.Spool}] = h
 	}
 	r.compare = i.SupersededBy == (evidence.Hash{})
-	in, err := s.inputs(ctx, s.c.Pool, r.st.Contract, r.st.Month)
+	in, err := s.inputs(ctx, s.c.Pool, uuid.UUID(r.st.Contract), r.st.Month)
 	if err != nil {
 		return Verdict{}, err
 	}
@@ -446,8 +446,8 @@ func (r *recomputation) parts(got *sla.Statement) (err error) {
 		return func(k any) { err = errors.Join(err, r.differ(format, k)) }
 	}
 	differing(r.st.Terms, got.Terms, func(t sla.TermsRef) int { return t.Version }, tell("terms version %v"))
-	differing(r.st.Assignments, got.Assignments, func(a sla.RecordRef) uuid.UUID { return a.ID }, tell("assignment %v"))
-	differing(r.st.Excuses, got.Excuses, func(x sla.ExcuseRef) uuid.UUID { return x.ID }, tell("excuse %v"))
+	differing(r.st.Assignments, got.Assignments, func(a sla.RecordRef) ident.UUID { return a.ID }, tell("assignment %v"))
+	differing(r.st.Excuses, got.Excuses, func(x sla.ExcuseRef) ident.UUID { return x.ID }, tell("excuse %v"))
 	differing(r.st.Miners, got.Miners, func(l sla.StatementLine) Miner { return Miner{l.Site, l.Miner} }, tell("the month of site and miner %v"))
 	if got.Result != r.st.Result {
 		err = errors.Join(err, r.differ("the availability is %d ppm (%s/%s), the statement says %d ppm (%s/%s)", got.Result.PPM, got.Result.Num, got.Result.Den, r.st.Result.PPM,

@@ -182,8 +182,8 @@ func changes(old, now *sla.Statement) *Changes {
 		return func(id any) { c.Inputs = append(c.Inputs, fmt.Sprintf(format, id)) }
 	}
 	differing(old.Terms, now.Terms, func(t sla.TermsRef) int { return t.Version }, name("terms version %d"))
-	differing(old.Assignments, now.Assignments, func(r sla.RecordRef) uuid.UUID { return r.ID }, name("assignment %s"))
-	differing(old.Excuses, now.Excuses, func(r sla.ExcuseRef) uuid.UUID { return r.ID }, name("excuse %s"))
+	differing(old.Assignments, now.Assignments, func(r sla.RecordRef) ident.UUID { return r.ID }, name("assignment %s"))
+	differing(old.Excuses, now.Excuses, func(r sla.ExcuseRef) ident.UUID { return r.ID }, name("excuse %s"))
 	if len(c.Inputs) > maxInputs {
 		c.Inputs = append(c.Inputs[:maxInputs], fmt.Sprintf("and %d more", len(c.Inputs)-maxInputs))
 	}

@@ -179,7 +179,7 @@ func (w *world) change(random *rand.Rand, sites []*site, contracts []uuid.UUID, 
 			return
 		}
 		a := list[random.IntN(len(list))]
-		if _, err := w.customers.EndAssignments(ctx, w.by, a.Contract, []uuid.UUID{a.ID}, max(a.FromMS+1, near().UnixMilli())); err != nil {
+		if _, err := w.customers.EndAssignments(ctx, w.by, uuid.UUID(a.Contract), []uuid.UUID{uuid.UUID(a.ID)}, max(a.FromMS+1, near().UnixMilli())); err != nil {
 			return // refused: it was ended before, or so
 		}
 		for i, m := range s.miners {
@@ -198,7 +198,7 @@ func (w *world) change(random *rand.Rand, sites []*site, contracts []uuid.UUID, 
 		}
 		made, err := w.customers.Excuse(ctx, w.by, x)
 		if err == nil && random.IntN(2) == 0 {
-			_, _ = w.customers.EndExcuse(ctx, w.by, made.ID, near().UnixMilli()) // may be refused
+			_, _ = w.customers.EndExcuse(ctx, w.by, uuid.UUID(made.ID), near().UnixMilli()) // may be refused
 		}
 	}
 }
