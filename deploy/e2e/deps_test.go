@@ -50,6 +50,7 @@ var arrows = map[string]map[string]string{
 		"internal/sla": "", "internal/audit": "pg", "internal/access": "apperr pg audit", "internal/jobs": "pg", "internal/archive": "pg", "internal/fleet": "apperr pg", "internal/series": "apperr pg",
 		"internal/pki": "apperr pg audit fleet", "internal/facts": "apperr archive audit pg pki",
 		"internal/ingest":    "apperr facts pg fleet series",
+		"internal/anchor":    "apperr audit pg proof",
 		"internal/peers":     "apperr pg audit fleet pki",
 		"internal/enrol":     "apperr audit facts fleet peers pg pki",
 		"internal/customer":  "access apperr audit pg sla",
@@ -101,6 +102,23 @@ func TestCheckingAProofNeedsTheStandardLibraryOnly(t *testing.T) {
 			name, ours := strings.CutPrefix(dep, root+"/")
 			if !ours || !strings.Contains(" "+s.ours+" ", " "+name+" ") {
 				t.Errorf("%s/%s has %s among its dependencies, the table allows the standard library and %q", s.module, s.pkg, dep, s.ours)
+			}
+		}
+	}
+}
+
+// The chain's library is large and has one door: package anchor with its binding.
+func TestOnlyAnchorKnowsTheChainsLibrary(t *testing.T) {
+	anchor := root + "/hub/internal/anchor"
+	for _, line := range goList(t, "../../hub", "-f", `{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}`, "./...") {
+		fields := strings.Fields(line)
+		ours := fields[0] == anchor || strings.HasPrefix(fields[0], anchor+"/")
+		for _, dep := range fields[1:] {
+			switch {
+			case !ours && strings.HasPrefix(dep, "github.com/ethereum/"):
+				t.Errorf("%s imports %s: only package anchor may", fields[0], dep)
+			case strings.HasPrefix(dep, "github.com/ethereum/go-ethereum/ethclient/simulated"):
+				t.Errorf("%s imports %s: it is a whole node, and follows forks to come: tests have anvil", fields[0], dep)
 			}
 		}
 	}
