@@ -115,8 +115,11 @@ func (r roster) in(into []*siteMiner, site ident.SiteID, hour uint32) []*siteMin
 	into = into[:0]
 	miners := r[site]
 	for i := range miners {
-		if slices.ContainsFunc(miners[i].periods, func(a Assignment) bool { return a.In(hour) }) {
-			into = append(into, &miners[i])
+		for j := range miners[i].periods {
+			if miners[i].periods[j].In(hour) {
+				into = append(into, &miners[i])
+				break
+			}
 		}
 	}
 	return into
