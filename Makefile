@@ -103,10 +103,10 @@ soak: build ## 100 kills of agent and hub each, 20 of PostgreSQL; the end of an 
 
 fuzz-short: ## fuzz each decoder for 20 s
 	cd agent && go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 20s ./internal/cgminer
-	cd pkg && go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime 20s ./wire
+	cd pkg && go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime 20s -fuzzminimizetime 100x ./wire
 	cd hub && go test -run '^$$' -fuzz '^FuzzStatement$$' -fuzztime 20s -fuzzminimizetime 100x ./internal/sla
-	cd hub && go test -run '^$$' -fuzz '^FuzzInputs$$' -fuzztime 20s ./internal/sla
-	cd pkg && go test -run '^$$' -fuzz '^FuzzForms$$' -fuzztime 20s ./evidence
+	cd hub && go test -run '^$$' -fuzz '^FuzzInputs$$' -fuzztime 20s -fuzzminimizetime 100x ./internal/sla
+	cd pkg && go test -run '^$$' -fuzz '^FuzzForms$$' -fuzztime 20s -fuzzminimizetime 100x ./evidence
 
 verify: lint gen-check ## every check that is not a test: lint, generated code, tidy modules, builds without the workspace
 	for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy -diff && GOWORK=off go build ./... && GOWORK=off go vet ./...); done
