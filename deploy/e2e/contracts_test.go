@@ -198,6 +198,7 @@ var stories = []struct {
 }
 
 func TestAMonthOfContracts(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	keep := hubd.Evidence{URL: "file://" + t.TempDir()}
 	whole := span{feb(1, 0, 0, 0), monthEnd}

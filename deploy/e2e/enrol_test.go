@@ -83,6 +83,7 @@ func (j *joining) connected() bool {
 }
 
 func TestAJoinedSiteRenewsByItself(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	synctest.Test(t, func(t *testing.T) {
 		j := newJoining(t, url)
@@ -114,6 +115,7 @@ func TestAJoinedSiteRenewsByItself(t *testing.T) {
 
 // N7: dark for longer than its certificate, and back unattended in a minute.
 func TestBenchN7ASiteThatWasDarkComesBackByItself(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	synctest.Test(t, func(t *testing.T) {
 		j := newJoining(t, url)
@@ -151,6 +153,7 @@ func TestBenchN7ASiteThatWasDarkComesBackByItself(t *testing.T) {
 }
 
 func TestARevokedSiteBuffersAndComesBackByAToken(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	synctest.Test(t, func(t *testing.T) {
 		j := newJoining(t, url)
@@ -188,6 +191,7 @@ func TestARevokedSiteBuffersAndComesBackByAToken(t *testing.T) {
 }
 
 func TestJoiningAgainChangesNothingAndWrongHubsLearnNothing(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	synctest.Test(t, func(t *testing.T) {
 		j := newJoining(t, url)
@@ -225,6 +229,7 @@ func TestJoiningAgainChangesNothingAndWrongHubsLearnNothing(t *testing.T) {
 }
 
 func TestAPersonApprovesAJoiningSite(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	synctest.Test(t, func(t *testing.T) {
 		j := newJoining(t, url)

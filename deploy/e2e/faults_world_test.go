@@ -67,6 +67,7 @@ func (w *world) wantEveryAnswerInEvidenceOnce() {
 
 // Late data is evidence first: all of a week comes to the ledger, and what is younger than hot samples reach becomes hot.
 func TestWeekLongCutLosesNothing(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, url, sim.Config{Miners: 2, Seed: 11})
@@ -93,6 +94,7 @@ func TestWeekLongCutLosesNothing(t *testing.T) {
 // A site's clock that is a day wrong, either way and back: order comes from sequence numbers, nothing is lost or refused, no
 // duration is negative, the skew is known, and the latest values are those of the true time again at the end.
 func TestClockSteps(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	synctest.Test(t, func(t *testing.T) {
 		var step atomic.Int64 // of the site's clock, ns
@@ -134,6 +136,7 @@ func TestClockSteps(t *testing.T) {
 
 // A hub restored from yesterday's backup asks its sites for what it had acknowledged since, and gets it once.
 func TestRestoredHubGetsEverythingBack(t *testing.T) {
+	t.Parallel()
 	original := pgtest.URL(t)
 	backup := copyOf(t, original)
 	synctest.Test(t, func(t *testing.T) {
@@ -165,6 +168,7 @@ func TestRestoredHubGetsEverythingBack(t *testing.T) {
 // A hub restored to a moment before its site began a new spool gets back what it had acknowledged of the old one too, although the agent has nothing
 // left to send of that.
 func TestRestoredHubGetsAnOlderSpoolBack(t *testing.T) {
+	t.Parallel()
 	original := pgtest.URL(t)
 	backup := copyOf(t, original)
 	synctest.Test(t, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 // What a site signs of each hour is what its hub computes from the batches: with the link cut over two ends of hours, and the agent
 // restarted within an hour and off when one ends.
 func TestSignedHoursAreWhatTheHubComputes(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	synctest.Test(t, func(t *testing.T) { // begins at midnight UTC
 		w := newWorld(t, url, sim.Config{Miners: 10, Seed: 26})

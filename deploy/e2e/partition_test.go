@@ -73,6 +73,7 @@ func (c *gatedConn) Close() error {
 }
 
 func TestOneWayPartitionLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
 	for name, direction := range map[string]func(*link) *gate{
 		"acknowledgements do not arrive": func(l *link) *gate { return &l.down },
 		"batches do not arrive":          func(l *link) *gate { return &l.up },

@@ -376,6 +376,7 @@ func (w *world) counter(name, label string) float64 {
 }
 
 func TestEighteenHourCutLosesNothing(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, url, sim.Config{Miners: 40, Seed: 7})
