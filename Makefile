@@ -25,10 +25,13 @@ KILLS    ?= 0
 # make soak: how long heaps and tables are watched.
 SOAK     ?= 20m
 
-.PHONY: help run build web test test-go test-web test-page test-kills smoke lint gen gen-check bench soak fuzz-short verify scan clean install-run install-test
+.PHONY: help run build web test test-go contracts-check test-web test-page test-kills smoke lint gen gen-check bench soak fuzz-short verify scan clean install-run install-test
 
 help: ## explain the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# A development chain for tests, and the compiler of the contract.
+CONTRACTS := hub/contracts/node_modules/.installed
 
 run: install-run build ## run a simulated fleet, an agent and a hub; FLEET=200 DURATION=60s KILLS=0
 	bin/hashinsight-run --fleet $(FLEET) --kills $(KILLS) $(if $(DURATION),--duration $(DURATION))
@@ -43,21 +46,24 @@ hub/internal/webui/dist/app/index.html: hub/web/node_modules/.installed $(shell 
 	cd hub/web && npm run --silent build
 	@touch $@
 # npm ci empties the directory first: through a link, that of another checkout, which others may be using.
-hub/web/node_modules/.installed: hub/web/package-lock.json
-	@if [ -L hub/web/node_modules ]; then \
-		cmp -s hub/web/package-lock.json "$$(readlink -f hub/web/node_modules)/../package-lock.json" && [ -e $@ ] || \
-		{ echo "hub/web/node_modules is a link to packages of another lock file, or to none: remove the link, make installs them here"; exit 1; }; \
+hub/%/node_modules/.installed: hub/%/package-lock.json
+	@if [ -L $(@D) ]; then \
+		cmp -s $< "$$(readlink -f $(@D))/../package-lock.json" && [ -e $@ ] || \
+		{ echo "$(@D) is a link to packages of another lock file, or to none: remove the link, make installs them here"; exit 1; }; \
 	else \
-		echo "install: npm packages of hub/web (package-lock.json)"; \
-		cd hub/web && npm ci --no-audit --no-fund --loglevel=error; \
+		echo "install: npm packages of hub/$* (package-lock.json)"; \
+		cd hub/$* && npm ci --no-audit --no-fund --loglevel=error; \
 	fi
 	@touch $@
 
-test: install-test build test-web test-go test-kills test-page ## install what tests need, build, and run every test
+test: install-test build test-web test-go contracts-check test-kills test-page ## install what tests need, build, and run every test
 
 # All modules at once, the longest package first: a processor that waits for the last one is of no use to anybody.
-test-go: build $(TOOLS)/bin/versitygw ## Go tests of every module with the race detector
+test-go: build $(CONTRACTS) $(TOOLS)/bin/versitygw ## Go tests of every module with the race detector
 	CGO_ENABLED=1 HSI_TEST_BIN=$(CURDIR)/bin go test -race -timeout 30m ./deploy/e2e/... $(patsubst %,./%/...,$(filter-out deploy/e2e,$(MODULES)))
+
+contracts-check: $(CONTRACTS) ## the committed contract is what its source compiles to
+	npm --prefix hub/contracts run --silent check
 
 test-web: hub/web/node_modules/.installed ## type check and unit tests of the page
 	cd hub/web && npm run --silent typecheck && npm test --silent
@@ -120,7 +126,7 @@ scan: $(TOOLS)/bin/govulncheck ## known vulnerabilities in Go and npm dependenci
 	cd hub/web && npm audit --omit=dev
 
 clean: ## remove what make built; data of make run stays
-	rm -rf bin .tools hub/internal/webui/dist/app hub/web/node_modules
+	rm -rf bin .tools hub/internal/webui/dist/app hub/web/node_modules hub/contracts/node_modules
 
 install-run:
 	@deploy/dev/install.sh run
