@@ -103,9 +103,12 @@ func (c *checker) file(r io.Reader) error {
 	}
 	c.r.Checkpoint, c.r.AnchorState, c.r.Anchor = note, d.Head.State, d.Head.Anchor
 	c.r.SiteKeys = map[ident.SiteID][]ident.KeyID{}
-	if d.Kind == KindHour {
+	switch d.Kind {
+	case KindHour:
 		err = c.hour(d)
-	} else {
+	case KindEntry:
+		err = c.entry(d)
+	default:
 		err = c.statement(d)
 	}
 	if err != nil {
@@ -160,6 +163,16 @@ func (c *checker) hour(d *Reader) error {
 	if b := body.Header.Beacon; b != (evidence.Beacon{}) {
 		c.r.set(NoteBeacon, Note, "the site signed the hour with knowledge of block %d of chain %d (%x), so not before it; whether that block is on the chain was not asked", b.BlockNumber, b.ChainID, b.BlockHash)
 	}
+	return nil
+}
+
+func (c *checker) entry(d *Reader) error {
+	p, err := d.EntryProof()
+	if err != nil {
+		return err
+	}
+	c.r.Entry, c.r.EntryIndex, c.r.EndMS = &p.Entry.Entry, p.Entry.Index, p.Entry.AtMS
+	c.logged(StepLog, "the entry", &p.Entry.Entry, &p.Entry.Placed)
 	return nil
 }
 
@@ -481,10 +494,7 @@ func (c *checker) checkpoint(h *Head, signature []byte) {
 
 // anchor compares the checkpoint with the chain, and the block's time with the end of what is proven.
 func (c *checker) anchor() {
-	set := func(s State, format string, args ...any) {
-		c.r.set(StepAnchor, s, format, args...)
-		c.r.set(StepTime, s, "no block to compare with")
-	}
+	set := func(s State, format string, args ...any) { c.r.set(StepAnchor, s, format, args...) }
 	a := &c.r.Anchor
 	switch {
 	case c.r.AnchorState == AnchorNone:
@@ -493,7 +503,10 @@ func (c *checker) anchor() {
 	case c.r.AnchorState == AnchorNever:
 		set(NotYet, "this hub anchors nothing: that the log was not written later only its own signature says")
 		return
-	case c.t.Contract != nil && *c.t.Contract != a.Contract:
+	case c.t.Contract == nil:
+		set(Unknown, "the file names the contract 0x%x on chain %d: whether it is the log's only the address in your own contract tells; give it", a.Contract, a.ChainID)
+		return
+	case *c.t.Contract != a.Contract:
 		set(Wrong, "the file names the contract 0x%x, not the one given, 0x%x", a.Contract, *c.t.Contract)
 		return
 	case c.t.Chain == nil:
@@ -520,34 +533,31 @@ func (c *checker) anchor() {
 		c.r.wrong(StepAnchor, "anchor %d says %d entries with root %x, which is not the checkpoint", e.Seq, e.Size, e.Root)
 	case !e.Finalized:
 		c.r.set(StepAnchor, NotYet, "anchor %d is in block %d, which is not final yet", e.Seq, e.BlockNumber)
-	case c.t.Contract == nil:
-		c.r.set(StepAnchor, Unknown, "the file names the contract 0x%x on chain %d, and its event is the checkpoint: whether it is the log's contract only the address in your own contract tells; give it", a.Contract, a.ChainID)
 	default:
 		c.r.set(StepAnchor, OK, "the checkpoint is anchor %d of contract 0x%x on chain %d, in the final block %d", a.Seq, a.Contract, a.ChainID, a.Block)
 	}
-	what := "hour's"
-	if c.r.Kind != KindHour {
-		what = "month's"
-	}
+	what := map[Kind]string{KindHour: "the hour's end", KindStatement: "the month's end", KindBundle: "the month's end", KindEntry: "the entry's time"}[c.r.Kind]
 	// Compared in seconds and not as a duration, which has no room for a lying endpoint's times.
 	if end := c.r.EndMS / 1000; e.BlockTime < end {
-		c.r.wrong(StepTime, "the block is of %s, before the %s end at %s", timeName(min(e.BlockTime, maxUnix)*1000), what, timeName(c.r.EndMS))
+		c.r.wrong(StepTime, "the block is of %s, before %s, %s", timeName(min(e.BlockTime, maxUnix)*1000), what, timeName(c.r.EndMS))
 	} else {
-		c.r.set(StepTime, OK, "the block is of %s, %s after the %s end", timeName(min(e.BlockTime, maxUnix)*1000), seconds(e.BlockTime-end), what)
+		c.r.set(StepTime, OK, "the block is of %s, %s after %s", timeName(min(e.BlockTime, maxUnix)*1000), seconds(e.BlockTime-end), what)
 	}
 }
 
 // notes says what a file of its kind does not prove.
 func (c *checker) notes(h *Head) {
 	note := func(id, format string, args ...any) { c.r.set(id, Note, format, args...) }
-	hours := c.r.Kind != KindStatement
-	if hours {
+	if c.r.Kind == KindHour || c.r.Kind == KindBundle {
 		note(NoteSite, "not proven: that the site measured right; proven is what its agent signed, and that it stood in the log by the block's time")
 		if len(c.t.SiteKeys) == 0 {
 			note(NoteSiteKey, "not proven: that the keys are the sites' own (%s): the log says so; ask the site for the id of its key, or give the keys", keyNames(c.r.SiteKeys))
 		}
 	}
-	if c.r.Kind != KindHour {
+	if c.r.Kind == KindEntry {
+		note(NoteEntry, "not proven: that what the entry says is true; proven is that the hub recorded it, and that it stood in the log by the block's time")
+	}
+	if c.r.Kind == KindStatement || c.r.Kind == KindBundle {
 		if c.t.HubKey == nil {
 			note(NoteHubKey, "not proven: that the key is this hub's: the log says so; give the hub's key to compare")
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/proof/prooftest"
 )
 
-var kinds = []proof.Kind{proof.KindHour, proof.KindStatement, proof.KindBundle}
+var kinds = []proof.Kind{proof.KindHour, proof.KindStatement, proof.KindBundle, proof.KindEntry}
 
 func TestValidFilesAreProven(t *testing.T) {
 	for _, kind := range kinds {
@@ -158,6 +158,7 @@ func TestAFileThatCannotBeReadIsNotFalse(t *testing.T) {
 func TestStepsOfEachKind(t *testing.T) {
 	for kind, want := range map[proof.Kind]string{
 		proof.KindHour:      "decode leaf site-signature site-key log checkpoint anchor time",
+		proof.KindEntry:     "decode log checkpoint anchor time",
 		proof.KindStatement: "decode log checkpoint anchor time statement",
 		proof.KindBundle:    "decode leaf site-signature site-key log checkpoint anchor time statement sla",
 	} {

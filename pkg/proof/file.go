@@ -21,7 +21,8 @@ type Kind uint8
 const (
 	KindHour      Kind = 1 // HourProof
 	KindStatement Kind = 2 // StatementProof
-	KindBundle    Kind = 3 // Bundle, as a stream
+	KindBundle    Kind = 3 // a stream: what BundleWriter writes
+	KindEntry     Kind = 4 // EntryProof
 )
 
 // String returns the documented name.
@@ -33,6 +34,8 @@ func (k Kind) String() string {
 		return "statement"
 	case KindBundle:
 		return "bundle"
+	case KindEntry:
+		return "log entry"
 	default:
 		return fmt.Sprintf("kind %d", uint8(k))
 	}
@@ -205,6 +208,15 @@ type TreeEntry struct {
 	LeafHash evidence.Hash // SHA-256 of the leaf
 }
 
+// EntryProof proves that an entry stands in the log. After the head:
+//
+//	width field
+//	      entry of any kind (Entry), placed
+type EntryProof struct {
+	Head
+	Entry PlacedEntry
+}
+
 // ErrFormat means that bytes are not a proof file that this program reads.
 var ErrFormat = errors.New("not a proof file in its one form")
 
@@ -230,6 +242,14 @@ func (p *HourProof) AppendBinary(b []byte) ([]byte, error) {
 func (p *StatementProof) AppendBinary(b []byte) ([]byte, error) {
 	e := writer{b: b}
 	e.statement(KindStatement, p)
+	return e.b, e.err
+}
+
+// AppendBinary appends the file's bytes.
+func (p *EntryProof) AppendBinary(b []byte) ([]byte, error) {
+	e := writer{b: b}
+	e.head(KindEntry, &p.Head)
+	e.entry(&p.Entry, p.Entry.Kind)
 	return e.b, e.err
 }
 
@@ -446,7 +466,7 @@ func Open(r io.Reader) (*Reader, error) {
 		d.fail("it does not begin with %q", fileTag)
 	}
 	d.Kind = Kind(d.u8())
-	if d.Kind < KindHour || d.Kind > KindBundle {
+	if d.Kind < KindHour || d.Kind > KindEntry {
 		d.fail("kind %d is not known: is its maker newer than this program?", d.Kind)
 	}
 	n := int(d.u16())
@@ -500,6 +520,23 @@ func (d *Reader) StatementProof() (p StatementProof, err error) {
 		return p, d.End()
 	}
 	return p, d.err
+}
+
+// EntryProof reads the rest of a log entry's file, to its end.
+func (d *Reader) EntryProof() (p EntryProof, err error) {
+	d.want(KindEntry)
+	p.Head = d.Head
+	kind := EntryHour
+	if d.err == nil {
+		b, err := d.b.Peek(len(entryTag) + 1)
+		if err != nil {
+			d.ended(err)
+		} else if kind = EntryKind(b[len(entryTag)]); EntrySize(kind) == 0 {
+			d.fail("an entry of kind %d, which is not known", kind)
+		}
+	}
+	p.Entry = d.entry(kind)
+	return p, d.End()
 }
 
 // Inputs reads what a bundle has after StatementProof. Its lists may hold as many items as the statement s names, and as many keys as it has hours.

@@ -63,6 +63,7 @@ const (
 	NoteSite       = "note-site"       // that the site measured right
 	NoteSiteKey    = "note-site-key"   // that the key is the site's own
 	NoteKeyLate    = "note-key-late"   // the key entered the log after what it signed
+	NoteEntry      = "note-entry"      // that what an entry says is true
 	NoteBeacon     = "note-beacon"     // the site knew a block when it signed
 	NoteLogKey     = "note-log-key"    // that the key is the log's
 	NoteHubKey     = "note-hub-key"    // that the key is the hub's
@@ -90,8 +91,10 @@ type Report struct {
 	Steps []Step
 
 	Leaf          *evidence.Leaf // of a miner-hour
-	EndMS         int64          // of the hour or the month
-	Statement     *Statement     // of a statement or bundle
+	EndMS         int64          // of the hour or the month; an entry's time
+	Entry         *Entry         // of a log entry
+	EntryIndex    uint64
+	Statement     *Statement // of a statement or bundle
 	StatementHash evidence.Hash
 	SiteKeys      map[ident.SiteID][]ident.KeyID // that signed, as far as the log says whose they are
 	Checkpoint    Checkpoint

@@ -103,18 +103,54 @@ func (m *made) mutate(again bool) string {
 const firstMS = 1_700_000_000_000 // 2023-11-14
 
 func random(kind proof.Kind, seed uint64) *made {
-	w := New(seed*4 + uint64(kind))
+	w := New(seed*8 + uint64(kind))
 	m := &made{w: w}
 	contract := w.Chain.Contract
 	m.contract = &contract
 	w.Noise(w.IntN(20), firstMS)
-	if kind == proof.KindHour {
+	switch kind {
+	case proof.KindHour:
 		m.parts = w.minerHour()
 		return m
+	case proof.KindEntry:
+		m.parts = w.anyEntry()
+		return m
 	}
-	st := w.scene(kind)
-	m.parts = st
+	m.parts = w.scene(kind)
 	return m
+}
+
+// anyEntry makes the file of an entry of any kind.
+func (w *World) anyEntry() *Parts {
+	at := int64(firstMS + w.IntN(1<<30))
+	var e proof.Entry
+	switch w.IntN(7) {
+	case 0:
+		e = (&proof.SiteKeyBody{Site: w.ID(), Event: proof.KeyRetired, Public: w.Hash(), Replaces: w.Hash()}).Entry(at)
+	case 1:
+		e = (&proof.HubKeyBody{Role: proof.HubKeyCheckpoint, Event: proof.KeyAdded, Public: w.Hash()}).Entry(at)
+	case 2:
+		e = (&proof.TermsBody{Contract: w.ID(), Version: w.Uint32(), Hash: w.Hash()}).Entry(at)
+	case 3:
+		e = (&proof.ExcuseBody{ID: w.ID(), Hash: w.Hash()}).Entry(at)
+	case 4:
+		s := proof.StatementBody{Contract: w.ID(), Month: w.Uint32(), Seq: 2, Hash: w.Hash(), Public: w.Hash()}
+		if w.IntN(2) == 0 {
+			s.Supersedes = w.Hash()
+		}
+		w.Fill(s.Signature[:])
+		e = s.Entry(at)
+	case 5:
+		hour, site, spool := uint32(at/evidence.HourMS)-1, w.Site(firstMS), ident.SpoolID(w.ID())
+		h := w.Hour([]evidence.Leaf{w.Leaf(site, ident.MinerID(w.ID()), hour, spool)}, at)
+		e = h.Entry(at)
+	default:
+		e = (&proof.AuditHeadBody{Seq: w.Uint64(), Hash: w.Hash()}).Entry(at)
+	}
+	index := w.Add(e)
+	w.Noise(w.IntN(20), at)
+	head := w.Anchor(at + 1000 + int64(w.IntN(3_600_000)))
+	return &Parts{Entry: &proof.EntryProof{Head: head, Entry: w.Placed(index)}}
 }
 
 // miners makes up ids.

@@ -19,11 +19,10 @@ type mutator struct {
 }
 
 var (
-	all       = []proof.Kind{proof.KindHour, proof.KindStatement, proof.KindBundle}
-	withHours = []proof.Kind{proof.KindHour, proof.KindBundle}
-	ofHub     = []proof.Kind{proof.KindStatement, proof.KindBundle}
-	ofHour    = []proof.Kind{proof.KindHour}
-	ofBundle  = []proof.Kind{proof.KindBundle}
+	all      = []proof.Kind{proof.KindHour, proof.KindStatement, proof.KindBundle, proof.KindEntry}
+	ofHub    = []proof.Kind{proof.KindStatement, proof.KindBundle}
+	ofHour   = []proof.Kind{proof.KindHour}
+	ofBundle = []proof.Kind{proof.KindBundle}
 )
 
 // mutators is constant; a function could not be looked through by name.
@@ -145,16 +144,16 @@ var mutators = []mutator{
 		p.Head = m.w.Anchor(p.Hour.AtMS + 3_600_000)
 		p.Hour, p.SiteKey = m.w.Placed(h), m.w.Placed(at)
 	}},
-	{"another index in the log", withHours, false, func(m *made) {
+	{"another index in the log", all, false, func(m *made) {
 		p := m.entry()
 		p.Index += uint64(1 + m.w.IntN(3))
 	}},
-	{"a hash too few", withHours, false, func(m *made) {
+	{"a hash too few", all, false, func(m *made) {
 		if p := m.entry(); len(p.Path) > 0 {
 			p.Path = p.Path[1:]
 		}
 	}},
-	{"another time of an entry", withHours, false, func(m *made) { m.entry().AtMS++ }},
+	{"another time of an entry", all, false, func(m *made) { m.entry().AtMS++ }},
 
 	// Statements.
 	{"a digit of the statement", ofHub, false, func(m *made) { m.parts.Statement.Statement = m.changedStatement() }},
@@ -231,6 +230,20 @@ var mutators = []mutator{
 		if l := m.parts.Inputs.Excuses; len(l) > 0 {
 			d := &l[m.w.IntN(len(l))]
 			d.Bytes = digit(d.Bytes, m.w.IntN(len(d.Bytes)))
+		}
+	}},
+	{"an excuse logged in hindsight", ofBundle, false, func(m *made) { // everything holds but the order of the log
+		s, err := proof.ParseStatement(m.parts.Statement.Statement)
+		must(err)
+		for i := range m.parts.Inputs.Excuses {
+			x := &m.parts.Inputs.Excuses[i]
+			if s.Excuses[i].Counted == 0 || len(s.Hours) == 0 {
+				continue
+			}
+			e := proof.ExcuseBody{ID: s.Excuses[i].ID, Hash: s.Excuses[i].Hash}
+			x.Index = m.w.Add(e.Entry(x.AtMS))
+			m.anchorAgain()
+			return
 		}
 	}},
 	{"an excuse twice", ofBundle, false, func(m *made) {
@@ -336,13 +349,42 @@ func (m *made) event(change func(e *proof.Event)) {
 // replace puts another entry where one stood, without the log knowing it.
 func (m *made) replace(p *proof.PlacedEntry, e proof.Entry) { p.Entry = e }
 
+// anchorAgain anchors the log as it is now, and gives a bundle's entries their places in it.
+func (m *made) anchorAgain() {
+	p := m.parts
+	p.Statement.Head = m.w.Anchor(p.Statement.Entry.AtMS)
+	places := []*proof.Placed{&p.Statement.Entry.Placed, &p.Statement.HubKey.Placed}
+	for i := range p.Inputs.Terms {
+		places = append(places, &p.Inputs.Terms[i].Placed)
+	}
+	for i := range p.Inputs.Excuses {
+		places = append(places, &p.Inputs.Excuses[i].Placed)
+	}
+	for i := range p.Inputs.SiteKeys {
+		places = append(places, &p.Inputs.SiteKeys[i].Placed)
+	}
+	for i := range p.Hours {
+		places = append(places, &p.Hours[i].Entry.Placed)
+	}
+	indexes := make([]uint64, len(places))
+	for i := range places {
+		indexes[i] = places[i].Index
+	}
+	for i, placed := range m.w.PlacedAll(indexes) {
+		*places[i] = placed.Placed
+	}
+}
+
 // entry picks one of the file's entries.
 func (m *made) entry() *proof.PlacedEntry {
 	p := m.parts
 	var list []*proof.PlacedEntry
-	if p.Miner != nil {
+	switch p.Kind() {
+	case proof.KindEntry:
+		list = append(list, &p.Entry.Entry)
+	case proof.KindHour:
 		list = append(list, &p.Miner.Hour, &p.Miner.SiteKey)
-	} else {
+	default:
 		list = append(list, &p.Statement.Entry, &p.Statement.HubKey)
 		for i := range p.Hours {
 			list = append(list, &p.Hours[i].Entry)

@@ -289,8 +289,9 @@ func (c *Chain) Event(_ context.Context, a proof.Anchor) (proof.Event, error) {
 	return e, nil
 }
 
-// Parts is a proof file taken apart: Miner, or Statement, or Statement with Inputs and Hours.
+// Parts is a proof file taken apart: Entry, or Miner, or Statement, or Statement with Inputs and Hours.
 type Parts struct {
+	Entry     *proof.EntryProof
 	Miner     *proof.HourProof
 	Statement *proof.StatementProof
 	Inputs    *proof.Inputs
@@ -300,6 +301,8 @@ type Parts struct {
 // Kind tells what the file is.
 func (p *Parts) Kind() proof.Kind {
 	switch {
+	case p.Entry != nil:
+		return proof.KindEntry
 	case p.Miner != nil:
 		return proof.KindHour
 	case p.Inputs == nil:
@@ -311,15 +314,21 @@ func (p *Parts) Kind() proof.Kind {
 
 // Head returns the file's head.
 func (p *Parts) Head() *proof.Head {
-	if p.Miner != nil {
+	switch {
+	case p.Entry != nil:
+		return &p.Entry.Head
+	case p.Miner != nil:
 		return &p.Miner.Head
+	default:
+		return &p.Statement.Head
 	}
-	return &p.Statement.Head
 }
 
 // Bytes returns the file.
 func (p *Parts) Bytes() ([]byte, error) {
 	switch p.Kind() {
+	case proof.KindEntry:
+		return p.Entry.AppendBinary(nil)
 	case proof.KindHour:
 		return p.Miner.AppendBinary(nil)
 	case proof.KindStatement:
@@ -346,7 +355,11 @@ func Take(file []byte) (*Parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.Kind == proof.KindHour {
+	switch d.Kind {
+	case proof.KindEntry:
+		p, err := d.EntryProof()
+		return &Parts{Entry: &p}, err
+	case proof.KindHour:
 		p, err := d.HourProof()
 		return &Parts{Miner: &p}, err
 	}
