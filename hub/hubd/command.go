@@ -13,6 +13,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/jobs"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/pki"
+	"github.com/hashinsight/hashinsight/hub/internal/proof"
 	"github.com/hashinsight/hashinsight/pkg/identity"
 )
 
@@ -74,7 +75,7 @@ func openPKI(ctx context.Context, c Database, pool *pgxpool.Pool) (*pki.Authorit
 
 func pkiConfig(c Database, pool *pgxpool.Pool) (pki.Config, error) {
 	l, err := audit.New(audit.Config{Now: c.Now, Log: c.Log})
-	return pki.Config{DB: pool, Password: c.EncryptionPassword, URL: c.PKIURL, Audit: l, Now: c.Now, Log: c.Log}, err
+	return pki.Config{DB: pool, Password: c.EncryptionPassword, URL: c.PKIURL, Audit: l, Note: proof.Note, Now: c.Now, Log: c.Log}, err
 }
 
 // SiteOrder is what an operator orders for a site.

@@ -10,6 +10,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/customer"
+	"github.com/hashinsight/hashinsight/hub/internal/proof"
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/hub/internal/statement"
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -36,7 +37,7 @@ func customers(pool *pgxpool.Pool, log *audit.Log, now func() time.Time) (*custo
 	if now == nil { // a command's
 		now = time.Now
 	}
-	return customer.New(customer.Config{DB: pool, Audit: log, Changed: statement.Changed(now), Closed: statement.Closed, Now: now})
+	return customer.New(customer.Config{DB: pool, Audit: log, Changed: statement.Changed(now), Closed: statement.Closed, Note: proof.Note, Now: now})
 }
 
 func (c Database) withCustomers(ctx context.Context, work func(ctx context.Context, s *customer.Store) error) error {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
+	"github.com/hashinsight/hashinsight/hub/internal/proof"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 )
 
@@ -22,7 +23,7 @@ func (c Database) facts(pool *pgxpool.Pool) (*facts.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return facts.New(facts.Config{Pool: pool, Audit: l, Password: c.EncryptionPassword, Now: c.Now, Log: c.Log})
+	return facts.New(facts.Config{Pool: pool, Audit: l, Password: c.EncryptionPassword, Note: proof.Note, Now: c.Now, Log: c.Log})
 }
 
 // Disputes lists disputes, the latest found first; more tells that there are further ones.

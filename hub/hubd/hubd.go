@@ -34,6 +34,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/pki"
+	"github.com/hashinsight/hashinsight/hub/internal/proof"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
 	"github.com/hashinsight/hashinsight/hub/internal/statement"
 	"github.com/hashinsight/hashinsight/hub/internal/webtls"
@@ -52,10 +53,11 @@ type Config struct {
 	Modules       []string // that this process runs: ingest, api, page, jobs; empty means all
 	Env           string   // prod or dev
 	Evidence      Evidence // where the module jobs moves evidence, and all find it; without URL it stays in the database
-	AuditPath     string   // file of JSON lines that follows the audit log; empty: none on this host
-	WebTLS        WebTLS   // of the page and the API
-	RateLimit     int      // requests a minute to the API per key or address; 0: no limit
-	SessionSecret string   // one value, or new and old separated by a comma; for the module api
+	Transparency  Transparency
+	AuditPath     string // file of JSON lines that follows the audit log; empty: none on this host
+	WebTLS        WebTLS // of the page and the API
+	RateLimit     int    // requests a minute to the API per key or address; 0: no limit
+	SessionSecret string // one value, or new and old separated by a comma; for the module api
 
 	BindAddr       string         // page and API
 	GRPCAddr       string         // agents
@@ -229,6 +231,7 @@ type subjects struct {
 	archive    *archive.Archive
 	peers      *peers.Store // nil as pki is
 	statements *statement.Store
+	log        *proof.Store
 	enrol      *enrol.Store   // nil as pki is, and without an environment
 	direct     string         // URL of the database past a pooler
 	pki        *pki.Authority // nil in a process that does not know what opens the hub's keys; loaded once the database is there
@@ -333,7 +336,7 @@ func (h *Hub) subjects(ctx context.Context, stack *lifecycle.Stack, pools *pg.Po
 		stack.OnStop("archive", 0, func(context.Context) error { return s.archive.Close() })
 	}
 	if s.facts, err = facts.New(facts.Config{
-		Pool: pools.API, Agents: pools.Ingest, Jobs: pools.Jobs, Audit: s.audit, Archive: s.archive, Password: h.c.EncryptionPassword, Keys: keysOf(s.fleet), Now: h.c.Now, Log: h.c.Log, Register: h.c.Registry,
+		Pool: pools.API, Agents: pools.Ingest, Jobs: pools.Jobs, Audit: s.audit, Archive: s.archive, Password: h.c.EncryptionPassword, Keys: keysOf(s.fleet), Note: proof.Note, Now: h.c.Now, Log: h.c.Log, Register: h.c.Registry,
 	}); err != nil {
 		return s, err
 	}
@@ -351,12 +354,15 @@ func (h *Hub) subjects(ctx context.Context, stack *lifecycle.Stack, pools *pg.Po
 		return s, err
 	}
 	sc := statement.Config{
-		Pool: pools.API, Jobs: pools.Jobs, Customers: s.customers, Facts: s.facts, Audit: s.audit, Archive: s.archive, SiteKey: keysOf(s.fleet), Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
+		Pool: pools.API, Jobs: pools.Jobs, Customers: s.customers, Facts: s.facts, Audit: s.audit, Archive: s.archive, SiteKey: keysOf(s.fleet), Note: proof.Note, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
 	}
 	if s.pki != nil {
 		sc.Key = s.pki.EvidenceKey
 	}
-	s.statements, err = statement.New(sc)
+	if s.statements, err = statement.New(sc); err != nil {
+		return s, err
+	}
+	s.log, err = h.transparency(&s)
 	return s, err
 }
 
@@ -371,7 +377,7 @@ func (h *Hub) keys(s *subjects, db *pgxpool.Pool) error {
 	}
 	var err error
 	s.pki, err = pki.New(pki.Config{
-		DB: db, Password: h.c.EncryptionPassword, Names: h.c.ServerNames, URL: h.c.PKIURL, Audit: s.audit, Poll: poll, PollOnly: h.alone, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
+		DB: db, Password: h.c.EncryptionPassword, Names: h.c.ServerNames, URL: h.c.PKIURL, Audit: s.audit, Note: proof.Note, Poll: poll, PollOnly: h.alone, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
 	})
 	if err != nil || h.c.Env == "" {
 		return err
@@ -381,7 +387,7 @@ func (h *Hub) keys(s *subjects, db *pgxpool.Pool) error {
 		address = h.grpc.Addr().String()
 	}
 	s.enrol, err = enrol.New(enrol.Config{
-		DB: db, CA: s.pki, Audit: s.audit, Peers: s.peers, Facts: s.facts, Env: h.c.Env, HubAddress: address, FallbackAddress: h.c.Tunnel.Fallback, Now: h.c.Now, Log: h.c.Log,
+		DB: db, CA: s.pki, Audit: s.audit, Peers: s.peers, Facts: s.facts, Note: proof.Note, Env: h.c.Env, HubAddress: address, FallbackAddress: h.c.Tunnel.Fallback, Now: h.c.Now, Log: h.c.Log,
 	})
 	return err
 }
@@ -391,7 +397,7 @@ func (h *Hub) webSide(s *subjects) (*api.Server, error) {
 	c := api.Config{
 		Modules: h.c.Modules, APIOff: !h.runs(config.ModuleAPI), PageOff: !h.runs(config.ModulePage),
 		Fleet: s.fleet, PKI: s.pki, Peers: s.peers, Series: s.series, Facts: s.facts, Customers: s.customers, Statements: s.statements, Enrol: s.enrol, Audit: s.audit, Ping: s.pools.Check, Ready: h.Ready,
-		Version: diag.ReadBuild().Version, TrustedProxies: h.c.TrustedProxies, Now: h.c.Now,
+		Tiles: h.tiles(s), Version: diag.ReadBuild().Version, TrustedProxies: h.c.TrustedProxies, Now: h.c.Now,
 		Log: h.c.Log, AccessLog: h.c.AccessLog, Registerer: h.c.Registry,
 	}
 	var err error

@@ -30,6 +30,7 @@ func (h *Hub) tasks(s subjects) []jobs.Task {
 		{Kind: "facts", Every: time.Minute, Run: at(s.facts.Judge)},
 		{Kind: "statements", Every: 5 * time.Minute, Run: at(s.statements.Close)},
 		{Kind: "facts_retain", Every: time.Hour, Run: at(s.facts.Retain)},
+		{Kind: "log", Every: h.logEvery(), Run: s.log.Run},
 		{Kind: "links", Every: time.Minute, Run: func(ctx context.Context) error {
 			return pg.InTx(ctx, s.pools.Jobs, func(tx pgx.Tx) error { return ingest.SweepLinks(ctx, tx) })
 		}},

@@ -13,6 +13,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
+	"github.com/hashinsight/hashinsight/hub/internal/proof"
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/hub/internal/statement"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
@@ -58,7 +59,7 @@ func withStatements(ctx context.Context, c Database, e Evidence, keys bool, work
 		if err != nil {
 			return err
 		}
-		fc := facts.Config{Pool: pool, Audit: l, Password: c.EncryptionPassword, Now: c.Now, Log: c.Log}
+		fc := facts.Config{Pool: pool, Audit: l, Password: c.EncryptionPassword, Note: proof.Note, Now: c.Now, Log: c.Log}
 		if e.URL != "" {
 			if fc.Archive, err = e.open(ctx, archive.Config{Pool: pool, Log: c.Log}); err != nil {
 				return err
@@ -70,7 +71,7 @@ func withStatements(ctx context.Context, c Database, e Evidence, keys bool, work
 			return err
 		}
 		fc.Keys = keysOf(fleet)
-		sc := statement.Config{Pool: pool, Audit: l, Archive: fc.Archive, SiteKey: fc.Keys, Now: c.Now, Log: c.Log}
+		sc := statement.Config{Pool: pool, Audit: l, Archive: fc.Archive, SiteKey: fc.Keys, Note: proof.Note, Now: c.Now, Log: c.Log}
 		if sc.Facts, err = facts.New(fc); err != nil {
 			return err
 		}

@@ -106,6 +106,10 @@ func database(c *config.Config, log *slog.Logger) hubd.Database {
 	}
 }
 
+func transparency(c *config.Config) hubd.Transparency {
+	return hubd.Transparency{Dir: c.TransparencyLogDir, Public: c.TransparencyLogPublic}
+}
+
 func tunnel(c *config.Config) hubd.Tunnel {
 	return hubd.Tunnel{Addr: c.WGAddr, Backend: c.WGBackend, Network: c.WGNetwork, Endpoint: c.WGEndpoint, Interface: c.WGInterface, Fallback: c.FallbackAddress,
 		FallbackListen: c.FallbackListen,
@@ -147,7 +151,7 @@ func runCommand(o *options) *cobra.Command {
 				logs.App.WarnContext(cmd.Context(), "configuration", "warning", w)
 			}
 			return hubd.Run(cmd.Context(), hubd.Config{
-				Database: database(c, logs.App), Modules: strings.Split(c.Modules, ","), Evidence: evidencePlace(c), AuditPath: c.AuditLogPath, RateLimit: c.RateLimit(), WebTLS: webTLS(c), Env: c.Env, SessionSecret: string(c.SessionSecret),
+				Database: database(c, logs.App), Modules: strings.Split(c.Modules, ","), Evidence: evidencePlace(c), AuditPath: c.AuditLogPath, Transparency: transparency(c), RateLimit: c.RateLimit(), WebTLS: webTLS(c), Env: c.Env, SessionSecret: string(c.SessionSecret),
 				BindAddr: c.BindAddr, GRPCAddr: c.GRPCAddr, MetricsAddr: c.MetricsAddr(), ReusePort: c.HTTPReusePort,
 				ServerNames: c.ServerNames(), TrustedProxies: c.TrustedProxies,
 				Tunnel: tunnel(c), HubAddress: c.HubAddress,

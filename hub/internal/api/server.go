@@ -65,6 +65,7 @@ type Config struct {
 	Enrol          *enrol.Store                // nil: no site can join through this process
 	Pages          http.Handler                // the page's files; nil answers 404
 	PKI            *pki.Authority              // certificates; below /pki/ roots, revocation lists and OCSP, for anyone; nil answers that another process has them
+	Tiles          http.Handler                // the transparency log as tlog-tiles, below /log/, for anyone; nil answers 404
 	Modules        []string                    // that this process runs, for /health
 	APIOff         bool                        // /api and its description answer that another process has them
 	PageOff        bool                        // so does every other path
@@ -100,6 +101,7 @@ type Server struct {
 	bundles      chan struct{} // a place in it for each that is being sent
 	enrol        *enrol.Store
 	pages        http.Handler
+	tiles        http.Handler
 	pki          *pki.Authority
 	pkiFiles     http.Handler // nil as pki is
 	modules      []string
@@ -150,7 +152,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("api metrics: %w", err)
 	}
 	s := &Server{
-		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, peers: c.Peers, series: c.Series, facts: c.Facts, customers: c.Customers, statements: c.Statements, transparency: c.Transparency, bundles: make(chan struct{}, maxBundles), enrol: c.Enrol, pages: c.Pages, pki: c.PKI,
+		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, peers: c.Peers, series: c.Series, facts: c.Facts, customers: c.Customers, statements: c.Statements, transparency: c.Transparency, bundles: make(chan struct{}, maxBundles), enrol: c.Enrol, pages: c.Pages, tiles: c.Tiles, pki: c.PKI,
 		modules: append([]string{}, c.Modules...), apiOff: c.APIOff, pageOff: c.PageOff, ready: c.Ready, version: c.Version,
 		trusted: c.TrustedProxies, tls: c.TLS, header: c.ClientHeader, certAPI: c.CertRequired == CertAPI, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
 		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}), eventTimeout: eventTimeout,
@@ -271,6 +273,15 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		s.pkiFiles.ServeHTTP(w, r)
 		return
 	}
+	if s.tiles != nil && isTile(r.URL.Path) {
+		if err := s.limitAddress(r.Context()); err != nil {
+			writeProblem(w, problemOf(r.Context(), err))
+			return
+		}
+		r.Pattern = "/log/"
+		s.tiles.ServeHTTP(w, r)
+		return
+	}
 	if _, pattern := s.mux.Handler(r); pattern != "" {
 		s.mux.ServeHTTP(w, r)
 		return
@@ -310,6 +321,10 @@ func (s *Server) missing(path string) string {
 		if s.pki == nil {
 			return "ingest"
 		}
+	case isTile(path) && s.tiles != nil:
+		if s.apiOff {
+			return "api"
+		}
 	case s.pageOff:
 		return "page"
 	}
@@ -318,6 +333,11 @@ func (s *Server) missing(path string) string {
 
 // pkiPrefix is where what others need to check certificates lies: public, without a key.
 const pkiPrefix = "/pki/"
+
+// isTile reports whether a path is the transparency log's, as tlog-tiles has it.
+func isTile(path string) bool {
+	return path == "/log/checkpoint" || strings.HasPrefix(path, "/log/tile/")
+}
 
 func isPKI(path string) bool { return strings.HasPrefix(path, pkiPrefix) }
 

@@ -40,6 +40,9 @@ type Config struct {
 	AWSSecretAccessKey Secret `env:"AWS_SECRET_ACCESS_KEY" section:"Evidence" doc:"The secret half of AWS_ACCESS_KEY_ID."`
 	AWSSessionToken    Secret `env:"AWS_SESSION_TOKEN" section:"Evidence" doc:"Belongs to temporary keys only."`
 
+	TransparencyLogDir    string `env:"TRANSPARENCY_LOG_DIR" section:"Transparency log" default:"log" doc:"Directory of the transparency log's tiles; a relative path is below DATA_DIR. They can be made again from the database (hashinsight-hub log rebuild), but a database restored to an earlier moment gets from them what it lacks: back them up apart from it. Hubs on several machines need a directory that all of them reach."`
+	TransparencyLogPublic bool   `env:"TRANSPARENCY_LOG_PUBLIC" section:"Transparency log" default:"0" doc:"1: anybody may read the log without a key, at /api/log/ and, as C2SP tlog-tiles, at /log/. It holds hashes, keys, site ids and hours, no readings and no names."`
+
 	FastStartup        bool `env:"FAST_STARTUP" section:"Start" default:"1" doc:"Listen at once; until migrations are done everything but /health answers 503 with Retry-After. 0: listen when everything is ready."`
 	SkipDatabaseHealth bool `env:"SKIP_DATABASE_HEALTH_CHECK" section:"Start" default:"1" doc:"0: check that the database answers, writes and has room for our connections before listening. First start in production: 0, and FAST_STARTUP=0."`
 
@@ -245,6 +248,11 @@ func (c *Config) finish(home func() (string, error)) []error {
 		c.AuditLogPath = ""
 	case !filepath.IsAbs(c.AuditLogPath):
 		c.AuditLogPath = filepath.Join(c.DataDir, c.AuditLogPath)
+	}
+	if c.TransparencyLogDir == "" {
+		bad("TRANSPARENCY_LOG_DIR is empty: want a directory, such as the default log")
+	} else if !filepath.IsAbs(c.TransparencyLogDir) {
+		c.TransparencyLogDir = filepath.Join(c.DataDir, c.TransparencyLogDir)
 	}
 	problems = append(problems, c.finishEvidence()...)
 	for name, addr := range map[string]string{"BIND_ADDR": c.BindAddr, "GRPC_ADDR": c.GRPCAddr, "PROMETHEUS_ADDR": c.MetricsAddr()} {

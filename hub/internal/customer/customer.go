@@ -20,6 +20,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
+	"github.com/hashinsight/hashinsight/pkg/proof"
 )
 
 // Bounds.
@@ -57,7 +58,9 @@ type Config struct {
 	// Closed reports whether a statement has been issued of a month that the time from one to another (0: open) touches: its past changes no more. Nil:
 	// there are no statements.
 	Closed func(ctx context.Context, tx pgx.Tx, contract uuid.UUID, fromMS, toMS int64) (bool, error)
-	Now    func() time.Time // nil means time.Now
+	// Note puts versions of terms and excuses into the transparency log, in the transaction that records them. Nil: there is no log.
+	Note func(ctx context.Context, tx pgx.Tx, entries ...proof.Entry) error
+	Now  func() time.Time // nil means time.Now
 }
 
 // Store reads and changes what this package keeps. It is safe for concurrent use and keeps no state.
@@ -73,6 +76,9 @@ func New(c Config) (*Store, error) {
 	}
 	if c.Closed == nil {
 		c.Closed = func(context.Context, pgx.Tx, uuid.UUID, int64, int64) (bool, error) { return false, nil }
+	}
+	if c.Note == nil {
+		c.Note = func(context.Context, pgx.Tx, ...proof.Entry) error { return nil }
 	}
 	if c.Now == nil {
 		c.Now = time.Now

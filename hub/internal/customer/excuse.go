@@ -14,6 +14,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/proof"
 )
 
 // Excuse is a window in which miners may stand still, with what became of it.
@@ -360,10 +361,12 @@ func (s *Store) roomFor(ctx context.Context, tx pgx.Tx, n *NewExcuse) error {
 }
 
 func (s *Store) put(ctx context.Context, tx pgx.Tx, by access.Actor, x *sla.Excuse, note string, now time.Time) error {
+	x.RecordedMS = now.UnixMilli()
 	if _, err := tx.Exec(ctx, qAddExcuse, x.ID, string(x.Kind), x.Site, raw(x.Miners), x.FromMS, x.ToMS, now, by.ID, note, orNull(uuid.UUID(x.Ends))); err != nil {
 		return fmt.Errorf("recording an excuse: %w", err)
 	}
-	return nil
+	entry := proof.ExcuseBody{ID: x.ID, Hash: x.Hash()}
+	return s.c.Note(ctx, tx, entry.Entry(x.RecordedMS))
 }
 
 // changedBy locks the contracts that an excuse concerns and tells that their slots changed.

@@ -21,6 +21,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
+	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/peers"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/pki"
@@ -36,6 +37,7 @@ type Config struct {
 	Audit *audit.Log
 	Peers *peers.Store // nil: this hub has no tunnel
 	Facts *facts.Store // keeps salt keys; nil: they are refused
+	Note  fleet.Note   // puts sites' keys into the transparency log; nil: there is no log
 
 	Env             string // prod or dev: only tokens of this environment count
 	HubAddress      string // host:port that agents dial without a tunnel, or several, separated by commas

@@ -191,7 +191,7 @@ func (v *Server) admit(ctx context.Context, c *candidate, t *token, now time.Tim
 		if err := v.s.use(ctx, tx, t.ID, c.keys, c.caller.text(), now); err != nil {
 			return err
 		}
-		j, err := fleet.JoinSite(ctx, tx, fleet.Join{Name: t.SiteName, Key: c.request.Evidence, ReplaceKey: t.ReplaceKey, At: now})
+		j, err := fleet.JoinSite(ctx, tx, fleet.Join{Name: t.SiteName, Key: c.request.Evidence, ReplaceKey: t.ReplaceKey, At: now, Note: v.s.c.Note})
 		if err != nil {
 			return err
 		}

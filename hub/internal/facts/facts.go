@@ -35,6 +35,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/proof"
 )
 
 // Config describes a Store.
@@ -46,7 +47,9 @@ type Config struct {
 	Archive  *archive.Archive // where payloads lie that are no longer in the database; nil: nowhere
 	Password string           // ENCRYPTION_PASSWORD: seals salt keys; without it Judge, KeepSalts and Recompute fail
 	// Keys returns the public key that checks a site's signatures, one that was revoked since too; without it Recompute fails.
-	Keys     func(context.Context, ident.SiteID, ident.KeyID) (ed25519.PublicKey, error)
+	Keys func(context.Context, ident.SiteID, ident.KeyID) (ed25519.PublicKey, error)
+	// Note puts signed hours into the transparency log, in the transaction that keeps them. Nil: there is no log.
+	Note     func(ctx context.Context, tx pgx.Tx, entries ...proof.Entry) error
 	Deadline time.Duration         // after an hour's end, when what it waits for is given up; 0 means 72 h
 	Keep     time.Duration         // of hours and leaves, as of blocks; 0 means 400 days: 13 months
 	Now      func() time.Time      // nil means time.Now

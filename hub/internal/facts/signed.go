@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/proof"
 )
 
 // Signed is an hour as a site signed it, and the batch that says so.
@@ -18,6 +19,7 @@ type Signed struct {
 	Spool  ident.SpoolID // the batch's chain
 	Seq    uint64
 	Header evidence.Hash
+	Batch  proof.HourBody // the batch itself, for the log
 }
 
 // CheckHour reads the payload of a batch of kind hour and compares it with the batch's header. The text of an error completes "the batch is of no use: ".
@@ -62,57 +64,64 @@ WHERE site_id = $1 AND hour = $2 AND spool_id = $3`
 // chains than there can be) stays in the ledger as evidence and is counted. It returns the disputes that it found; the caller gives them to
 // Alarm when the transaction is committed.
 func (s *Store) Keep(ctx context.Context, tx pgx.Tx, signed []Signed, at time.Time) (disputes []Dispute, err error) {
+	var entries []proof.Entry
 	for i := range signed {
-		d, err := s.keep(ctx, tx, &signed[i], at)
+		d, kept, err := s.keep(ctx, tx, &signed[i], at)
 		if err != nil {
 			return nil, fmt.Errorf("keeping a signed hour: %w", err)
+		}
+		if kept {
+			entries = append(entries, signed[i].Batch.Entry(at.UnixMilli()))
 		}
 		if d != nil {
 			disputes = append(disputes, *d)
 		}
 	}
-	return disputes, nil
+	if s.c.Note == nil || len(entries) == 0 {
+		return disputes, nil
+	}
+	return disputes, s.c.Note(ctx, tx, entries...)
 }
 
-func (s *Store) keep(ctx context.Context, tx pgx.Tx, g *Signed, at time.Time) (*Dispute, error) {
+// keep keeps one signed hour. kept tells that it says something new, which is the log's business too: the first root, or another one.
+func (s *Store) keep(ctx context.Context, tx pgx.Tx, g *Signed, at time.Time) (found *Dispute, kept bool, err error) {
 	h := &g.Hour
 	k := Key{h.Site, h.Hour, h.Spool}
 	switch {
 	case k.At().After(at.Add(ahead)):
 		s.metrics.bounds.WithLabelValues(boundAhead).Inc()
-		return nil, nil
+		return nil, false, nil
 	case k.At().Before(at.Add(-s.c.Keep)):
 		s.metrics.bounds.WithLabelValues(boundOld).Inc()
-		return nil, nil
+		return nil, false, nil
 	}
 	tag, err := tx.Exec(ctx, qSigned, k.Site, int32(k.Hour), k.Spool, g.Spool, int64(g.Seq), g.Header[:], h.Root[:], int32(h.Leaves), int64(h.FirstSeq), int64(h.LastSeq), at, maxChains)
 	if err != nil || tag.RowsAffected() == 1 {
-		return nil, err
+		return nil, err == nil, err
 	}
 	was, err := lockHour(ctx, tx, k)
 	if errors.Is(err, pgx.ErrNoRows) {
 		s.metrics.bounds.WithLabelValues(boundChains).Inc()
-		return nil, nil
+		return nil, false, nil
 	}
 	if err != nil || was.Root == h.Root && was.Leaves == h.Leaves && was.FirstSeq == h.FirstSeq && was.LastSeq == h.LastSeq {
-		return nil, err // said again: nothing new
+		return nil, false, err // said again: nothing new
 	}
 	d := Dispute{
 		Key: k, Kind: DisputeTwoRoots, FoundAt: at, InSpool: was.InSpool, InSeq: was.InSeq, Header: was.Header, Root: was.Root,
 		OtherSpool: g.Spool, OtherSeq: g.Seq, OtherHeader: g.Header, OtherRoot: h.Root,
 		Reason: fmt.Sprintf("the site signed two roots: in batch %d of spool %s, and in batch %d of spool %s", was.InSeq, was.InSpool, g.Seq, g.Spool),
 	}
-	kept, err := s.dispute(ctx, tx, &d)
-	if err != nil || !kept {
-		return nil, err
+	if kept, err = s.dispute(ctx, tx, &d); err != nil || !kept {
+		return nil, false, err
 	}
 	if _, err := tx.Exec(ctx, qTwice, k.Site, int32(k.Hour), k.Spool, d.Reason); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if was.State == Agreed {
 		err = note(ctx, tx, k)
 	}
-	return &d, err
+	return &d, true, err
 }
 
 // lockHour reads a signed hour that the transaction is about to change.

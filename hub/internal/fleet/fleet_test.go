@@ -127,7 +127,10 @@ func TestRegistrationIsRepeatableAndNamesAreUnique(t *testing.T) {
 		}
 	}
 	id := ident.KeyIDOf(r.Key)
-	if err := pg.InTx(t.Context(), w.pool, func(tx pgx.Tx) error { return RevokeKey(t.Context(), tx, r.Site, id, w.now) }); err != nil {
+	if err := pg.InTx(t.Context(), w.pool, func(tx pgx.Tx) error {
+		_, err := RevokeKey(t.Context(), tx, r.Site, id, w.now, nil)
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if k, err := w.store.Key(t.Context(), r.Site, id); err != nil || k.RevokedAt.IsZero() {

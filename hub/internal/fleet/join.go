@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/proof"
 )
 
 // Why a site cannot join with a key.
@@ -35,6 +36,7 @@ type Join struct {
 	Key        ed25519.PublicKey // evidence key
 	ReplaceKey bool              // a known site's other keys end
 	At         time.Time
+	Note       Note // nil: there is no log
 }
 
 // Joined is what became of it.
@@ -87,16 +89,20 @@ func JoinSite(ctx context.Context, tx pgx.Tx, j Join) (Joined, error) {
 	if len(others) > 0 && !j.ReplaceKey {
 		return Joined{}, fmt.Errorf("site %s: key %s: %w (%s)", name, id, ErrKeyOther, others[0])
 	}
+	var replaces ed25519.PublicKey
 	for _, k := range others {
-		if err := RevokeKey(ctx, tx, out.Site, k, j.At); err != nil {
+		if replaces, err = RevokeKey(ctx, tx, out.Site, k, j.At, j.Note); err != nil {
 			return Joined{}, err
 		}
 	}
 	out.Replaced = others
-	if _, err := tx.Exec(ctx, qInsertKey, uuidOf(out.Site), id[:], []byte(j.Key), j.At); err != nil {
+	if tag, err = tx.Exec(ctx, qInsertKey, uuidOf(out.Site), id[:], []byte(j.Key), j.At); err != nil {
 		return Joined{}, fmt.Errorf("registering the key of site %s: %w", name, err)
 	}
-	return out, nil
+	if tag.RowsAffected() == 0 {
+		return out, nil
+	}
+	return out, noteKey(ctx, tx, j.Note, out.Site, proof.KeyAdded, j.Key, replaces, j.At)
 }
 
 // keysBeside returns the site's other valid keys, and refuses a key that is another's or has ended.

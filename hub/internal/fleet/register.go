@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/proof"
 )
 
 // Registration is what the hub must know of a site before it takes batches from it.
@@ -20,6 +21,23 @@ type Registration struct {
 	Name string            // unique among sites; 1 to 100 bytes
 	Key  ed25519.PublicKey // evidence key
 	At   time.Time
+
+	Replaces ed25519.PublicKey // the key whose place it takes, for the log; nil: none's
+	Note     Note              // nil: there is no log
+}
+
+// Note puts what happens to keys into the transparency log, in the transaction in which it happens.
+type Note = func(ctx context.Context, tx pgx.Tx, entries ...proof.Entry) error
+
+// noteKey notes what happened to a key of a site.
+func noteKey(ctx context.Context, tx pgx.Tx, note Note, site ident.SiteID, event proof.KeyEvent, key, replaces ed25519.PublicKey, at time.Time) error {
+	if note == nil {
+		return nil
+	}
+	b := proof.SiteKeyBody{Site: site, Event: event}
+	copy(b.Public[:], key)
+	copy(b.Replaces[:], replaces)
+	return note(ctx, tx, b.Entry(at.UnixMilli()))
 }
 
 const qInsertSite = `
@@ -51,7 +69,8 @@ func RegisterSite(ctx context.Context, tx pgx.Tx, r Registration) error {
 		return fmt.Errorf("registering site %s: %w", name, err)
 	}
 	id := ident.KeyIDOf(r.Key)
-	if _, err := tx.Exec(ctx, qInsertKey, uuidOf(r.Site), id[:], []byte(r.Key), r.At); err != nil {
+	tag, err := tx.Exec(ctx, qInsertKey, uuidOf(r.Site), id[:], []byte(r.Key), r.At)
+	if err != nil {
 		return fmt.Errorf("registering the key of site %s: %w", name, err)
 	}
 	var revoked bool
@@ -61,7 +80,10 @@ func RegisterSite(ctx context.Context, tx pgx.Tx, r Registration) error {
 	if revoked {
 		return fmt.Errorf("site %s: key %s was revoked and cannot be registered again: make a new one", name, id)
 	}
-	return nil
+	if tag.RowsAffected() == 0 {
+		return nil
+	}
+	return noteKey(ctx, tx, r.Note, r.Site, proof.KeyAdded, r.Key, r.Replaces, r.At)
 }
 
 const (
@@ -85,19 +107,21 @@ func PlanSite(ctx context.Context, tx pgx.Tx, name string, at time.Time) (site i
 	return site, tag.RowsAffected() == 1, nil
 }
 
-const qRevokeKey = `UPDATE site_key SET revoked_at = $3 WHERE site_id = $1 AND key_id = $2 AND revoked_at IS NULL`
+const qRevokeKey = `UPDATE site_key SET revoked_at = $3 WHERE site_id = $1 AND key_id = $2 AND revoked_at IS NULL RETURNING public_key`
 
 // RevokeKey makes the hub refuse new batches signed with a key, in the caller's transaction. What it signed before stays evidence.
 // Running hub processes notice within the time they cache keys; ingest's ForgetKeys makes one of them notice at once.
-func RevokeKey(ctx context.Context, tx pgx.Tx, site ident.SiteID, key ident.KeyID, at time.Time) error {
-	tag, err := tx.Exec(ctx, qRevokeKey, uuidOf(site), key[:], at)
+// It returns the key itself. A nil note: there is no log.
+func RevokeKey(ctx context.Context, tx pgx.Tx, site ident.SiteID, key ident.KeyID, at time.Time, note Note) (ed25519.PublicKey, error) {
+	var public []byte
+	err := tx.QueryRow(ctx, qRevokeKey, uuidOf(site), key[:], at).Scan(&public)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("key %s of site %s: %w", key, site, ErrNotFound)
+	}
 	if err != nil {
-		return fmt.Errorf("revoking key %s: %w", key, err)
+		return nil, fmt.Errorf("revoking key %s: %w", key, err)
 	}
-	if tag.RowsAffected() == 0 {
-		return fmt.Errorf("key %s of site %s: %w", key, site, ErrNotFound)
-	}
-	return nil
+	return public, noteKey(ctx, tx, note, site, proof.KeyRetired, public, nil, at)
 }
 
 const qKey = `SELECT public_key, added_at, revoked_at FROM site_key WHERE site_id = $1 AND key_id = $2`

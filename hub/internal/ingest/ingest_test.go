@@ -394,7 +394,8 @@ func TestRevokedKeySignsNoMore(t *testing.T) {
 	l.send(b)
 	l.wantAcks(stored, b)
 	err := pg.InTx(t.Context(), h.pool, func(tx pgx.Tx) error {
-		return fleet.RevokeKey(t.Context(), tx, s.id, ident.KeyIDOf(s.key.Public().(ed25519.PublicKey)), time.Now())
+		_, err := fleet.RevokeKey(t.Context(), tx, s.id, ident.KeyIDOf(s.key.Public().(ed25519.PublicKey)), time.Now(), nil)
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)

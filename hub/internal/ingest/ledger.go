@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
+	"github.com/hashinsight/hashinsight/pkg/proof"
 )
 
 // Dispositions of a stored batch.
@@ -204,7 +205,9 @@ func (s *Server) writeKinds(ctx context.Context, tx pgx.Tx, w *written, at time.
 
 // signed is the hour that i signs.
 func (i *item) signed() facts.Signed {
-	return facts.Signed{Hour: *i.hour, Spool: i.header.Spool, Seq: i.header.Seq, Header: i.hash}
+	return facts.Signed{
+		Hour: *i.hour, Spool: i.header.Spool, Seq: i.header.Seq, Header: i.hash, Batch: proof.HourBody{RawHeader: i.raw, Signature: i.signature, Payload: i.payload},
+	}
 }
 
 // writeGap stores the gap that i declares, if it does.

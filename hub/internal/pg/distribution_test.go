@@ -41,6 +41,9 @@ var undistributed = map[string]string{
 	"sla_month":        "one row a contract and month: a copy on every node",
 	"sla_through":      "one row a contract: a copy on every node",
 	"statement":        "one row a contract and month, over several sites: a copy on every node",
+	"log_entry":        "one log in one order over all sites: on the first node",
+	"log_checkpoint":   "as log_entry",
+	"log_state":        "one row: what the log is called and how far it has come",
 	"goose_db_version": "the state of migrations",
 }
 

@@ -12,7 +12,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -24,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
+	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 )
 
@@ -34,6 +34,7 @@ type Config struct {
 	Names      []string              // DNS names and IP addresses for the hub's own certificate
 	URL        string                // http://host of the handler's routes, written into certificates; "" writes none
 	Audit      *audit.Log            // nil keeps no record
+	Note       fleet.Note            // puts sites' keys into the transparency log; nil: there is no log
 	Poll       time.Duration         // how often Watch asks the database beside its notices; 0 means 3 s
 	PollOnly   bool                  // Watch does without notices: a parked read of a socket would stop virtual time
 	Now        func() time.Time      // nil means time.Now
@@ -51,6 +52,7 @@ type Authority struct {
 
 	set      atomic.Pointer[authorities]
 	evidence ed25519.PrivateKey
+	logKey   ed25519.PrivateKey // signs checkpoints of the transparency log
 	revoked  revocations
 
 	mu         sync.Mutex // guards the following
@@ -89,7 +91,11 @@ func (a *Authority) Load(ctx context.Context) error {
 	if err := a.loadAuthorities(ctx); err != nil {
 		return err
 	}
-	if err := a.loadEvidence(ctx); err != nil {
+	var err error
+	if a.evidence, err = a.loadKey(ctx, "evidence"); err != nil {
+		return err
+	}
+	if a.logKey, err = a.loadKey(ctx, "log"); err != nil {
 		return err
 	}
 	return a.reload(ctx)
@@ -104,8 +110,9 @@ func Open(ctx context.Context, c Config) (*Authority, error) {
 	return a, a.Load(ctx)
 }
 
-func (a *Authority) loadEvidence(ctx context.Context) error {
-	seed, pub, err := secret(ctx, a.db, a.c.Password, "evidence", a.now(), func() ([]byte, []byte, error) {
+// loadKey reads one of the hub's Ed25519 keys, making it at first use.
+func (a *Authority) loadKey(ctx context.Context, name string) (ed25519.PrivateKey, error) {
+	seed, pub, err := secret(ctx, a.db, a.c.Password, name, a.now(), func() ([]byte, []byte, error) {
 		pub, key, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
 			return nil, nil, err
@@ -113,17 +120,20 @@ func (a *Authority) loadEvidence(ctx context.Context) error {
 		return key.Seed(), pub, nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(seed) != ed25519.SeedSize {
-		return fmt.Errorf("hub's evidence key has %d bytes, want %d", len(seed), ed25519.SeedSize)
+		return nil, fmt.Errorf("hub's %s key has %d bytes, want %d", name, len(seed), ed25519.SeedSize)
 	}
-	a.evidence = ed25519.NewKeyFromSeed(seed)
-	if !a.evidence.Public().(ed25519.PublicKey).Equal(ed25519.PublicKey(pub)) { //nolint:forcetypeassert // ed25519 has no other
-		return errors.New("hub's evidence public key does not belong to its private key: hub_secret was tampered with or mixed from two databases")
+	key := ed25519.NewKeyFromSeed(seed)
+	if !key.Public().(ed25519.PublicKey).Equal(ed25519.PublicKey(pub)) { //nolint:forcetypeassert // ed25519 has no other
+		return nil, fmt.Errorf("hub's %s public key does not belong to its private key: hub_secret was tampered with or mixed from two databases", name)
 	}
-	return nil
+	return key, nil
 }
+
+// LogKey returns the key that signs checkpoints of the hub's transparency log; nil before Load.
+func (a *Authority) LogKey() ed25519.PrivateKey { return a.logKey }
 
 // EvidenceKey returns the key that signs the hub's acknowledgements.
 func (a *Authority) EvidenceKey() ed25519.PrivateKey { return a.evidence }

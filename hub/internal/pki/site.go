@@ -66,11 +66,11 @@ func (a *Authority) Register(ctx context.Context, r Registration) (identity.Bund
 	}
 	err := pg.InTx(ctx, a.db, func(tx pgx.Tx) error {
 		now := a.now().UTC()
-		site, err := a.siteFor(ctx, tx, name, r, now)
+		site, replaces, err := a.siteFor(ctx, tx, name, r, now)
 		if err != nil {
 			return err
 		}
-		if err := fleet.RegisterSite(ctx, tx, fleet.Registration{Site: site, Name: name, Key: r.Request.Evidence, At: now}); err != nil {
+		if err := fleet.RegisterSite(ctx, tx, fleet.Registration{Site: site, Name: name, Key: r.Request.Evidence, At: now, Replaces: replaces, Note: a.c.Note}); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, qReinstate, site); err != nil {
@@ -88,20 +88,19 @@ func (a *Authority) Register(ctx context.Context, r Registration) (identity.Bund
 }
 
 // siteFor finds the site of that name or gives a new id, and refuses a key that belongs elsewhere or replaces another
-// without order.
-func (a *Authority) siteFor(ctx context.Context, tx pgx.Tx, name string, r Registration, now time.Time) (ident.SiteID, error) {
-	var site ident.SiteID
-	err := tx.QueryRow(ctx, qSiteByName, name).Scan((*[16]byte)(&site))
+// without order. It also returns the key whose place the new one takes, if it does.
+func (a *Authority) siteFor(ctx context.Context, tx pgx.Tx, name string, r Registration, now time.Time) (site ident.SiteID, replaces ed25519.PublicKey, err error) {
+	err = tx.QueryRow(ctx, qSiteByName, name).Scan((*[16]byte)(&site))
 	known := err == nil
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		site = ident.NewSiteID()
 	case err != nil:
-		return site, fmt.Errorf("looking for site %q: %w", name, err)
+		return site, replaces, fmt.Errorf("looking for site %q: %w", name, err)
 	}
 	rows, err := tx.Query(ctx, qSiteKeys, site, []byte(r.Request.Evidence))
 	if err != nil {
-		return site, fmt.Errorf("reading the keys of site %q: %w", name, err)
+		return site, replaces, fmt.Errorf("reading the keys of site %q: %w", name, err)
 	}
 	type key struct {
 		site    ident.SiteID
@@ -118,37 +117,37 @@ func (a *Authority) siteFor(ctx context.Context, tx pgx.Tx, name string, r Regis
 		return k, nil
 	})
 	if err != nil {
-		return site, fmt.Errorf("reading the keys of site %q: %w", name, err)
+		return site, replaces, fmt.Errorf("reading the keys of site %q: %w", name, err)
 	}
 	wanted := ident.KeyIDOf(r.Request.Evidence)
 	var others []ident.KeyID
 	for _, k := range keys {
 		switch {
 		case k.site != site:
-			return site, apperr.E(apperr.Conflict, "CONFLICT_001", "evidence key %s belongs to site %s already: each site needs keys of its own (hashinsight-agent keys init)", wanted, k.site)
+			return site, replaces, apperr.E(apperr.Conflict, "CONFLICT_001", "evidence key %s belongs to site %s already: each site needs keys of its own (hashinsight-agent keys init)", wanted, k.site)
 		case k.id == wanted && k.revoked:
-			return site, apperr.E(apperr.Conflict, "CONFLICT_001", "evidence key %s of site %q was revoked and cannot come back: make a new one (hashinsight-agent keys init)", wanted, name)
+			return site, replaces, apperr.E(apperr.Conflict, "CONFLICT_001", "evidence key %s of site %q was revoked and cannot come back: make a new one (hashinsight-agent keys init)", wanted, name)
 		case k.id != wanted && !k.revoked:
 			others = append(others, k.id)
 		}
 	}
 	if !known || len(others) == 0 {
-		return site, nil
+		return site, replaces, nil
 	}
 	if !r.ReplaceKey {
-		return site, apperr.E(apperr.Conflict, "CONFLICT_001",
+		return site, replaces, apperr.E(apperr.Conflict, "CONFLICT_001",
 			"site %q has another evidence key (%s): register the new one with --replace-key if the old one is lost, or choose another name for another site", name, others[0])
 	}
 	for _, id := range others {
-		if err := fleet.RevokeKey(ctx, tx, site, id, now); err != nil {
-			return site, err
+		if replaces, err = fleet.RevokeKey(ctx, tx, site, id, now, a.c.Note); err != nil {
+			return site, replaces, err
 		}
 	}
 	if err := a.revokeAll(ctx, tx, site, "evidence key replaced", ""); err != nil {
-		return site, err
+		return site, replaces, err
 	}
 	a.log.WarnContext(ctx, "site's evidence key replaced", "site", site, "name", name, "old_keys", len(others), "key", wanted)
-	return site, nil
+	return site, replaces, nil
 }
 
 // Site is one line of the list of sites.

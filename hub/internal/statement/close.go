@@ -21,6 +21,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/proof"
 )
 
 const (
@@ -286,9 +287,17 @@ func (s *Store) keep(ctx context.Context, tx pgx.Tx, st *sla.Statement, result *
 	if result.Due {
 		ppm = &st.Result.PPM
 	}
-	if _, err := tx.Exec(ctx, qIssue, hash[:], st.Contract, st.Customer, int32(st.Month), seq, b, evidence.SignStatement(key, b), keyID[:], []byte(public),
+	signature := evidence.SignStatement(key, b)
+	if _, err := tx.Exec(ctx, qIssue, hash[:], st.Contract, st.Customer, int32(st.Month), seq, b, signature, keyID[:], []byte(public),
 		time.UnixMilli(st.IssuedMS).UTC(), accept, supersedes, st.Reason, ppm, st.Result.Met, st.Credit.BP, st.Credit.Minor, st.Credit.Currency); err != nil {
 		return hash, fmt.Errorf("keeping it: %w", err)
+	}
+	entry := proof.StatementBody{
+		Contract: st.Contract, Month: uint32(st.Month), Seq: uint32(seq), Hash: hash, Supersedes: evidence.Hash(st.Supersedes), //nolint:gosec // months since the year 0, statements of one
+		Public: [ed25519.PublicKeySize]byte(public), Signature: [ed25519.SignatureSize]byte(signature),
+	}
+	if err := s.c.Note(ctx, tx, entry.Entry(st.IssuedMS)); err != nil {
+		return hash, err
 	}
 	details := map[string]any{
 		"statement": fmt.Sprintf("%x", hash), "contract_id": st.Contract.String(), "customer_id": st.Customer.String(), "month": st.Month.String(), "seq": seq,

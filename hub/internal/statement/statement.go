@@ -25,6 +25,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/customer"
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/proof"
 )
 
 // Config is what New needs.
@@ -37,7 +38,9 @@ type Config struct {
 	Key       func() ed25519.PrivateKey // the hub's evidence key; nil, or when it returns nil: nothing can be issued by this process
 	Archive   *archive.Archive          // where payloads lie that are no longer in the database; nil: nowhere
 	// SiteKey returns the public key that checks a site's signatures, one that was revoked since too. Only Recompute and Export need it.
-	SiteKey    func(context.Context, ident.SiteID, ident.KeyID) (ed25519.PublicKey, error)
+	SiteKey func(context.Context, ident.SiteID, ident.KeyID) (ed25519.PublicKey, error)
+	// Note puts statements into the transparency log, in the transaction that issues them. Nil: there is no log.
+	Note       func(ctx context.Context, tx pgx.Tx, entries ...proof.Entry) error
 	Now        func() time.Time      // nil means time.Now
 	Log        *slog.Logger          // nil means no log
 	Registerer prometheus.Registerer // nil means no metrics
@@ -58,6 +61,9 @@ func New(c Config) (*Store, error) {
 	}
 	if c.Jobs == nil {
 		c.Jobs = c.Pool
+	}
+	if c.Note == nil {
+		c.Note = func(context.Context, pgx.Tx, ...proof.Entry) error { return nil }
 	}
 	if c.Now == nil {
 		c.Now = time.Now
