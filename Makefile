@@ -113,6 +113,9 @@ fuzz-short: ## fuzz each decoder for 20 s
 	cd hub && go test -run '^$$' -fuzz '^FuzzStatement$$' -fuzztime 20s -fuzzminimizetime 100x ./internal/sla
 	cd hub && go test -run '^$$' -fuzz '^FuzzInputs$$' -fuzztime 20s -fuzzminimizetime 100x ./internal/sla
 	cd pkg && go test -run '^$$' -fuzz '^FuzzForms$$' -fuzztime 20s -fuzzminimizetime 100x ./evidence
+	cd pkg && go test -run '^$$' -fuzz '^FuzzEntry$$' -fuzztime 20s -fuzzminimizetime 100x ./proof
+	cd pkg && go test -run '^$$' -fuzz '^FuzzCheckpoint$$' -fuzztime 20s -fuzzminimizetime 100x ./proof
+	cd pkg && go test -run '^$$' -fuzz '^FuzzFile$$' -fuzztime 20s -fuzzminimizetime 100x ./proof
 
 # As build compiles, also for the linters and the tools: what it has compiled is not compiled again with other flags.
 lint verify: export CGO_ENABLED := 0

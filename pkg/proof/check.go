@@ -269,6 +269,9 @@ func (c *checker) bundle(d *Reader, p *StatementProof, s *Statement) error {
 		} else if err != nil {
 			return err
 		}
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
 		ref := &s.Hours[i]
 		body, err := c.signedHour(ref, &h, keys)
 		if err != nil {
@@ -459,19 +462,21 @@ func (c *checker) inOrder(in *Inputs, s *Statement, clock []placedTime) {
 
 // hourNotes says what the list of hours leaves open.
 func (c *checker) hourNotes(s *Statement, who roster, disputed int) {
+	type siteHour struct {
+		site ident.SiteID
+		hour uint32
+	}
+	named := make(map[siteHour]bool, len(s.Hours))
+	for i := range s.Hours {
+		named[siteHour{s.Hours[i].Site, s.Hours[i].Hour}] = true
+	}
 	missing, all := 0, 0
 	var assigned []*siteMiner
 	for site := range who {
-		named := map[uint32]bool{}
-		for i := range s.Hours {
-			if s.Hours[i].Site == site {
-				named[s.Hours[i].Hour] = true
-			}
-		}
 		for hour := fromMS(s.Month) / evidence.HourMS; hour < fromMS(s.Month+1)/evidence.HourMS; hour++ {
 			if assigned = who.in(assigned, site, uint32(hour)); len(assigned) > 0 {
 				all++
-				if !named[uint32(hour)] {
+				if !named[siteHour{site, uint32(hour)}] {
 					missing++
 				}
 			}
@@ -481,7 +486,7 @@ func (c *checker) hourNotes(s *Statement, who roster, disputed int) {
 	if disputed > 0 {
 		c.r.set(NoteDisputed, Note, "not proven: that the batches of %d disputed hours give other roots than were signed, which makes their slots unknown; hashinsight-verify recompute tells it from the archive", disputed)
 	}
-	c.r.set(NoteReceived, Note, "not proven: when facts came and in which slots a site's clock was wrong by the hub's measurement; both are the hub's word in the statement")
+	c.r.set(NoteReceived, Note, "not proven: when facts came and in which slots a site's clock was wrong by the hub's measurement; both are the hub's word in the statement, and so is when an excuse was recorded, to within some two hours")
 }
 
 func (c *checker) checkpoint(h *Head, signature []byte) {
@@ -565,7 +570,7 @@ func (c *checker) notes(h *Head) {
 		if c.r.Kind == KindStatement {
 			note(NoteFigures, "not proven: that the statement's figures follow from signed facts: its bundle tells")
 		} else {
-			note(NoteContract, "not proven: that terms and assignments are the agreed ones: compare them with your contract")
+			note(NoteContract, "not proven: that terms and assignments are the agreed ones and all there are, and that no record shortens an excuse which is not named: compare them with your contract")
 		}
 	}
 	if c.t.LogKey == nil {
@@ -574,7 +579,7 @@ func (c *checker) notes(h *Head) {
 	if c.r.Event != nil {
 		note(NoteChain, "the chain's answers are as trustworthy as the endpoints that gave them")
 	}
-	note(NoteHistory, "not proven: that the log was only appended to after this checkpoint: compare it with a later one by a consistency proof")
+	note(NoteHistory, "not proven: that the log was only appended to after this checkpoint, and that nothing later in it takes back what is shown here, such as a key retired: compare it with a later one by a consistency proof")
 }
 
 func keyNames(keys map[ident.SiteID][]ident.KeyID) string {

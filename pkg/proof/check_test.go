@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 
@@ -19,7 +17,7 @@ var kinds = []proof.Kind{proof.KindHour, proof.KindStatement, proof.KindBundle, 
 
 func TestValidFilesAreProven(t *testing.T) {
 	for _, kind := range kinds {
-		for seed := range uint64(100) {
+		for seed := range uint64(30) {
 			c, parts, _ := prooftest.Valid(kind, seed)
 			r := c.Check()
 			if r.Verdict() != proof.Proven {
@@ -46,36 +44,29 @@ var verdicts = map[string]proof.Verdict{
 }
 
 func TestEveryLieIsRefused(t *testing.T) {
-	seen := map[string]map[proof.Verdict]int{}
 	for _, kind := range kinds {
 		for _, name := range prooftest.Mutators(kind) {
-			for seed := range uint64(8) {
+			want, ok := verdicts[name]
+			if !ok {
+				want = proof.False
+			}
+			came := 0
+			for seed := uint64(0); seed < 40 && came < 3; seed++ {
 				c := prooftest.Mutated(kind, seed, name)
-				valid, _, _ := prooftest.Valid(kind, seed)
 				r := c.Check()
-				want, ok := verdicts[name]
-				if !ok {
-					want = proof.False
-				}
 				got := r.Verdict()
-				if seen[name] == nil {
-					seen[name] = map[proof.Verdict]int{}
+				if got == want {
+					came++
+					continue
 				}
-				seen[name][got]++
-				same := bytes.Equal(c.File, valid.File) && fmt.Sprint(c.Chain) == fmt.Sprint(valid.Chain)
-				if got != want && (got != proof.Proven || !same) {
+				valid, _, _ := prooftest.Valid(kind, seed)
+				if got != proof.Proven || !bytes.Equal(c.File, valid.File) || fmt.Sprint(c.Chain) != fmt.Sprint(valid.Chain) {
 					t.Errorf("%s %d, %s: %s, want %s: %+v", kind, seed, name, got, want, r.Steps)
 				}
 			}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(seen)) {
-		want, ok := verdicts[name]
-		if !ok {
-			want = proof.False
-		}
-		if seen[name][want] == 0 {
-			t.Errorf("%s: never came to %s: %v", name, want, seen[name])
+			if came < 3 {
+				t.Errorf("%s, %s: came to %s %d times only", kind, name, want, came)
+			}
 		}
 	}
 }
@@ -96,30 +87,22 @@ func flipped(t *testing.T, c *prooftest.Case, bits []int) {
 func TestEverySingleBitOfAFileCounts(t *testing.T) {
 	for _, kind := range kinds {
 		total := 0
-		for seed := uint64(0); total < 4000; seed++ {
+		for seed := uint64(0); total < 1200; seed++ {
 			c, _, w := prooftest.Valid(kind, seed)
-			n := 8 * len(c.File)
 			var bits []int
-			if kind == proof.KindHour && seed == 0 {
-				for bit := range n { // all of one
-					bits = append(bits, bit)
-				}
-			} else {
-				for range 400 {
-					bits = append(bits, w.IntN(n))
-				}
+			for range 100 {
+				bits = append(bits, w.IntN(8*len(c.File)))
 			}
 			flipped(t, &c, bits)
 			total += len(bits)
 		}
-		t.Logf("%s: %d changed bits refused", kind, total)
 	}
 }
 
 func TestRandomCasesComeToAllVerdicts(t *testing.T) {
 	for _, kind := range kinds {
 		verdicts := map[proof.Verdict]int{}
-		for seed := range uint64(300) {
+		for seed := range uint64(200) {
 			c := prooftest.Random(kind, seed)
 			r := c.Check()
 			if c.What == "valid" && r.Verdict() != proof.Proven {
