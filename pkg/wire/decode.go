@@ -13,7 +13,7 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/telemetry"
 	"github.com/hashinsight/hashinsight/pkg/unit"
-	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
+	samplesv1 "github.com/hashinsight/hashinsight/proto/samples/v1"
 )
 
 // Col is one reading of every row of a table, spread out so that index i is row i.
@@ -130,7 +130,7 @@ func (d *Decoder) Samples(payload []byte) (*Samples, error) {
 	if err != nil {
 		return nil, fmt.Errorf("payload is no samples message: %w", err)
 	}
-	var msg telemetryv1.Samples
+	var msg samplesv1.Samples
 	if err := proto.Unmarshal(d.raw, &msg); err != nil {
 		return nil, fmt.Errorf("payload is no samples message: %w", err)
 	}
@@ -160,7 +160,7 @@ func (d *Decoder) Samples(payload []byte) (*Samples, error) {
 	for _, t := range []struct {
 		kind tableKind
 		name string
-		msg  *telemetryv1.Table
+		msg  *samplesv1.Table
 		into *subtable
 		most uint32
 	}{
@@ -185,7 +185,7 @@ func (d *Decoder) Samples(payload []byte) (*Samples, error) {
 	return s, nil
 }
 
-func (s *Samples) keys(msg *telemetryv1.Samples) error {
+func (s *Samples) keys(msg *samplesv1.Samples) error {
 	const width = len(ident.MinerID{})
 	n := len(msg.GetTimeDeltaMs())
 	packed := len(msg.GetTimesMs()) > 0
@@ -263,7 +263,7 @@ func checkStrings(texts []string) error {
 	return nil
 }
 
-func (s *Samples) decodeColumn(table tableKind, c *telemetryv1.Column, rows int, l *layout) (Col, error) {
+func (s *Samples) decodeColumn(table tableKind, c *samplesv1.Column, rows int, l *layout) (Col, error) {
 	if len(c.GetPacked()) > 0 {
 		return s.unpackColumn(table, c, rows, l)
 	}
@@ -315,7 +315,7 @@ func (s *Samples) decodeColumn(table tableKind, c *telemetryv1.Column, rows int,
 }
 
 // unpackColumn decodes a packed column.
-func (s *Samples) unpackColumn(table tableKind, c *telemetryv1.Column, rows int, l *layout) (Col, error) {
+func (s *Samples) unpackColumn(table tableKind, c *samplesv1.Column, rows int, l *layout) (Col, error) {
 	f, d := Field(c.GetField()), s.decoder
 	if len(c.GetDeltas()) > 0 {
 		return Col{}, fmt.Errorf("column %d: its values come twice", f)
@@ -380,7 +380,7 @@ func checkBitmap(bitmap []byte, rows, values int) error {
 	return nil
 }
 
-func (s *Samples) decodeTable(kind tableKind, t *telemetryv1.Table, most uint32) (subtable, error) {
+func (s *Samples) decodeTable(kind tableKind, t *samplesv1.Table, most uint32) (subtable, error) {
 	if t == nil {
 		return subtable{}, nil
 	}

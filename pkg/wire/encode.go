@@ -18,7 +18,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/telemetry"
-	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
+	samplesv1 "github.com/hashinsight/hashinsight/proto/samples/v1"
 )
 
 // Meta is what a batch header tells of its payload.
@@ -91,7 +91,7 @@ func (e *Encoder) Samples(observations []telemetry.Observation, infos []telemetr
 		}
 		return a.At.Compare(b.At)
 	})
-	msg := &telemetryv1.Samples{}
+	msg := &samplesv1.Samples{}
 	meta := e.keys(msg)
 	in := newInterner()
 	msg.Columns = encodeColumns(&e.packer, tableSamples, e.samples, e.rows, in, &layout{miner: e.miners})
@@ -102,7 +102,7 @@ func (e *Encoder) Samples(observations []telemetry.Observation, infos []telemetr
 	if len(in.strings) > maxStrings {
 		return nil, Meta{}, fmt.Errorf("%d samples hold %d texts, at most %d are allowed", len(observations), len(in.strings), maxStrings)
 	}
-	for _, t := range []*telemetryv1.Table{msg.GetBoards(), msg.GetPools(), msg.GetErrors()} {
+	for _, t := range []*samplesv1.Table{msg.GetBoards(), msg.GetPools(), msg.GetErrors()} {
 		n := 0
 		for _, c := range t.GetCounts() {
 			n += int(c)
@@ -185,7 +185,7 @@ func (e *Encoder) cut(b []byte, at int, tables bool) error {
 }
 
 // keys writes the key columns (miner, time) of e.rows, which are sorted.
-func (e *Encoder) keys(msg *telemetryv1.Samples) Meta {
+func (e *Encoder) keys(msg *samplesv1.Samples) Meta {
 	meta := Meta{Samples: uint32(len(e.rows)), FirstMS: e.rows[0].At.UnixMilli(), LastMS: e.rows[0].At.UnixMilli()}
 	times, rows, miner := make([]int64, len(e.rows)), make([]int32, len(e.rows)), e.miners[:0]
 	for i, o := range e.rows {
@@ -217,8 +217,8 @@ func checkBounds(o *obs) error {
 	return nil
 }
 
-func encodeColumns[T any](p *packer, table tableKind, columns []column[T], in []*T, texts *interner, l *layout) []*telemetryv1.Column {
-	var out []*telemetryv1.Column
+func encodeColumns[T any](p *packer, table tableKind, columns []column[T], in []*T, texts *interner, l *layout) []*samplesv1.Column {
+	var out []*samplesv1.Column
 	bitmap := make([]byte, (len(in)+7)/8)
 	values, rows := make([]int64, 0, len(in)), make([]int32, 0, len(in))
 	for _, c := range columns {
@@ -236,7 +236,7 @@ func encodeColumns[T any](p *packer, table tableKind, columns []column[T], in []
 		if len(values) == 0 {
 			continue
 		}
-		col := &telemetryv1.Column{Field: uint32(c.field), Packed: p.pack(values, rows, l)}
+		col := &samplesv1.Column{Field: uint32(c.field), Packed: p.pack(values, rows, l)}
 		if len(values) < len(in) {
 			col.Present = slices.Clone(bitmap)
 		}
@@ -245,7 +245,7 @@ func encodeColumns[T any](p *packer, table tableKind, columns []column[T], in []
 	return out
 }
 
-func encodeTable[T any](e *Encoder, table tableKind, columns []column[T], in *interner, sub func(*obs) []T) *telemetryv1.Table {
+func encodeTable[T any](e *Encoder, table tableKind, columns []column[T], in *interner, sub func(*obs) []T) *samplesv1.Table {
 	var flat []*T
 	var l layout
 	counts := make([]uint32, len(e.rows))
@@ -260,7 +260,7 @@ func encodeTable[T any](e *Encoder, table tableKind, columns []column[T], in *in
 	if len(flat) == 0 {
 		return nil
 	}
-	return &telemetryv1.Table{Counts: counts, Columns: encodeColumns(&e.packer, table, columns, flat, in, &l)}
+	return &samplesv1.Table{Counts: counts, Columns: encodeColumns(&e.packer, table, columns, flat, in, &l)}
 }
 
 // interner collects the texts of one payload, each once.
@@ -296,15 +296,15 @@ func clip(s string) string {
 	return s[:cut]
 }
 
-func infoToProto(m *telemetry.MinerInfo) *telemetryv1.MinerInfo {
-	return &telemetryv1.MinerInfo{
+func infoToProto(m *telemetry.MinerInfo) *samplesv1.MinerInfo {
+	return &samplesv1.MinerInfo{
 		Miner: m.Miner[:], Address: clip(m.Address), Mac: clip(m.MAC), Serial: clip(m.Serial), Maker: clip(m.Maker), Model: clip(m.Model),
 		Firmware: clip(m.Firmware), FirmwareVersion: clip(m.FirmwareVersion), Hostname: clip(m.Hostname),
 		ControlBoard: clip(m.ControlBoard), ApiVersion: clip(m.APIVersion), FirmwareBuilt: clip(m.FirmwareBuilt),
 	}
 }
 
-func infoFromProto(p *telemetryv1.MinerInfo) (telemetry.MinerInfo, error) {
+func infoFromProto(p *samplesv1.MinerInfo) (telemetry.MinerInfo, error) {
 	if len(p.GetMiner()) != len(ident.MinerID{}) {
 		return telemetry.MinerInfo{}, fmt.Errorf("miner description with an id of %d bytes, want 16", len(p.GetMiner()))
 	}

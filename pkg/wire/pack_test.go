@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
-	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
+	samplesv1 "github.com/hashinsight/hashinsight/proto/samples/v1"
 )
 
 // rowsOf is a layout of miners with a number of rows each, those in turn in so many lanes.
@@ -122,26 +122,26 @@ func TestLyingPackedPayloadsAreRefused(t *testing.T) {
 	one := &layout{miner: []int32{0, 0}}
 	pack := func(values ...int64) []byte { return (&packer{}).pack(values, []int32{0, 1}[:len(values)], one) }
 	for name, c := range map[string]struct {
-		lie  func(*telemetryv1.Samples)
+		lie  func(*samplesv1.Samples)
 		want string
 	}{
-		"times twice":                {func(m *telemetryv1.Samples) { m.TimeDeltaMs = []int64{1000, 10} }, "times come twice"},
-		"times cut short":            {func(m *telemetryv1.Samples) { m.TimesMs = m.TimesMs[:2] }, "damaged"},
-		"time backwards":             {func(m *telemetryv1.Samples) { m.TimesMs = pack(1000, 999) }, "order of time"},
-		"time before 1970":           {func(m *telemetryv1.Samples) { m.TimesMs = pack(-2, 1) }, "no time a clock shows"},
-		"more rows than a payload":   {func(m *telemetryv1.Samples) { m.RowsPerMiner = []uint32{4_000_000_000} }, "samples in a payload"},
-		"values twice":               {func(m *telemetryv1.Samples) { m.Columns[0].Deltas = []int64{1, 0} }, "its values come twice"},
-		"value out of range":         {func(m *telemetryv1.Samples) { m.Columns[0].Packed = pack(1, 256) }, "out of range"},
-		"bits missing":               {func(m *telemetryv1.Samples) { m.Columns[0].Packed = pack(1, 200)[:7] }, "damaged"},
-		"bytes behind a constant":    {func(m *telemetryv1.Samples) { m.Columns[0].Packed = append(pack(1, 1), 0) }, "damaged"},
-		"presence beyond the rows":   {func(m *telemetryv1.Samples) { m.Columns[1].Present = []byte{0b110} }, "do not exist"},
-		"presence too long":          {func(m *telemetryv1.Samples) { m.Columns[1].Present = []byte{1, 0} }, "presence of 2 bytes"},
-		"predictor of another world": {func(m *telemetryv1.Samples) { m.Columns[0].Packed = []byte{0x80, 1, 2, 0, 0, 0, 0} }, "damaged"},
+		"times twice":                {func(m *samplesv1.Samples) { m.TimeDeltaMs = []int64{1000, 10} }, "times come twice"},
+		"times cut short":            {func(m *samplesv1.Samples) { m.TimesMs = m.TimesMs[:2] }, "damaged"},
+		"time backwards":             {func(m *samplesv1.Samples) { m.TimesMs = pack(1000, 999) }, "order of time"},
+		"time before 1970":           {func(m *samplesv1.Samples) { m.TimesMs = pack(-2, 1) }, "no time a clock shows"},
+		"more rows than a payload":   {func(m *samplesv1.Samples) { m.RowsPerMiner = []uint32{4_000_000_000} }, "samples in a payload"},
+		"values twice":               {func(m *samplesv1.Samples) { m.Columns[0].Deltas = []int64{1, 0} }, "its values come twice"},
+		"value out of range":         {func(m *samplesv1.Samples) { m.Columns[0].Packed = pack(1, 256) }, "out of range"},
+		"bits missing":               {func(m *samplesv1.Samples) { m.Columns[0].Packed = pack(1, 200)[:7] }, "damaged"},
+		"bytes behind a constant":    {func(m *samplesv1.Samples) { m.Columns[0].Packed = append(pack(1, 1), 0) }, "damaged"},
+		"presence beyond the rows":   {func(m *samplesv1.Samples) { m.Columns[1].Present = []byte{0b110} }, "do not exist"},
+		"presence too long":          {func(m *samplesv1.Samples) { m.Columns[1].Present = []byte{1, 0} }, "presence of 2 bytes"},
+		"predictor of another world": {func(m *samplesv1.Samples) { m.Columns[0].Packed = []byte{0x80, 1, 2, 0, 0, 0, 0} }, "damaged"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := &telemetryv1.Samples{
+			m := &samplesv1.Samples{
 				Miners: bytes.Repeat([]byte{7}, 16), RowsPerMiner: []uint32{2}, TimesMs: pack(1000, 1010),
-				Columns: []*telemetryv1.Column{{Field: uint32(FieldOutcome), Packed: pack(1, 1)}, {Field: uint32(FieldAccepted), Present: []byte{0b10}, Packed: pack(5)}},
+				Columns: []*samplesv1.Column{{Field: uint32(FieldOutcome), Packed: pack(1, 1)}, {Field: uint32(FieldAccepted), Present: []byte{0b10}, Packed: pack(5)}},
 			}
 			send := func() error {
 				raw, err := proto.Marshal(m)
@@ -166,15 +166,15 @@ func TestLyingPackedPayloadsAreRefused(t *testing.T) {
 func TestPackedBombsAreRefused(t *testing.T) {
 	e, d := newCodec(t)
 	constant := []byte{0, 2, 0}
-	m := &telemetryv1.Samples{TimesMs: constant, Boards: &telemetryv1.Table{}, Pools: &telemetryv1.Table{}, Errors: &telemetryv1.Table{}, Strings: []string{"a", "b"}}
+	m := &samplesv1.Samples{TimesMs: constant, Boards: &samplesv1.Table{}, Pools: &samplesv1.Table{}, Errors: &samplesv1.Table{}, Strings: []string{"a", "b"}}
 	m.Miners, m.RowsPerMiner = make([]byte, 16), []uint32{MaxSamples}
-	m.Columns = []*telemetryv1.Column{{Field: uint32(FieldOutcome), Packed: constant}}
-	for _, table := range []*telemetryv1.Table{m.GetBoards(), m.GetPools(), m.GetErrors()} {
+	m.Columns = []*samplesv1.Column{{Field: uint32(FieldOutcome), Packed: constant}}
+	for _, table := range []*samplesv1.Table{m.GetBoards(), m.GetPools(), m.GetErrors()} {
 		for range MaxSamples {
 			table.Counts = append(table.Counts, maxSubrows/MaxSamples)
 		}
 		for f := range uint32(maxSubfield) {
-			table.Columns = append(table.Columns, &telemetryv1.Column{Field: f, Packed: constant})
+			table.Columns = append(table.Columns, &samplesv1.Column{Field: f, Packed: constant})
 		}
 	}
 	raw, err := proto.Marshal(m)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/pkg/telemetry"
 	"github.com/hashinsight/hashinsight/pkg/unit"
-	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
+	samplesv1 "github.com/hashinsight/hashinsight/proto/samples/v1"
 )
 
 // fleetWithParts is a fleet with what the tables beside the columns hold, and with polls that failed.
@@ -93,12 +93,12 @@ func TestTheFileOfSchema2HasEveryKindOfPackedColumn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var msg telemetryv1.Samples
+	var msg samplesv1.Samples
 	if err := proto.Unmarshal(raw, &msg); err != nil {
 		t.Fatal(err)
 	}
 	columns := msg.GetColumns()
-	for _, table := range []*telemetryv1.Table{msg.GetBoards(), msg.GetPools(), msg.GetErrors()} {
+	for _, table := range []*samplesv1.Table{msg.GetBoards(), msg.GetPools(), msg.GetErrors()} {
 		columns = append(columns, table.GetColumns()...)
 	}
 	seen := map[predictor]bool{}

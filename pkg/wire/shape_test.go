@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
+	samplesv1 "github.com/hashinsight/hashinsight/proto/samples/v1"
 )
 
 // A few kB that decompress to millions of tiny parts would cost gigabytes to unmarshal.
@@ -54,11 +54,11 @@ func TestBombsAreRefusedBeforeTheyAreUnmarshalled(t *testing.T) {
 
 // The numbers of fields in shapeOf are those of the message.
 func TestShapeKnowsTheMessage(t *testing.T) {
-	col := []*telemetryv1.Column{{Field: 1, Present: []byte{1}, Deltas: []int64{1, -2, 300}}}
-	table := &telemetryv1.Table{Counts: []uint32{1, 2}, Columns: col}
-	raw, err := proto.Marshal(&telemetryv1.Samples{
+	col := []*samplesv1.Column{{Field: 1, Present: []byte{1}, Deltas: []int64{1, -2, 300}}}
+	table := &samplesv1.Table{Counts: []uint32{1, 2}, Columns: col}
+	raw, err := proto.Marshal(&samplesv1.Samples{
 		Miners: make([]byte, 16), RowsPerMiner: []uint32{7}, TimeDeltaMs: []int64{1, 1000}, Columns: col, Boards: table, Pools: table, Errors: table,
-		Strings: []string{"a", "b"}, Infos: []*telemetryv1.MinerInfo{{}, {}, {}},
+		Strings: []string{"a", "b"}, Infos: []*samplesv1.MinerInfo{{}, {}, {}},
 	})
 	if err != nil {
 		t.Fatal(err)

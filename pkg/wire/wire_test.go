@@ -17,7 +17,7 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/telemetry"
 	"github.com/hashinsight/hashinsight/pkg/unit"
-	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
+	samplesv1 "github.com/hashinsight/hashinsight/proto/samples/v1"
 )
 
 func newCodec(t testing.TB) (*Encoder, *Decoder) {
@@ -276,35 +276,35 @@ func TestMoreTextsOrRowsThanAHubAcceptsAreRefusedByTheSender(t *testing.T) {
 
 func TestLyingPayloadsAreRefused(t *testing.T) {
 	e, d := newCodec(t)
-	good := func() *telemetryv1.Samples {
-		return &telemetryv1.Samples{
+	good := func() *samplesv1.Samples {
+		return &samplesv1.Samples{
 			Miners: bytes.Repeat([]byte{7}, 16), RowsPerMiner: []uint32{2}, TimeDeltaMs: []int64{1000, 10},
-			Columns: []*telemetryv1.Column{{Field: uint32(FieldOutcome), Deltas: []int64{1, 0}}},
+			Columns: []*samplesv1.Column{{Field: uint32(FieldOutcome), Deltas: []int64{1, 0}}},
 		}
 	}
 	for name, c := range map[string]struct {
-		lie  func(*telemetryv1.Samples)
+		lie  func(*samplesv1.Samples)
 		want string
 	}{
-		"no rows":                  {func(m *telemetryv1.Samples) { m.TimeDeltaMs = nil }, "0 samples"},
-		"more rows than samples":   {func(m *telemetryv1.Samples) { m.RowsPerMiner = []uint32{4_000_000_000} }, "do not fit"},
-		"fewer rows than samples":  {func(m *telemetryv1.Samples) { m.RowsPerMiner = []uint32{1} }, "1 rows of miners for 2"},
-		"id cut short":             {func(m *telemetryv1.Samples) { m.Miners = m.Miners[1:] }, "15 bytes of miner ids"},
-		"time backwards":           {func(m *telemetryv1.Samples) { m.TimeDeltaMs = []int64{1000, -1} }, "order of time"},
-		"time before 1970":         {func(m *telemetryv1.Samples) { m.TimeDeltaMs = []int64{-1, 1} }, "no time a clock shows"},
-		"outcome missing":          {func(m *telemetryv1.Samples) { m.Columns = nil }, "no outcome"},
-		"outcome too large":        {func(m *telemetryv1.Samples) { m.Columns[0].Deltas[0] = 256 }, "out of range"},
-		"column too long":          {func(m *telemetryv1.Samples) { m.Columns[0].Deltas = []int64{1, 0, 0} }, "3 values for 2 rows"},
-		"column twice":             {func(m *telemetryv1.Samples) { m.Columns = append(m.Columns, m.Columns[0]) }, "comes twice"},
-		"sum overflows":            {func(m *telemetryv1.Samples) { overflow(m) }, "out of range"},
-		"presence too short":       {func(m *telemetryv1.Samples) { present(m, nil, 1) }, "1 values for 2 rows"},
-		"presence beyond the rows": {func(m *telemetryv1.Samples) { present(m, []byte{0b101}, 2) }, "do not exist"},
-		"presence without value":   {func(m *telemetryv1.Samples) { present(m, []byte{0b11}, 1) }, "1 values, 2 present"},
-		"text that is not there": {func(m *telemetryv1.Samples) {
-			m.Errors = &telemetryv1.Table{Counts: []uint32{1, 0}, Columns: []*telemetryv1.Column{{Field: 1, Deltas: []int64{0}}}}
+		"no rows":                  {func(m *samplesv1.Samples) { m.TimeDeltaMs = nil }, "0 samples"},
+		"more rows than samples":   {func(m *samplesv1.Samples) { m.RowsPerMiner = []uint32{4_000_000_000} }, "do not fit"},
+		"fewer rows than samples":  {func(m *samplesv1.Samples) { m.RowsPerMiner = []uint32{1} }, "1 rows of miners for 2"},
+		"id cut short":             {func(m *samplesv1.Samples) { m.Miners = m.Miners[1:] }, "15 bytes of miner ids"},
+		"time backwards":           {func(m *samplesv1.Samples) { m.TimeDeltaMs = []int64{1000, -1} }, "order of time"},
+		"time before 1970":         {func(m *samplesv1.Samples) { m.TimeDeltaMs = []int64{-1, 1} }, "no time a clock shows"},
+		"outcome missing":          {func(m *samplesv1.Samples) { m.Columns = nil }, "no outcome"},
+		"outcome too large":        {func(m *samplesv1.Samples) { m.Columns[0].Deltas[0] = 256 }, "out of range"},
+		"column too long":          {func(m *samplesv1.Samples) { m.Columns[0].Deltas = []int64{1, 0, 0} }, "3 values for 2 rows"},
+		"column twice":             {func(m *samplesv1.Samples) { m.Columns = append(m.Columns, m.Columns[0]) }, "comes twice"},
+		"sum overflows":            {func(m *samplesv1.Samples) { overflow(m) }, "out of range"},
+		"presence too short":       {func(m *samplesv1.Samples) { present(m, nil, 1) }, "1 values for 2 rows"},
+		"presence beyond the rows": {func(m *samplesv1.Samples) { present(m, []byte{0b101}, 2) }, "do not exist"},
+		"presence without value":   {func(m *samplesv1.Samples) { present(m, []byte{0b11}, 1) }, "1 values, 2 present"},
+		"text that is not there": {func(m *samplesv1.Samples) {
+			m.Errors = &samplesv1.Table{Counts: []uint32{1, 0}, Columns: []*samplesv1.Column{{Field: 1, Deltas: []int64{0}}}}
 		}, "out of range"},
-		"too many boards": {func(m *telemetryv1.Samples) { m.Boards = &telemetryv1.Table{Counts: []uint32{1, 99}} }, "99 in one row"},
-		"long text":       {func(m *telemetryv1.Samples) { m.Strings = []string{strings.Repeat("x", telemetry.MaxText+1)} }, "a text of 257 bytes"},
+		"too many boards": {func(m *samplesv1.Samples) { m.Boards = &samplesv1.Table{Counts: []uint32{1, 99}} }, "99 in one row"},
+		"long text":       {func(m *samplesv1.Samples) { m.Strings = []string{strings.Repeat("x", telemetry.MaxText+1)} }, "a text of 257 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := good()
@@ -331,20 +331,20 @@ func TestLyingPayloadsAreRefused(t *testing.T) {
 	}
 }
 
-func overflow(m *telemetryv1.Samples) {
-	m.Columns = append(m.Columns, &telemetryv1.Column{Field: uint32(FieldAccepted), Deltas: []int64{1 << 62, math.MaxInt64}})
+func overflow(m *samplesv1.Samples) {
+	m.Columns = append(m.Columns, &samplesv1.Column{Field: uint32(FieldAccepted), Deltas: []int64{1 << 62, math.MaxInt64}})
 }
 
-func present(m *telemetryv1.Samples, bitmap []byte, values int) {
-	m.Columns = append(m.Columns, &telemetryv1.Column{Field: uint32(FieldAccepted), Present: bitmap, Deltas: make([]int64, values)})
+func present(m *samplesv1.Samples, bitmap []byte, values int) {
+	m.Columns = append(m.Columns, &samplesv1.Column{Field: uint32(FieldAccepted), Present: bitmap, Deltas: make([]int64, values)})
 }
 
 func TestColumnsOfANewerAgentAreSkipped(t *testing.T) {
 	e, d := newCodec(t)
-	m := &telemetryv1.Samples{
+	m := &samplesv1.Samples{
 		Miners: bytes.Repeat([]byte{7}, 16), RowsPerMiner: []uint32{1}, TimeDeltaMs: []int64{1},
-		Columns: []*telemetryv1.Column{{Field: uint32(FieldOutcome), Deltas: []int64{1}}, {Field: 4711, Deltas: []int64{5}}},
-		Pools:   &telemetryv1.Table{Counts: []uint32{0}, Columns: []*telemetryv1.Column{{Field: 4711}}},
+		Columns: []*samplesv1.Column{{Field: uint32(FieldOutcome), Deltas: []int64{1}}, {Field: 4711, Deltas: []int64{5}}},
+		Pools:   &samplesv1.Table{Counts: []uint32{0}, Columns: []*samplesv1.Column{{Field: 4711}}},
 	}
 	raw, err := proto.Marshal(m)
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/telemetry"
 	"github.com/hashinsight/hashinsight/pkg/unit"
 	"github.com/hashinsight/hashinsight/pkg/wire"
-	telemetryv1 "github.com/hashinsight/hashinsight/proto/telemetry/v1"
+	samplesv1 "github.com/hashinsight/hashinsight/proto/samples/v1"
 )
 
 // story is the polls of a few miners over some hours, some of them failed.
@@ -355,8 +355,8 @@ func TestHotRowsStayUntilTheirBlocksAreWritten(t *testing.T) {
 // schema1 packs outcomes and rates of one miner as programs did that knew only payload schema 1.
 func schema1(t *testing.T, obs []telemetry.Observation) []byte {
 	t.Helper()
-	outcome, rate := &telemetryv1.Column{Field: uint32(wire.FieldOutcome)}, &telemetryv1.Column{Field: uint32(wire.FieldHashrate)}
-	m := &telemetryv1.Samples{Miners: obs[0].Miner[:], RowsPerMiner: []uint32{uint32(len(obs))}, Columns: []*telemetryv1.Column{outcome, rate}}
+	outcome, rate := &samplesv1.Column{Field: uint32(wire.FieldOutcome)}, &samplesv1.Column{Field: uint32(wire.FieldHashrate)}
+	m := &samplesv1.Samples{Miners: obs[0].Miner[:], RowsPerMiner: []uint32{uint32(len(obs))}, Columns: []*samplesv1.Column{outcome, rate}}
 	var at, was, before int64
 	for _, o := range obs {
 		r, _ := o.Hashrate.Get()

@@ -2,9 +2,9 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        (unknown)
-// source: telemetry/v1/samples.proto
+// source: samples/v1/samples.proto
 
-package telemetryv1
+package samplesv1
 
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
@@ -54,7 +54,7 @@ type Samples struct {
 
 func (x *Samples) Reset() {
 	*x = Samples{}
-	mi := &file_telemetry_v1_samples_proto_msgTypes[0]
+	mi := &file_samples_v1_samples_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -66,7 +66,7 @@ func (x *Samples) String() string {
 func (*Samples) ProtoMessage() {}
 
 func (x *Samples) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_samples_proto_msgTypes[0]
+	mi := &file_samples_v1_samples_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -79,7 +79,7 @@ func (x *Samples) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Samples.ProtoReflect.Descriptor instead.
 func (*Samples) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_samples_proto_rawDescGZIP(), []int{0}
+	return file_samples_v1_samples_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *Samples) GetMiners() []byte {
@@ -170,7 +170,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_telemetry_v1_samples_proto_msgTypes[1]
+	mi := &file_samples_v1_samples_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -182,7 +182,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_samples_proto_msgTypes[1]
+	mi := &file_samples_v1_samples_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -195,7 +195,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_samples_proto_rawDescGZIP(), []int{1}
+	return file_samples_v1_samples_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Column) GetField() uint32 {
@@ -238,7 +238,7 @@ type Table struct {
 
 func (x *Table) Reset() {
 	*x = Table{}
-	mi := &file_telemetry_v1_samples_proto_msgTypes[2]
+	mi := &file_samples_v1_samples_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -250,7 +250,7 @@ func (x *Table) String() string {
 func (*Table) ProtoMessage() {}
 
 func (x *Table) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_samples_proto_msgTypes[2]
+	mi := &file_samples_v1_samples_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -263,7 +263,7 @@ func (x *Table) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Table.ProtoReflect.Descriptor instead.
 func (*Table) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_samples_proto_rawDescGZIP(), []int{2}
+	return file_samples_v1_samples_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Table) GetCounts() []uint32 {
@@ -301,7 +301,7 @@ type MinerInfo struct {
 
 func (x *MinerInfo) Reset() {
 	*x = MinerInfo{}
-	mi := &file_telemetry_v1_samples_proto_msgTypes[3]
+	mi := &file_samples_v1_samples_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -313,7 +313,7 @@ func (x *MinerInfo) String() string {
 func (*MinerInfo) ProtoMessage() {}
 
 func (x *MinerInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_samples_proto_msgTypes[3]
+	mi := &file_samples_v1_samples_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -326,7 +326,7 @@ func (x *MinerInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MinerInfo.ProtoReflect.Descriptor instead.
 func (*MinerInfo) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_samples_proto_rawDescGZIP(), []int{3}
+	return file_samples_v1_samples_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *MinerInfo) GetMiner() []byte {
@@ -413,31 +413,32 @@ func (x *MinerInfo) GetFirmwareBuilt() string {
 	return ""
 }
 
-var File_telemetry_v1_samples_proto protoreflect.FileDescriptor
+var File_samples_v1_samples_proto protoreflect.FileDescriptor
 
-const file_telemetry_v1_samples_proto_rawDesc = "" +
+const file_samples_v1_samples_proto_rawDesc = "" +
 	"\n" +
-	"\x1atelemetry/v1/samples.proto\x12\ftelemetry.v1\"\x84\x03\n" +
+	"\x18samples/v1/samples.proto\x12\n" +
+	"samples.v1\"\xfa\x02\n" +
 	"\aSamples\x12\x16\n" +
 	"\x06miners\x18\x01 \x01(\fR\x06miners\x12$\n" +
 	"\x0erows_per_miner\x18\x02 \x03(\rR\frowsPerMiner\x12\"\n" +
-	"\rtime_delta_ms\x18\x03 \x03(\x12R\vtimeDeltaMs\x12.\n" +
-	"\acolumns\x18\x04 \x03(\v2\x14.telemetry.v1.ColumnR\acolumns\x12+\n" +
-	"\x06boards\x18\x05 \x01(\v2\x13.telemetry.v1.TableR\x06boards\x12)\n" +
-	"\x05pools\x18\x06 \x01(\v2\x13.telemetry.v1.TableR\x05pools\x12+\n" +
-	"\x06errors\x18\a \x01(\v2\x13.telemetry.v1.TableR\x06errors\x12\x18\n" +
-	"\astrings\x18\b \x03(\tR\astrings\x12-\n" +
-	"\x05infos\x18\t \x03(\v2\x17.telemetry.v1.MinerInfoR\x05infos\x12\x19\n" +
+	"\rtime_delta_ms\x18\x03 \x03(\x12R\vtimeDeltaMs\x12,\n" +
+	"\acolumns\x18\x04 \x03(\v2\x12.samples.v1.ColumnR\acolumns\x12)\n" +
+	"\x06boards\x18\x05 \x01(\v2\x11.samples.v1.TableR\x06boards\x12'\n" +
+	"\x05pools\x18\x06 \x01(\v2\x11.samples.v1.TableR\x05pools\x12)\n" +
+	"\x06errors\x18\a \x01(\v2\x11.samples.v1.TableR\x06errors\x12\x18\n" +
+	"\astrings\x18\b \x03(\tR\astrings\x12+\n" +
+	"\x05infos\x18\t \x03(\v2\x15.samples.v1.MinerInfoR\x05infos\x12\x19\n" +
 	"\btimes_ms\x18\n" +
 	" \x01(\fR\atimesMs\"h\n" +
 	"\x06Column\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\rR\x05field\x12\x18\n" +
 	"\apresent\x18\x02 \x01(\fR\apresent\x12\x16\n" +
 	"\x06deltas\x18\x03 \x03(\x12R\x06deltas\x12\x16\n" +
-	"\x06packed\x18\x04 \x01(\fR\x06packed\"O\n" +
+	"\x06packed\x18\x04 \x01(\fR\x06packed\"M\n" +
 	"\x05Table\x12\x16\n" +
-	"\x06counts\x18\x01 \x03(\rR\x06counts\x12.\n" +
-	"\acolumns\x18\x02 \x03(\v2\x14.telemetry.v1.ColumnR\acolumns\"\xe1\x02\n" +
+	"\x06counts\x18\x01 \x03(\rR\x06counts\x12,\n" +
+	"\acolumns\x18\x02 \x03(\v2\x12.samples.v1.ColumnR\acolumns\"\xe1\x02\n" +
 	"\tMinerInfo\x12\x14\n" +
 	"\x05miner\x18\x01 \x01(\fR\x05miner\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x10\n" +
@@ -452,34 +453,34 @@ const file_telemetry_v1_samples_proto_rawDesc = "" +
 	" \x01(\tR\fcontrolBoard\x12\x1f\n" +
 	"\vapi_version\x18\v \x01(\tR\n" +
 	"apiVersion\x12%\n" +
-	"\x0efirmware_built\x18\f \x01(\tR\rfirmwareBuiltBCZAgithub.com/hashinsight/hashinsight/proto/telemetry/v1;telemetryv1b\x06proto3"
+	"\x0efirmware_built\x18\f \x01(\tR\rfirmwareBuiltB?Z=github.com/hashinsight/hashinsight/proto/samples/v1;samplesv1b\x06proto3"
 
 var (
-	file_telemetry_v1_samples_proto_rawDescOnce sync.Once
-	file_telemetry_v1_samples_proto_rawDescData []byte
+	file_samples_v1_samples_proto_rawDescOnce sync.Once
+	file_samples_v1_samples_proto_rawDescData []byte
 )
 
-func file_telemetry_v1_samples_proto_rawDescGZIP() []byte {
-	file_telemetry_v1_samples_proto_rawDescOnce.Do(func() {
-		file_telemetry_v1_samples_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_telemetry_v1_samples_proto_rawDesc), len(file_telemetry_v1_samples_proto_rawDesc)))
+func file_samples_v1_samples_proto_rawDescGZIP() []byte {
+	file_samples_v1_samples_proto_rawDescOnce.Do(func() {
+		file_samples_v1_samples_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_samples_v1_samples_proto_rawDesc), len(file_samples_v1_samples_proto_rawDesc)))
 	})
-	return file_telemetry_v1_samples_proto_rawDescData
+	return file_samples_v1_samples_proto_rawDescData
 }
 
-var file_telemetry_v1_samples_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
-var file_telemetry_v1_samples_proto_goTypes = []any{
-	(*Samples)(nil),   // 0: telemetry.v1.Samples
-	(*Column)(nil),    // 1: telemetry.v1.Column
-	(*Table)(nil),     // 2: telemetry.v1.Table
-	(*MinerInfo)(nil), // 3: telemetry.v1.MinerInfo
+var file_samples_v1_samples_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_samples_v1_samples_proto_goTypes = []any{
+	(*Samples)(nil),   // 0: samples.v1.Samples
+	(*Column)(nil),    // 1: samples.v1.Column
+	(*Table)(nil),     // 2: samples.v1.Table
+	(*MinerInfo)(nil), // 3: samples.v1.MinerInfo
 }
-var file_telemetry_v1_samples_proto_depIdxs = []int32{
-	1, // 0: telemetry.v1.Samples.columns:type_name -> telemetry.v1.Column
-	2, // 1: telemetry.v1.Samples.boards:type_name -> telemetry.v1.Table
-	2, // 2: telemetry.v1.Samples.pools:type_name -> telemetry.v1.Table
-	2, // 3: telemetry.v1.Samples.errors:type_name -> telemetry.v1.Table
-	3, // 4: telemetry.v1.Samples.infos:type_name -> telemetry.v1.MinerInfo
-	1, // 5: telemetry.v1.Table.columns:type_name -> telemetry.v1.Column
+var file_samples_v1_samples_proto_depIdxs = []int32{
+	1, // 0: samples.v1.Samples.columns:type_name -> samples.v1.Column
+	2, // 1: samples.v1.Samples.boards:type_name -> samples.v1.Table
+	2, // 2: samples.v1.Samples.pools:type_name -> samples.v1.Table
+	2, // 3: samples.v1.Samples.errors:type_name -> samples.v1.Table
+	3, // 4: samples.v1.Samples.infos:type_name -> samples.v1.MinerInfo
+	1, // 5: samples.v1.Table.columns:type_name -> samples.v1.Column
 	6, // [6:6] is the sub-list for method output_type
 	6, // [6:6] is the sub-list for method input_type
 	6, // [6:6] is the sub-list for extension type_name
@@ -487,26 +488,26 @@ var file_telemetry_v1_samples_proto_depIdxs = []int32{
 	0, // [0:6] is the sub-list for field type_name
 }
 
-func init() { file_telemetry_v1_samples_proto_init() }
-func file_telemetry_v1_samples_proto_init() {
-	if File_telemetry_v1_samples_proto != nil {
+func init() { file_samples_v1_samples_proto_init() }
+func file_samples_v1_samples_proto_init() {
+	if File_samples_v1_samples_proto != nil {
 		return
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_telemetry_v1_samples_proto_rawDesc), len(file_telemetry_v1_samples_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_samples_v1_samples_proto_rawDesc), len(file_samples_v1_samples_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_telemetry_v1_samples_proto_goTypes,
-		DependencyIndexes: file_telemetry_v1_samples_proto_depIdxs,
-		MessageInfos:      file_telemetry_v1_samples_proto_msgTypes,
+		GoTypes:           file_samples_v1_samples_proto_goTypes,
+		DependencyIndexes: file_samples_v1_samples_proto_depIdxs,
+		MessageInfos:      file_samples_v1_samples_proto_msgTypes,
 	}.Build()
-	File_telemetry_v1_samples_proto = out.File
-	file_telemetry_v1_samples_proto_goTypes = nil
-	file_telemetry_v1_samples_proto_depIdxs = nil
+	File_samples_v1_samples_proto = out.File
+	file_samples_v1_samples_proto_goTypes = nil
+	file_samples_v1_samples_proto_depIdxs = nil
 }
