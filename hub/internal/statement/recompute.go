@@ -442,20 +442,7 @@ func (r *recomputation) month(signed []byte) error {
 
 // parts names what differs between the statement and its recomputation.
 func (r *recomputation) parts(got *sla.Statement) (err error) {
-	tell := func(format string) func(any) {
-		return func(k any) { err = errors.Join(err, r.differ(format, k)) }
-	}
-	differing(r.st.Terms, got.Terms, func(t sla.TermsRef) int { return t.Version }, tell("terms version %v"))
-	differing(r.st.Assignments, got.Assignments, func(a sla.RecordRef) ident.UUID { return a.ID }, tell("assignment %v"))
-	differing(r.st.Excuses, got.Excuses, func(x sla.ExcuseRef) ident.UUID { return x.ID }, tell("excuse %v"))
-	differing(r.st.Miners, got.Miners, func(l sla.StatementLine) Miner { return Miner{l.Site, l.Miner} }, tell("the month of site and miner %v"))
-	if got.Result != r.st.Result {
-		err = errors.Join(err, r.differ("the availability is %d ppm (%s/%s), the statement says %d ppm (%s/%s)", got.Result.PPM, got.Result.Num, got.Result.Den, r.st.Result.PPM,
-			r.st.Result.Num, r.st.Result.Den))
-	}
-	if got.Credit != r.st.Credit {
-		err = errors.Join(err, r.differ("the credit is %+v, the statement says %+v", got.Credit, r.st.Credit))
-	}
+	sla.Differences(r.st, got, func(format string, args ...any) { err = errors.Join(err, r.differ(format, args...)) })
 	if err == nil && len(r.diffs) == 0 {
 		err = r.differ("the bytes, from %d on", firstDifference(got.Canonical(), r.st.Canonical()))
 	}
