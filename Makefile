@@ -4,10 +4,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 MODULES  := proto pkg agent hub deploy/e2e
-PROGRAMS := hub/cmd/hashinsight-hub agent/cmd/hashinsight-agent pkg/cmd/hashinsight-sim deploy/e2e/cmd/hashinsight-run
+PROGRAMS := hub/cmd/hashinsight-hub hub/cmd/hashinsight-verify agent/cmd/hashinsight-agent pkg/cmd/hashinsight-sim deploy/e2e/cmd/hashinsight-run
 # A semantic version also where no tag is: /health promises one.
 VERSION  ?= $(shell (git describe --tags --match 'v*' --dirty 2>/dev/null || echo v0.0.0-dev+$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)) | sed 's/^v//')
-LDFLAGS  := -s -w -X github.com/hashinsight/hashinsight/pkg/diag.version=$(VERSION)
+LDFLAGS  := -s -w -X github.com/hashinsight/hashinsight/pkg/diag.version=$(VERSION) -X main.version=$(VERSION)
 
 # Tools of this project, each at one version, built or installed below .tools.
 TOOLS         := $(CURDIR)/.tools

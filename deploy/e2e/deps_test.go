@@ -47,7 +47,7 @@ var arrows = map[string]map[string]string{
 	"hub": {
 		// config reads the form of an address with archive/place, which imports nothing.
 		"internal/apperr": "", "internal/config": "archive", "internal/pg": "", "internal/webui": "", "internal/webtls": "",
-		"internal/sla": "", "internal/audit": "pg", "internal/access": "apperr pg audit", "internal/jobs": "pg", "internal/archive": "pg", "internal/fleet": "apperr pg", "internal/series": "apperr pg",
+		"internal/sla": "", "internal/verify": "sla", "internal/audit": "pg", "internal/access": "apperr pg audit", "internal/jobs": "pg", "internal/archive": "pg", "internal/fleet": "apperr pg", "internal/series": "apperr pg",
 		"internal/pki": "apperr pg audit fleet", "internal/facts": "apperr archive audit pg pki",
 		"internal/ingest":    "apperr facts pg fleet series",
 		"internal/anchor":    "apperr audit pg proof",
@@ -92,6 +92,8 @@ var standalone = []struct {
 	{"pkg", "./evidence", "pkg/evidence pkg/ident pkg/telemetry pkg/unit"},
 	{"pkg", "./proof", "pkg/proof pkg/evidence pkg/ident pkg/telemetry pkg/unit"},
 	{"hub", "./internal/sla", "hub/internal/sla pkg/evidence pkg/ident pkg/telemetry pkg/unit"},
+	{"hub", "./internal/verify", "hub/internal/verify hub/internal/sla pkg/proof pkg/evidence pkg/ident pkg/telemetry pkg/unit"},
+	{"hub", "./cmd/hashinsight-verify", "hub/cmd/hashinsight-verify hub/internal/verify hub/internal/sla pkg/proof pkg/evidence pkg/ident pkg/telemetry pkg/unit"},
 }
 
 func TestCheckingAProofNeedsTheStandardLibraryOnly(t *testing.T) {

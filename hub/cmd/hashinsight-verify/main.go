@@ -1,0 +1,226 @@
+// Command hashinsight-verify checks proof files without trusting the hub that made them, or this repository's hub at all: it reads a file, asks a chain where it is told
+// to, and says what is proven, what is false, and what nobody can prove. main reads arguments and prints; packages proof, verify and sla do the work. Its steps and exit codes are an
+// interface: README.md beside this file.
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/hashinsight/hashinsight/hub/internal/verify"
+	"github.com/hashinsight/hashinsight/pkg/proof"
+)
+
+// version is set by the linker for releases; it leaves no other way than a package variable.
+var version string
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(int(code))
+}
+
+const usage = `hashinsight-verify checks proof files of HashInsight; the hub that made them is neither asked nor believed.
+
+  hashinsight-verify proof FILE [options]      check a proof file: a miner-hour, a statement, a bundle or a log entry
+  hashinsight-verify bundle FILE [options]     the same; for a month's bundle
+  hashinsight-verify recompute FILE [options]  compute a bundle's statement again from its facts, without asking a chain
+  hashinsight-verify version
+  hashinsight-verify help
+
+FILE is the file's name, or - for standard input. Options:
+  --contract 0x…   address of the log's contract, from your own contract with the host: what the file itself says is not evidence
+  --rpc URL        JSON-RPC endpoint of the chain, of your own choice; give two of different operators, and they have to agree
+  --chain-id N     id of the chain the contract is on, from your own contract too
+  --log-key KEY    the log's public key, if you were given one: 64 hexadecimal digits, or base64
+  --hub-key KEY    the hub's public key for statements, likewise
+  --site-key KEY   a site's public key, likewise; repeat it for every site
+  -o text|json     form of the output
+
+Exit codes: 0 proven, 1 false, 2 not yet final, 3 could not check (mistakes in the command among them).
+`
+
+// options are those of all commands.
+type options struct {
+	rpc      []string
+	contract *[20]byte
+	chainID  uint64
+	logKey   ed25519.PublicKey
+	hubKey   ed25519.PublicKey
+	siteKeys []ed25519.PublicKey
+	json     bool
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) proof.Verdict {
+	mistake := func(err error) proof.Verdict {
+		fmt.Fprintln(stderr, "hashinsight-verify:", safe(err.Error()))
+		fmt.Fprintln(stderr, "hashinsight-verify help tells how it is used.")
+		return proof.Unchecked
+	}
+	if len(args) == 0 {
+		return mistake(errors.New("no command"))
+	}
+	command := args[0]
+	switch command {
+	case "help", "-h", "-help", "--help":
+		_, _ = io.WriteString(stdout, usage)
+		return proof.Proven
+	case "version", "-version", "--version":
+		fmt.Fprintln(stdout, "hashinsight-verify", versionName())
+		return proof.Proven
+	case "proof", "bundle", "recompute":
+	default:
+		return mistake(fmt.Errorf("%q is no command", command))
+	}
+	o, files, err := parse(args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		_, _ = io.WriteString(stdout, usage)
+		return proof.Proven
+	case err != nil:
+		return mistake(err)
+	case len(files) != 1:
+		return mistake(fmt.Errorf("%s needs one file, given were %d", command, len(files)))
+	}
+	chain, err := verify.New(verify.Config{URLs: o.rpc, ChainID: o.chainID})
+	if err != nil {
+		return mistake(err)
+	}
+	in := stdin
+	if files[0] != "-" {
+		f, err := os.Open(files[0])
+		if err != nil {
+			return mistake(err)
+		}
+		defer f.Close()
+		in = f
+	}
+	var r report
+	if command == "recompute" {
+		r = recompute(ctx, in, o, chain)
+	} else {
+		r = check(ctx, in, o, chain)
+	}
+	if err := r.write(stdout, o.json); err != nil {
+		fmt.Fprintln(stderr, "hashinsight-verify: writing the result:", err)
+		return proof.Unchecked
+	}
+	return r.Verdict
+}
+
+// check checks a file of any kind.
+func check(ctx context.Context, in io.Reader, o *options, chain *verify.Endpoints) report {
+	r := proof.Check(ctx, in, o.trust(chain), verify.NewSLA())
+	switch {
+	case r.Event != nil && chain.Len() == 1:
+		r.Steps = append(r.Steps, proof.Step{ID: "note-endpoints", State: proof.Note, Text: "one endpoint was believed: give a second --rpc of another operator, and they have to agree"})
+	case r.Event != nil && o.chainID == 0:
+		r.Steps = append(r.Steps, proof.Step{ID: "note-chain-id", State: proof.Note, Text: fmt.Sprintf("that the contract is on chain %d says the file: compare it with your own contract, or give --chain-id", r.Anchor.ChainID)})
+	}
+	return newReport(&r)
+}
+
+// recompute computes a bundle's statement again. Without an endpoint the anchor is no part of the question.
+func recompute(ctx context.Context, in io.Reader, o *options, chain *verify.Endpoints) report {
+	if chain.Len() > 0 {
+		return check(ctx, in, o, chain)
+	}
+	r := proof.Check(ctx, in, o.trust(chain), verify.NewSLA())
+	steps := r.Steps[:0]
+	for _, s := range r.Steps {
+		if s.ID != proof.StepAnchor && s.ID != proof.StepTime {
+			steps = append(steps, s)
+		}
+	}
+	r.Steps = steps
+	if r.Kind != proof.KindBundle && r.Verdict() == proof.Proven {
+		r.Steps = append(r.Steps, proof.Step{ID: proof.StepSLA, State: proof.Unknown, Text: fmt.Sprintf("a file of a %s has no facts to compute a statement from: download the statement's bundle", r.Kind)})
+	}
+	r.Steps = append(r.Steps, proof.Step{ID: "note-anchor", State: proof.Note, Text: "no chain was asked: hashinsight-verify bundle does it"})
+	return newReport(&r)
+}
+
+func (o *options) trust(chain *verify.Endpoints) proof.Trust {
+	t := proof.Trust{Contract: o.contract, LogKey: o.logKey, HubKey: o.hubKey, SiteKeys: o.siteKeys}
+	if chain.Len() > 0 {
+		t.Chain = chain
+	}
+	return t
+}
+
+// parse reads options wherever they stand among the files.
+func parse(args []string) (*options, []string, error) {
+	o := &options{}
+	f := flag.NewFlagSet("hashinsight-verify", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.Func("rpc", "", func(s string) error { o.rpc = append(o.rpc, s); return nil })
+	f.Func("contract", "", func(s string) error {
+		b, err := hex.DecodeString(strings.TrimPrefix(s, "0x"))
+		if err != nil || len(b) != 20 || !strings.HasPrefix(s, "0x") {
+			return errors.New("want 0x and 40 hexadecimal digits")
+		}
+		o.contract = (*[20]byte)(b)
+		return nil
+	})
+	f.Uint64Var(&o.chainID, "chain-id", 0, "")
+	key := func(take func(ed25519.PublicKey)) func(string) error {
+		return func(s string) error {
+			b, err := hex.DecodeString(s)
+			if err != nil {
+				b, err = base64.StdEncoding.DecodeString(s)
+			}
+			if err != nil || len(b) != ed25519.PublicKeySize {
+				return errors.New("want a public key of 64 hexadecimal digits, or in base64")
+			}
+			take(b)
+			return nil
+		}
+	}
+	f.Func("log-key", "", key(func(k ed25519.PublicKey) { o.logKey = k }))
+	f.Func("hub-key", "", key(func(k ed25519.PublicKey) { o.hubKey = k }))
+	f.Func("site-key", "", key(func(k ed25519.PublicKey) { o.siteKeys = append(o.siteKeys, k) }))
+	f.Func("o", "", func(s string) error {
+		if s != "text" && s != "json" {
+			return errors.New("want text or json")
+		}
+		o.json = s == "json"
+		return nil
+	})
+	var files []string
+	for {
+		if err := f.Parse(args); err != nil {
+			return nil, nil, err
+		}
+		rest := f.Args()
+		if len(rest) == 0 {
+			return o, files, nil
+		}
+		if n := len(args) - len(rest); n > 0 && args[n-1] == "--" {
+			return o, append(files, rest...), nil
+		}
+		files, args = append(files, rest[0]), rest[1:]
+	}
+}
+
+func versionName() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "devel"
+}
