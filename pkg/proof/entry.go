@@ -70,7 +70,7 @@ func (e *Entry) Bytes() []byte { return e.append(make([]byte, 0, entryHead+len(e
 
 func (e *Entry) append(b []byte) []byte {
 	b = append(append(b, entryTag...), byte(e.Kind))
-	b = binary.BigEndian.AppendUint64(b, uint64(e.AtMS)) //nolint:gosec // times are after 1970
+	b = binary.BigEndian.AppendUint64(b, uint64(e.AtMS))
 	return append(b, e.Body...)
 }
 
@@ -95,7 +95,7 @@ func ParseEntry(b []byte) (Entry, error) {
 	if len(b) < entryHead || string(b[:len(entryTag)]) != entryTag {
 		return Entry{}, errors.New("not a log entry")
 	}
-	e := Entry{Kind: EntryKind(b[len(entryTag)]), AtMS: int64(binary.BigEndian.Uint64(b[len(entryTag)+1:])), Body: bytes.Clone(b[entryHead:])} //nolint:gosec // checked below
+	e := Entry{Kind: EntryKind(b[len(entryTag)]), AtMS: int64(binary.BigEndian.Uint64(b[len(entryTag)+1:])), Body: bytes.Clone(b[entryHead:])}
 	if n, ok := bodies[e.Kind]; !ok || len(e.Body) != n || e.AtMS < 0 {
 		return Entry{}, fmt.Errorf("a log entry of kind %d with %d bytes at %d ms: none has that form", e.Kind, len(e.Body), e.AtMS)
 	}

@@ -414,7 +414,7 @@ func (e *writer) entry(p *PlacedEntry, kinds ...EntryKind) {
 	if !allowed(p.Kind, kinds) || entryHead+len(p.Body) != EntrySize(p.Kind) {
 		e.fail(fmt.Errorf("a log entry of kind %s with %d bytes, want one of kind %s", p.Kind, len(p.Body), kinds[0]))
 	}
-	e.b = p.Entry.append(e.b)
+	e.b = p.append(e.b)
 	e.placed(&p.Placed)
 }
 

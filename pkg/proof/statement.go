@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -145,7 +146,7 @@ func ParseStatement(b []byte) (*Statement, error) {
 	}
 	if !ascending(s.Terms, func(a, b *TermsRef) int { return cmp.Compare(a.Version, b.Version) }) || !ascending(s.Assignments, (*DocumentRef).compare) ||
 		!ascending(s.Excuses, (*DocumentRef).compare) || !ascending(s.Hours, (*HourRef).compare) {
-		return nil, fmt.Errorf("statement: a list is out of order, or names something twice")
+		return nil, errors.New("statement: a list is out of order, or names something twice")
 	}
 	return s, nil
 }

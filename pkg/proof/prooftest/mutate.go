@@ -65,7 +65,7 @@ var mutators = []mutator{
 	{"another chain", all, true, func(m *made) { m.w.Chain.ChainID++ }},
 	{"no contract there", all, true, func(m *made) { m.w.Chain.Contract[0] ^= 1 }},
 	{"no contract given", all, true, func(m *made) { m.contract = nil }},
-	{"another contract given", all, true, func(m *made) { c := *m.contract; c[5] ^= 1; m.contract = &c }},
+	{"another contract given", all, true, func(m *made) { c := m.w.Chain.Contract; c[5] ^= 1; m.contract = &c }},
 
 	// The head says something else.
 	{"not anchored yet", all, false, func(m *made) { m.parts.Head().State = proof.AnchorNone }},
