@@ -44,6 +44,9 @@ var undistributed = map[string]string{
 	"log_entry":        "one log in one order over all sites: on the first node",
 	"log_checkpoint":   "as log_entry",
 	"log_state":        "one row: what the log is called and how far it has come",
+	"anchor":           "one row an hour for the whole hub: on the first node",
+	"anchor_tx":        "a few rows for each row of anchor",
+	"anchor_status":    "one row a contract on a chain",
 	"goose_db_version": "the state of migrations",
 }
 

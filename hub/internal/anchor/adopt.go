@@ -1,0 +1,136 @@
+package anchor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/hashinsight/hashinsight/hub/internal/pg"
+)
+
+// scan is how far the search for events has come: from the newest block downwards. It is kept between runs only to spare calls.
+type scan struct {
+	want, head uint64 // seqs that are looked for
+	next       uint64 // block up to which is to be read
+	found      []Event
+}
+
+// adopt reads anchors back from the contract's events: those from the number from on which the database does not have, or the one that it has as a, in no block.
+func (m *Machine) adopt(ctx context.Context, r *round, from uint64, a *Anchor) (more bool, err error) {
+	if err := m.ours(ctx, r.head.Seq, r.head.Size, r.head.Root); err != nil {
+		return false, err
+	}
+	events, err := m.events(ctx, r, from)
+	if err != nil {
+		return false, err
+	}
+	for i := range events {
+		e := &events[i]
+		if err := m.adoptOne(ctx, r, e, a); err != nil {
+			return false, err
+		}
+		m.metrics.event(eventAdopted)
+		m.log.WarnContext(ctx, "an anchor was read back from the chain", "seq", e.Seq, "size", e.Size, "block", e.Block)
+		if err := m.here(ctx, "adopted"); err != nil || a != nil {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// ours looks whether a root in the contract is this log's.
+func (m *Machine) ours(ctx context.Context, seq, size uint64, root [32]byte) error {
+	_, err := m.known(ctx, seq, size, root)
+	return err
+}
+
+func (m *Machine) known(ctx context.Context, seq, size uint64, root [32]byte) (LogHead, error) {
+	h, ok, err := m.c.LogAt(ctx, size)
+	switch {
+	case err != nil:
+		return h, &stop{code: TroubleLogBehind, detail: fmt.Sprintf("the log's first %d entries cannot be read: hashinsight-hub log status says why", size), cause: err}
+	case !ok:
+		return h, &stop{code: TroubleAhead, detail: fmt.Sprintf("anchor %d in the contract covers %d entries, and this log has fewer: the database is older than the chain. The log reads its missing entries back from its directory; until then nothing is anchored", seq, size)}
+	case h.Root != root:
+		return h, m.foreign(seq)
+	}
+	return h, nil
+}
+
+func (m *Machine) adoptOne(ctx context.Context, r *round, e *Event, a *Anchor) error {
+	h, err := m.known(ctx, e.Seq, e.Size, e.Root)
+	if err != nil {
+		return err
+	}
+	at := time.Unix(e.Time, 0).UTC()
+	//nolint:gosec // numbers of the contract are this package's own, and blocks are far below 2^63
+	fields := []any{int64(e.Hour), int64(e.Size), e.Root[:], e.PrevRoot[:], h.Checkpoint, e.TxHash[:], int64(e.Block), e.BlockHash[:], at, m.c.Now()}
+	return pg.InTx(ctx, m.c.Pool, func(tx pgx.Tx) error {
+		if a == nil {
+			tag, err := tx.Exec(ctx, qAdoptNew, m.s.args(append([]any{int64(e.Seq)}, fields...)...)...) //nolint:gosec // as above
+			if err != nil {
+				return fmt.Errorf("reading back anchor %d: %w", e.Seq, err)
+			}
+			if tag.RowsAffected() == 0 {
+				return errLost
+			}
+			return nil
+		}
+		if err := m.s.change(ctx, tx, a, qAdopt, append(fields, string(m.lateness(r, a, at)))...); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, qMinedTx, m.s.args(int64(e.Seq), e.TxHash[:])...); err != nil { //nolint:gosec // as above
+			return lostOr(fmt.Errorf("anchor %d: its transactions: %w", e.Seq, err))
+		}
+		return nil
+	})
+}
+
+// events returns the contract's events from the number from on to the head, ascending and without a hole. It reads a bounded number of blocks in a run.
+func (m *Machine) events(ctx context.Context, r *round, from uint64) ([]Event, error) {
+	var low uint64
+	if before, ok, err := m.s.anchor(ctx, m.c.Pool, qInBlock, int64(from)); err != nil { //nolint:gosec // as above
+		return nil, err
+	} else if ok {
+		low = before.Block
+	}
+	s := &m.scan
+	if s.want != from || s.head != r.head.Seq || len(s.found) == 0 || s.next < low {
+		*s = scan{want: from, head: r.head.Seq, next: r.blocks.Latest.Number}
+	}
+	for range scanChunks {
+		begin := low
+		if s.next >= low+scanChunk {
+			begin = s.next - scanChunk + 1
+		}
+		got, err := m.c.Chain.Events(ctx, begin, s.next)
+		if err != nil {
+			return nil, m.chainTrouble(err)
+		}
+		for _, e := range got {
+			if e.Seq >= from && e.Seq <= r.head.Seq {
+				s.found = append(s.found, e)
+			}
+		}
+		if slices.ContainsFunc(s.found, func(e Event) bool { return e.Seq == from }) {
+			found := s.found
+			*s = scan{}
+			slices.SortFunc(found, func(a, b Event) int { return int(int64(a.Seq) - int64(b.Seq)) }) //nolint:gosec // as above
+			for i := range found {
+				if found[i].Seq != from+uint64(i) || i > 0 && found[i].PrevRoot != found[i-1].Root { //nolint:gosec // an index
+					return nil, &stop{code: TroubleDisagree, detail: fmt.Sprintf("the endpoint gives the contract's events with a hole, at anchor %d: nothing is believed until it gives all; add a second endpoint to BASE_RPC_URL", from+uint64(i))} //nolint:gosec // as above
+				}
+			}
+			return found, nil
+		}
+		if begin == low {
+			*s = scan{}
+			return nil, &stop{code: TroubleDisagree, detail: fmt.Sprintf("the contract stands at anchor %d and the endpoint does not give the event of anchor %d: some keep no old events; add one that does to BASE_RPC_URL", r.head.Seq, from)}
+		}
+		s.next = begin - 1
+	}
+	return nil, &stop{code: TroubleAhead, detail: fmt.Sprintf("the contract stands at anchor %d, which the database does not know: it is read back, block %d and below are still to be read", r.head.Seq, s.next)}
+}
