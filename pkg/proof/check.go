@@ -482,7 +482,11 @@ func (c *checker) hourNotes(s *Statement, who roster, disputed int) {
 			}
 		}
 	}
-	c.r.set(NoteHours, Note, "not proven: that sites signed nothing for the %d of %d hours in which miners were assigned and of which the statement names no signed hour; the log holds every signed hour the hub has recorded", missing, all)
+	if missing > 0 {
+		c.r.set(NoteHours, Note, "not proven: that sites signed nothing for %d of %d hours in which miners were assigned, of which the statement names no signed hour: look for them in the log, which has every one the hub has recorded", missing, all)
+	} else {
+		c.r.set(NoteHours, Note, "a signed hour is named for each of the %d hours in which miners were assigned; not proven: that sites signed nothing else for them, which the log would have", all)
+	}
 	if disputed > 0 {
 		c.r.set(NoteDisputed, Note, "not proven: that the batches of %d disputed hours give other roots than were signed, which makes their slots unknown; hashinsight-verify recompute tells it from the archive", disputed)
 	}
