@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/hashinsight/hashinsight/hub/internal/customer"
+	"github.com/hashinsight/hashinsight/hub/internal/facts/factstest"
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/pkg/bench"
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -27,29 +28,29 @@ func TestBenchMonth(t *testing.T) {
 	const miners, small, smallHours = 5000, 50, 48
 	begin := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	w := newWorld(t, begin)
-	s := w.site("North", 0)
+	s := w.Site("North", 0)
 	c := w.contract("Hosting", w.terms(begin))
 	rows := make([][]any, miners)
 	for i := range rows {
-		s.miners = append(s.miners, ident.NewMinerID())
-		rows[i] = []any{s.id, s.miners[i], fmt.Sprintf("10.0.%d.%d", i/250, i%250+1), begin, begin}
+		s.Miners = append(s.Miners, ident.NewMinerID())
+		rows[i] = []any{s.ID, s.Miners[i], fmt.Sprintf("10.0.%d.%d", i/250, i%250+1), begin, begin}
 	}
 	_, err := w.pool.CopyFrom(t.Context(), pgx.Identifier{"miner"}, []string{"site_id", "id", "address", "first_seen_at", "info_at"}, pgx.CopyFromRows(rows))
 	w.must(err)
 	for first := 0; first < miners; first += customer.MaxBatch {
 		list := make([]customer.NewAssignment, 0, customer.MaxBatch)
-		for _, m := range s.miners[first:min(miners, first+customer.MaxBatch)] {
-			list = append(list, customer.NewAssignment{Site: s.id, Miner: m, FromMS: begin.UnixMilli()})
+		for _, m := range s.Miners[first:min(miners, first+customer.MaxBatch)] {
+			list = append(list, customer.NewAssignment{Site: s.ID, Miner: m, FromMS: begin.UnixMilli()})
 		}
 		_, err := w.customers.Assign(t.Context(), w.by, c, list)
 		w.must(err)
 	}
 	// Days of a fleet in which a slot of a hundred is not up. Their facts are not there: what is measured is the month.
 	random := rand.New(rand.NewPCG(1, 11))
-	need := int64(contracted) * 300
+	need := int64(factstest.Contracted) * 300
 	var days [][]any
 	for day := month.FirstDay(); day < (month + 1).FirstDay(); day++ {
-		for _, m := range s.miners {
+		for _, m := range s.Miners {
 			var d sla.DayResult
 			for i := range d.States {
 				d.States[i] = sla.Up
@@ -60,7 +61,7 @@ func TestBenchMonth(t *testing.T) {
 			}
 			d.Needed, d.Hashes = sla.SlotsPerDay*need, d.Slots[sla.Up]*need
 			p := d.States.Pack()
-			days = append(days, []any{c, s.id, m, int32(day), packSums(&d.DaySums), p[:]})
+			days = append(days, []any{c, s.ID, m, int32(day), packSums(&d.DaySums), p[:]})
 		}
 	}
 	_, err = w.pool.CopyFrom(t.Context(), pgx.Identifier{"sla_day"}, []string{"contract_id", "site_id", "miner_id", "day", "sums", "states"}, pgx.CopyFromRows(days))
@@ -68,7 +69,7 @@ func TestBenchMonth(t *testing.T) {
 	if _, err := w.pool.Exec(t.Context(), `VACUUM ANALYZE sla_day`, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
-	w.set(begin.AddDate(0, 1, 1))
+	w.Set(begin.AddDate(0, 1, 1))
 	var seconds []float64
 	for range 7 {
 		w.store.sums = newSums() // added up anew each time, as after a change
@@ -98,12 +99,12 @@ func recomputed(t *testing.T, miners, hours int) (same bool, took time.Duration)
 	december := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
 	from := december.Add(-time.Duration(hours) * time.Hour)
 	w := newWorld(t, from)
-	s := w.site("South", miners)
+	s := w.Site("South", miners)
 	c := w.short(s, from)
 	random := rand.New(rand.NewPCG(2, 11))
-	s.run(from, december, func(int, time.Time) does { return does(random.IntN(40) / 36 * random.IntN(4)) })
+	s.Run(from, december, func(int, time.Time) factstest.Does { return factstest.Does(random.IntN(40) / 36 * random.IntN(4)) })
 	w.update()
-	w.set(december.Add(73 * time.Hour))
+	w.Set(december.Add(73 * time.Hour))
 	w.update()
 	same = reflect.DeepEqual(w.keptDaysOf(), w.computedDaysOf([]uuid.UUID{c}, month, month+1))
 	hash, err := w.store.Issue(t.Context(), c, month)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashinsight/hashinsight/hub/internal/facts/factstest"
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 )
@@ -21,11 +22,11 @@ import (
 func TestAnExportCanBeCheckedByItself(t *testing.T) {
 	from := december.Add(-4 * time.Hour)
 	w := newWorld(t, from)
-	s := w.site("North", 3)
+	s := w.Site("North", 3)
 	c := w.contract("Hosting", w.terms(from))
 	w.assign(c, s, []int{0, 2}, from, time.Time{}) // the third miner is somebody else's
-	s.run(from.Add(-time.Hour), december, always(hashes))
-	w.set(december.Add(73 * time.Hour))
+	s.Run(from.Add(-time.Hour), december, factstest.Always(factstest.Hashes))
+	w.Set(december.Add(73 * time.Hour))
 	w.update()
 	hash, err := w.store.Issue(t.Context(), c, month)
 	w.must(err)
@@ -86,7 +87,7 @@ func TestAnExportCanBeCheckedByItself(t *testing.T) {
 			path = append(path, evidence.Hash(unhex([]byte(p))))
 		}
 		w.must(evidence.VerifyInclusion(&leaf, l.Index, l.Size, path, roots[l.Hour]))
-		if leaf.Miner == s.miners[1] {
+		if leaf.Miner == s.Miners[1] {
 			t.Error("it holds the facts of somebody else's miner")
 		}
 		leaves++

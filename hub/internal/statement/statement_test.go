@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
+	"github.com/hashinsight/hashinsight/hub/internal/facts/factstest"
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 )
@@ -20,10 +21,10 @@ var december = time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC) //nolint:gochecknogl
 const month = sla.CalendarMonth(2026*12 + 10)
 
 // short is a contract at the end of November, so that a month's statement takes few hours of evidence.
-func (w *world) short(s *site, from time.Time) uuid.UUID {
+func (w *world) short(s *factstest.Site, from time.Time) uuid.UUID {
 	w.t.Helper()
 	c := w.contract("Hosting", w.terms(from))
-	miners := make([]int, len(s.miners))
+	miners := make([]int, len(s.Miners))
 	for i := range miners {
 		miners[i] = i
 	}
@@ -35,7 +36,7 @@ func (w *world) short(s *site, from time.Time) uuid.UUID {
 func TestAMonthFromItsFirstSlotToItsStatement(t *testing.T) {
 	from := december.Add(-12 * time.Hour)
 	w := newWorld(t, from)
-	s := w.site("North", 2)
+	s := w.Site("North", 2)
 	c := w.short(s, from)
 	w.update()
 	live, err := w.store.Live(t.Context(), Scope{}, c, month)
@@ -43,11 +44,11 @@ func TestAMonthFromItsFirstSlotToItsStatement(t *testing.T) {
 	if live.State != Provisional || live.AvailabilityPPM != nil || live.Slots.Future != 2*144 || live.Allowance != 2 {
 		t.Errorf("at its first moment: %+v", live)
 	}
-	s.run(from, december, func(miner int, at time.Time) does {
+	s.Run(from, december, func(miner int, at time.Time) factstest.Does {
 		if miner == 1 && at.After(from.Add(2*time.Hour)) && at.Before(from.Add(3*time.Hour)) {
-			return idles
+			return factstest.Idles
 		}
-		return hashes
+		return factstest.Hashes
 	})
 	w.update()
 	live, err = w.store.Live(t.Context(), Scope{}, c, month)
@@ -61,12 +62,12 @@ func TestAMonthFromItsFirstSlotToItsStatement(t *testing.T) {
 	if days := live.BurnDown; len(days) != 30 || days[29].Missed != live.Missed || days[28].Missed != 0 || days[29].AllowanceLeft != live.Allowance-live.Missed {
 		t.Errorf("burn-down %+v", days)
 	}
-	w.set(december.Add(72 * time.Hour))
+	w.Set(december.Add(72 * time.Hour))
 	w.must(w.store.Close(t.Context(), w.now()))
 	if list, err := w.store.Statements(t.Context(), Scope{}, Filter{Limit: 10}); err != nil || len(list) != 0 {
 		t.Fatalf("a statement before its time: %v, %v", list, err)
 	}
-	w.set(december.Add(72*time.Hour + time.Minute))
+	w.Set(december.Add(72*time.Hour + time.Minute))
 	w.update()
 	other := w.hub()
 	errs := make(chan error, 2) // two hubs at once issue one
@@ -109,11 +110,11 @@ func TestRecomputeFindsWhatWasTamperedWith(t *testing.T) {
 	from := december.Add(-6 * time.Hour)
 	issue := func(t *testing.T, tamper func(w *world)) (*world, Verdict, error) {
 		w := newWorld(t, from)
-		s := w.site("North", 2)
+		s := w.Site("North", 2)
 		w.short(s, from)
-		s.run(from, december, always(hashes))
+		s.Run(from, december, factstest.Always(factstest.Hashes))
 		w.update()
-		w.set(december.Add(80 * time.Hour))
+		w.Set(december.Add(80 * time.Hour))
 		w.update()
 		if tamper != nil {
 			tamper(w)
@@ -144,7 +145,7 @@ func TestRecomputeFindsWhatWasTamperedWith(t *testing.T) {
 			d, err := unpackSums(last, sums)
 			w.must(err)
 			d.Slots[sla.Up], d.Slots[sla.Down] = d.Slots[sla.Up]-6, d.Slots[sla.Down]+6
-			w.exec(`UPDATE sla_day SET sums = $1 WHERE ctid = (SELECT ctid FROM sla_day WHERE day = $2 LIMIT 1)`, packSums(&d), last)
+			w.Exec(`UPDATE sla_day SET sums = $1 WHERE ctid = (SELECT ctid FROM sla_day WHERE day = $2 LIMIT 1)`, packSums(&d), last)
 		})
 		if err != nil || v.Same || len(v.Differences) < 2 {
 			t.Errorf("%+v, %v", v, err)
@@ -152,8 +153,8 @@ func TestRecomputeFindsWhatWasTamperedWith(t *testing.T) {
 	})
 	t.Run("leaves before days were computed from them", func(t *testing.T) {
 		_, v, err := issue(t, func(w *world) {
-			w.exec(`DELETE FROM leaf_page WHERE hour = (SELECT max(hour) FROM leaf_page)`)
-			w.exec(`UPDATE sla_group SET dirty = true`)
+			w.Exec(`DELETE FROM leaf_page WHERE hour = (SELECT max(hour) FROM leaf_page)`)
+			w.Exec(`UPDATE sla_group SET dirty = true`)
 			w.must(w.store.Update(t.Context(), w.now()))
 		})
 		if err != nil || v.Same {
@@ -163,7 +164,7 @@ func TestRecomputeFindsWhatWasTamperedWith(t *testing.T) {
 	t.Run("a kept day afterwards", func(t *testing.T) {
 		w, _, err := issue(t, nil)
 		w.must(err)
-		w.exec(`UPDATE sla_day SET states = set_byte(states, 140, 85) WHERE ctid = (SELECT ctid FROM sla_day WHERE day = $1 LIMIT 1)`, last)
+		w.Exec(`UPDATE sla_day SET states = set_byte(states, 140, 85) WHERE ctid = (SELECT ctid FROM sla_day WHERE day = $1 LIMIT 1)`, last)
 		list, err := w.store.Statements(t.Context(), Scope{}, Filter{Limit: 1})
 		w.must(err)
 		if v, err := w.store.Recompute(t.Context(), list[0].Hash, &bytes.Buffer{}); err != nil || v.Same || len(v.Differences) != 1 {
@@ -173,7 +174,7 @@ func TestRecomputeFindsWhatWasTamperedWith(t *testing.T) {
 	t.Run("evidence that is gone", func(t *testing.T) {
 		w, _, err := issue(t, nil)
 		w.must(err)
-		w.exec(`DELETE FROM batch WHERE kind = 1 AND seq = (SELECT max(seq) FROM batch WHERE kind = 1)`)
+		w.Exec(`DELETE FROM batch WHERE kind = 1 AND seq = (SELECT max(seq) FROM batch WHERE kind = 1)`)
 		list, err := w.store.Statements(t.Context(), Scope{}, Filter{Limit: 1})
 		w.must(err)
 		if _, err := w.store.Recompute(t.Context(), list[0].Hash, &bytes.Buffer{}); !errors.Is(err, ErrUnchecked) {
@@ -186,23 +187,23 @@ func TestRecomputeFindsWhatWasTamperedWith(t *testing.T) {
 func TestAStatementWaitsForEvidenceAndNotForEver(t *testing.T) {
 	from := december.Add(-3 * time.Hour)
 	w := newWorld(t, from)
-	s := w.site("North", 1)
+	s := w.Site("North", 1)
 	c := w.short(s, from)
-	s.run(from, december, always(hashes))
+	s.Run(from, december, factstest.Always(factstest.Hashes))
 	w.update()
-	w.exec(`UPDATE batch SET link_state = 0 WHERE seq = 3`)
-	w.set(december.Add(73 * time.Hour))
+	w.Exec(`UPDATE batch SET link_state = 0 WHERE seq = 3`)
+	w.Set(december.Add(73 * time.Hour))
 	w.update()
 	w.must(w.store.Close(t.Context(), w.now()))
 	waiting, err := w.store.Waiting(t.Context(), uuid.Nil)
 	w.must(err)
-	if len(waiting) != 1 || len(waiting[0].For) != 1 || !strings.Contains(waiting[0].For[0], "batch 3 of chain "+s.spool.String()) {
+	if len(waiting) != 1 || len(waiting[0].For) != 1 || !strings.Contains(waiting[0].For[0], "batch 3 of chain "+s.Spool.String()) {
 		t.Fatalf("waiting: %+v", waiting)
 	}
 	if _, err := w.store.Issue(t.Context(), c, month); err == nil || apperr.Of(err).Code != "CONFLICT_001" || !strings.Contains(err.Error(), "batch 3") {
 		t.Errorf("issued on order: %v", err)
 	}
-	w.set(december.Add(72*time.Hour + 30*24*time.Hour + time.Minute))
+	w.Set(december.Add(72*time.Hour + 30*24*time.Hour + time.Minute))
 	w.update()
 	w.must(w.store.Close(t.Context(), w.now()))
 	if list, err := w.store.Statements(t.Context(), Scope{}, Filter{Limit: 10}); err != nil || len(list) != 1 {
@@ -214,19 +215,19 @@ func TestAStatementWaitsForEvidenceAndNotForEver(t *testing.T) {
 func TestARestatementAcceptsLateFacts(t *testing.T) {
 	from := december.Add(-6 * time.Hour)
 	w := newWorld(t, from)
-	s := w.site("North", 1)
+	s := w.Site("North", 1)
 	c := w.short(s, from)
-	var late []batch
+	var late []factstest.Batch
 	for at := from.Add(-time.Hour); at.Before(december); at = at.Add(time.Hour) {
-		w.set(at.Add(61 * time.Minute))
-		samples, signed := s.hour(at, always(hashes))
+		w.Set(at.Add(61 * time.Minute))
+		samples, signed := s.Hour(at, factstest.Always(factstest.Hashes))
 		if at.Equal(december.Add(-time.Hour)) {
 			late = append(late, samples, signed)
 			continue
 		}
-		s.deliver(samples, signed)
+		s.Deliver(samples, signed)
 	}
-	w.set(december.Add(73 * time.Hour))
+	w.Set(december.Add(73 * time.Hour))
 	w.update()
 	w.must(w.store.Close(t.Context(), w.now()))
 	list, err := w.store.Statements(t.Context(), Scope{}, Filter{Limit: 10})
@@ -234,19 +235,19 @@ func TestARestatementAcceptsLateFacts(t *testing.T) {
 	if len(list) != 1 || list[0].Met || list[0].CreditBP == 0 {
 		t.Fatalf("statements %+v", list)
 	}
-	w.set(december.Add(74 * time.Hour))
+	w.Set(december.Add(74 * time.Hour))
 	if _, err := w.store.Restate(t.Context(), Scope{}, Restatement{Contract: c, Month: month, Reason: "again"}); err == nil || !strings.Contains(err.Error(), "no fact") {
 		t.Errorf("a restatement of nothing: %v", err)
 	}
-	w.set(december.Add(100 * time.Hour))
-	s.deliver(late...)
+	w.Set(december.Add(100 * time.Hour))
+	s.Deliver(late...)
 	w.update()
 	live, err := w.store.Live(t.Context(), Scope{}, c, month)
 	w.must(err)
 	if live.Slots.UnknownDown != 12 || live.Statement != hexOf(list[0].Hash) {
 		t.Errorf("late facts changed a closed month: %+v", live)
 	}
-	w.set(december.Add(101 * time.Hour))
+	w.Set(december.Add(101 * time.Hour))
 	hash, err := w.store.Restate(t.Context(), Scope{}, Restatement{Contract: c, Month: month, Reason: "the site's link was cut", AcceptUntil: w.now().Add(-time.Minute), By: "test"})
 	w.must(err)
 	st, err := w.store.Statement(t.Context(), Scope{}, hash)
@@ -256,7 +257,7 @@ func TestARestatementAcceptsLateFacts(t *testing.T) {
 		t.Errorf("restated: %+v, changes %+v", st.Line, st.Changes)
 	}
 	// What has counted is not taken back.
-	w.set(december.Add(102 * time.Hour))
+	w.Set(december.Add(102 * time.Hour))
 	_, err = w.store.Restate(t.Context(), Scope{}, Restatement{Contract: c, Month: month, Reason: "not those", AcceptUntil: december.Add(99 * time.Hour), By: "test"})
 	if err == nil || !strings.Contains(err.Error(), "takes no fact back") {
 		t.Errorf("facts are taken back: %v", err)
@@ -282,10 +283,10 @@ func TestARestatementAcceptsLateFacts(t *testing.T) {
 func TestACustomerSeesOnlyItsOwn(t *testing.T) {
 	from := december.Add(-2 * time.Hour)
 	w := newWorld(t, from)
-	s := w.site("North", 1)
+	s := w.Site("North", 1)
 	c := w.short(s, from)
-	s.run(from, december, always(hashes))
-	w.set(december.Add(73 * time.Hour))
+	s.Run(from, december, factstest.Always(factstest.Hashes))
+	w.Set(december.Add(73 * time.Hour))
 	w.update()
 	w.must(w.store.Close(t.Context(), w.now()))
 	list, err := w.store.Statements(t.Context(), Scope{w.customer}, Filter{Limit: 10})
@@ -293,7 +294,7 @@ func TestACustomerSeesOnlyItsOwn(t *testing.T) {
 	if len(list) != 1 {
 		t.Fatalf("its own: %+v", list)
 	}
-	m := Miner{s.id, s.miners[0]}
+	m := Miner{s.ID, s.Miners[0]}
 	for name, scope := range map[string]Scope{"its own": {w.customer}, "another": {uuid.New()}} {
 		own := scope.Customer == w.customer
 		for what, err := range map[string]error{

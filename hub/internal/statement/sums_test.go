@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/hashinsight/hashinsight/hub/internal/customer"
+	"github.com/hashinsight/hashinsight/hub/internal/facts/factstest"
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
 )
 
@@ -15,9 +16,9 @@ import (
 func TestAMonthIsAddedUpWhenItHasChanged(t *testing.T) {
 	from := december.Add(-12 * time.Hour)
 	w := newWorld(t, from)
-	s := w.site("North", 2)
+	s := w.Site("North", 2)
 	c := w.short(s, from)
-	s.run(from, from.Add(3*time.Hour), always(hashes))
+	s.Run(from, from.Add(3*time.Hour), factstest.Always(factstest.Hashes))
 	w.update()
 	look := func(what string, added float64) Live {
 		t.Helper()
@@ -36,21 +37,21 @@ func TestAMonthIsAddedUpWhenItHasChanged(t *testing.T) {
 		return live
 	}
 	first := look("first", 1)
-	w.set(w.now().Truncate(5 * time.Minute).Add(5 * time.Minute))
+	w.Set(w.now().Truncate(5 * time.Minute).Add(5 * time.Minute))
 	if live := look("a slot later", 1); live.Slots.Future != first.Slots.Future-2 {
 		t.Errorf("a slot later: %+v, before %+v", live.Slots, first.Slots)
 	}
 	look("again", 0)
 	_, err := w.customers.Excuse(t.Context(), w.by, customer.NewExcuse{
-		Kind: sla.Curtailment, Site: s.id, FromMS: w.now().UnixMilli(), ToMS: w.now().Add(time.Hour).UnixMilli(),
+		Kind: sla.Curtailment, Site: s.ID, FromMS: w.now().UnixMilli(), ToMS: w.now().Add(time.Hour).UnixMilli(),
 	})
 	w.must(err)
-	w.set(w.now().Add(time.Second))
+	w.Set(w.now().Add(time.Second))
 	if live := look("curtailed", 1); live.Slots.Curtailment != 24 {
 		t.Errorf("an excuse is not seen at once: %+v", live.Slots)
 	}
 	w.update()
-	s.run(w.now().Truncate(time.Hour), w.now().Truncate(time.Hour).Add(time.Hour), always(hashes))
+	s.Run(w.now().Truncate(time.Hour), w.now().Truncate(time.Hour).Add(time.Hour), factstest.Always(factstest.Hashes))
 	w.update()
 	if live := look("an hour later", 1); live.Slots.Up <= first.Slots.Up {
 		t.Errorf("an hour's facts are not seen: %+v", live.Slots)

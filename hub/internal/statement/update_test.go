@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/internal/customer"
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
+	"github.com/hashinsight/hashinsight/hub/internal/facts/factstest"
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -59,7 +60,7 @@ func (w *world) computedDaysOf(contracts []uuid.UUID, months ...sla.CalendarMont
 			for _, site := range sitesOf(rules.Assignments()) {
 				for day := m.FirstDay(); day < (m+1).FirstDay() && day <= sla.DayOf(w.now().UnixMilli()); day++ {
 					w.must(eachDay(w.t.Context(), rules, group{site, day}, func(ctx context.Context, miners []ident.MinerID, f func(ident.MinerID, sla.HourFacts)) error {
-						return w.facts.Each(ctx, w.pool, site, uint32(day)*24, uint32(day+1)*24, nil, func(h *facts.Hour, l *evidence.Leaf) error {
+						return w.Facts.Each(ctx, w.pool, site, uint32(day)*24, uint32(day+1)*24, nil, func(h *facts.Hour, l *evidence.Leaf) error {
 							f(l.Miner, hourFacts(h, l))
 							return nil
 						})
@@ -83,7 +84,7 @@ func TestKeptDaysEqualAComputationFromTheStart(t *testing.T) {
 			begin := december.Add(-30 * time.Hour)
 			w := newWorld(t, begin)
 			other := w.hub()
-			sites := []*site{w.site("North", 3), w.site("South", 2)}
+			sites := []*factstest.Site{w.Site("North", 3), w.Site("South", 2)}
 			terms := w.terms(begin)
 			if seed%2 == 1 { // deadlines that pass within the test, and a policy that excuses
 				terms.BackfillS, terms.Unknown = 5400, sla.UnknownExcused
@@ -91,14 +92,14 @@ func TestKeptDaysEqualAComputationFromTheStart(t *testing.T) {
 			terms.MaintenanceNoticeS, terms.MaintenanceCapSlots = 3600, 40
 			contracts := []uuid.UUID{w.contract("A", terms), w.contract("B", w.terms(begin.Add(-time.Hour)))}
 			type owed struct {
-				s    *site
-				list []batch
+				s    *factstest.Site
+				list []factstest.Batch
 			}
 			var due []owed
-			free := map[*site]map[int]bool{}
+			free := map[*factstest.Site]map[int]bool{}
 			for _, s := range sites {
 				free[s] = map[int]bool{}
-				for i := range s.miners {
+				for i := range s.Miners {
 					free[s][i] = true
 				}
 			}
@@ -106,10 +107,10 @@ func TestKeptDaysEqualAComputationFromTheStart(t *testing.T) {
 			months := []sla.CalendarMonth{month, month + 1}
 			for step := range 60 {
 				at := begin.Add(time.Duration(step) * time.Hour)
-				w.set(at.Add(61 * time.Minute))
+				w.Set(at.Add(61 * time.Minute))
 				for _, s := range sites {
-					samples, signed := s.hour(at, func(int, time.Time) does { return does(random.IntN(40) / 36 * random.IntN(4)) })
-					due = append(due, owed{s, []batch{samples, signed}})
+					samples, signed := s.Hour(at, func(int, time.Time) factstest.Does { return factstest.Does(random.IntN(40) / 36 * random.IntN(4)) })
+					due = append(due, owed{s, []factstest.Batch{samples, signed}})
 				}
 				random.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 				for n := random.IntN(len(due) + 1); n > 0; n-- {
@@ -122,13 +123,13 @@ func TestKeptDaysEqualAComputationFromTheStart(t *testing.T) {
 						due = append(due, owed{o.s, o.list[1:]})
 						o.list = o.list[:1]
 					}
-					o.s.deliver(o.list...)
+					o.s.Deliver(o.list...)
 				}
 				w.change(random, sites, contracts, free)
 				if random.IntN(3) > 0 {
 					continue
 				}
-				w.must(w.facts.Judge(t.Context(), w.now()))
+				w.must(w.Facts.Judge(t.Context(), w.now()))
 				errs := make(chan error, 2)
 				for _, hub := range []*Store{w.store, other} {
 					go func() { errs <- hub.Update(t.Context(), w.now()) }()
@@ -156,7 +157,7 @@ func TestKeptDaysEqualAComputationFromTheStart(t *testing.T) {
 }
 
 // change changes a contract at random as people do.
-func (w *world) change(random *rand.Rand, sites []*site, contracts []uuid.UUID, free map[*site]map[int]bool) {
+func (w *world) change(random *rand.Rand, sites []*factstest.Site, contracts []uuid.UUID, free map[*factstest.Site]map[int]bool) {
 	w.t.Helper()
 	ctx := w.t.Context()
 	s := sites[random.IntN(len(sites))]
@@ -166,14 +167,14 @@ func (w *world) change(random *rand.Rand, sites []*site, contracts []uuid.UUID, 
 	case 0, 1: // a miner gets a contract
 		for i := range maps.Keys(free[s]) {
 			c := contracts[random.IntN(len(contracts))]
-			a := customer.NewAssignment{Site: s.id, Miner: s.miners[i], FromMS: now.Add(-time.Duration(random.IntN(120)) * time.Minute).UnixMilli()}
+			a := customer.NewAssignment{Site: s.ID, Miner: s.Miners[i], FromMS: now.Add(-time.Duration(random.IntN(120)) * time.Minute).UnixMilli()}
 			if _, err := w.customers.Assign(ctx, w.by, c, []customer.NewAssignment{a}); err == nil {
 				delete(free[s], i)
 			}
 			return
 		}
 	case 2: // and goes
-		list, err := w.customers.ByMiner(ctx, nil, s.id, now.UnixMilli(), now.Add(time.Hour).UnixMilli())
+		list, err := w.customers.ByMiner(ctx, nil, s.ID, now.UnixMilli(), now.Add(time.Hour).UnixMilli())
 		w.must(err)
 		if len(list) == 0 {
 			return
@@ -182,19 +183,19 @@ func (w *world) change(random *rand.Rand, sites []*site, contracts []uuid.UUID, 
 		if _, err := w.customers.EndAssignments(ctx, w.by, uuid.UUID(a.Contract), []uuid.UUID{uuid.UUID(a.ID)}, max(a.FromMS+1, near().UnixMilli())); err != nil {
 			return // refused: it was ended before, or so
 		}
-		for i, m := range s.miners {
+		for i, m := range s.Miners {
 			if m == a.Miner {
 				free[s][i] = true
 			}
 		}
 	case 3, 4: // somebody orders or announces, in time or not
 		from := near()
-		x := customer.NewExcuse{Kind: sla.Curtailment, Site: s.id, FromMS: from.UnixMilli(), ToMS: from.Add(time.Duration(random.IntN(300)+1) * time.Minute).UnixMilli(), Note: "test"}
+		x := customer.NewExcuse{Kind: sla.Curtailment, Site: s.ID, FromMS: from.UnixMilli(), ToMS: from.Add(time.Duration(random.IntN(300)+1) * time.Minute).UnixMilli(), Note: "test"}
 		if random.IntN(2) == 0 {
 			x.Kind = sla.Maintenance
 		}
 		if random.IntN(2) == 0 {
-			x.Miners = s.miners[:1]
+			x.Miners = s.Miners[:1]
 		}
 		made, err := w.customers.Excuse(ctx, w.by, x)
 		if err == nil && random.IntN(2) == 0 {
