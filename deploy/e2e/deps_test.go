@@ -55,7 +55,7 @@ var arrows = map[string]map[string]string{
 		"internal/enrol":     "apperr audit facts fleet peers pg pki",
 		"internal/customer":  "access apperr audit pg sla",
 		"internal/statement": "apperr archive audit customer facts pg sla",
-		"internal/proof":     "apperr pg sla",
+		"internal/proof":     "apperr facts pg sla statement",
 		"internal/api":       "apperr pg audit access enrol customer facts fleet peers pki series sla statement webui webtls",
 	},
 }

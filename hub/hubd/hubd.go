@@ -232,6 +232,7 @@ type subjects struct {
 	peers      *peers.Store // nil as pki is
 	statements *statement.Store
 	log        *proof.Store
+	anchors    anchors
 	enrol      *enrol.Store   // nil as pki is, and without an environment
 	direct     string         // URL of the database past a pooler
 	pki        *pki.Authority // nil in a process that does not know what opens the hub's keys; loaded once the database is there
@@ -402,6 +403,9 @@ func (h *Hub) webSide(s *subjects) (*api.Server, error) {
 	}
 	var err error
 	if !c.APIOff {
+		if c.Transparency, err = h.published(s); err != nil {
+			return nil, err
+		}
 		if s.access, err = access.New(access.Config{
 			Pool: s.pools.API, Audit: s.audit, Env: h.c.Env, Secret: h.c.SessionSecret, Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
 		}); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
+	"github.com/hashinsight/hashinsight/hub/internal/pki"
 	"github.com/hashinsight/hashinsight/hub/internal/proof"
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/hub/internal/statement"
@@ -52,8 +53,19 @@ type Restatement = statement.Restatement
 // StatementVerdict is what a recomputation found.
 type StatementVerdict = statement.Verdict
 
+// opened is what a command works with beside a hub.
+type opened struct {
+	config     statement.Config
+	statements *statement.Store
+	keys       *pki.Authority // nil where they were not asked for
+}
+
 // withStatements opens what statements are made from. With keys it opens the hub's keys; with an archive it reads payloads that were moved out of the database.
 func withStatements(ctx context.Context, c Database, e Evidence, keys bool, work func(ctx context.Context, s *statement.Store) error) error {
+	return withOpened(ctx, c, e, keys, func(ctx context.Context, o *opened) error { return work(ctx, o.statements) })
+}
+
+func withOpened(ctx context.Context, c Database, e Evidence, keys bool, work func(ctx context.Context, o *opened) error) error {
 	return c.use(ctx, true, func(ctx context.Context, pool *pgxpool.Pool, _ string) (err error) {
 		l, err := audit.New(audit.Config{Now: c.Now, Log: c.Log})
 		if err != nil {
@@ -71,7 +83,8 @@ func withStatements(ctx context.Context, c Database, e Evidence, keys bool, work
 			return err
 		}
 		fc.Keys = keysOf(fleet)
-		sc := statement.Config{Pool: pool, Audit: l, Archive: fc.Archive, SiteKey: fc.Keys, Note: proof.Note, Now: c.Now, Log: c.Log}
+		o := opened{config: statement.Config{Pool: pool, Audit: l, Archive: fc.Archive, SiteKey: fc.Keys, Note: proof.Note, Now: c.Now, Log: c.Log}}
+		sc := &o.config
 		if sc.Facts, err = facts.New(fc); err != nil {
 			return err
 		}
@@ -83,13 +96,12 @@ func withStatements(ctx context.Context, c Database, e Evidence, keys bool, work
 			if err != nil {
 				return err
 			}
-			sc.Key = a.EvidenceKey
+			o.keys, sc.Key = a, a.EvidenceKey
 		}
-		s, err := statement.New(sc)
-		if err != nil {
+		if o.statements, err = statement.New(*sc); err != nil {
 			return err
 		}
-		return work(ctx, s)
+		return work(ctx, &o)
 	})
 }
 

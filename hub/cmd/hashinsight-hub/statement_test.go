@@ -114,6 +114,18 @@ func TestStatementCommands(t *testing.T) {
 	refused(1, "64 hexadecimal digits", "statement", "show", "12")
 	refused(3, "no such statement", "statement", "recompute", strings.Repeat("0", 64))
 
+	// No hub has run here: what was issued is noted for the log, and has no place in it.
+	file := filepath.Join(dir, "proof.hsproof")
+	refused(1, "no place in the log yet", "proof", "statement", hash, "-f", file)
+	refused(1, "no place in the log yet", "proof", "bundle", hash, "-f", file)
+	refused(1, "no facts are signed", "proof", "hour", site, miner, at, "-f", file)
+	refused(1, "the beginning of an hour", "proof", "hour", site, miner, "2026-11-26T10:30:00Z", "-f", file)
+	refused(1, "the log has no entry 7", "proof", "entry", "7", "-f", file)
+	refused(1, "name another file", "proof", "statement", hash, "-f", filepath.Join(dir, "statement.json"))
+	if left, err := filepath.Glob(filepath.Join(dir, "*proof*")); err != nil || len(left) > 0 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+
 	pool, err := pgxpool.New(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ type Anchor struct {
 	ChainID     uint64 `json:"chain_id"`
 	Contract    string `json:"contract" doc:"Address, hexadecimal with 0x"`
 	Seq         uint64 `json:"seq" doc:"Number in the contract, from 1"`
-	State       string `json:"state" enum:"built,sent,mined,safe,finalized,orphaned,failed" doc:"Only a finalized anchor proves anything for good"`
+	State       string `json:"state" enum:"built,signed,sent,mined,safe,finalized,orphaned,failed,vanished" doc:"built, signed, sent: on its way; mined, safe: in a block that may still change; finalized: for good; orphaned: its block is gone, it is sent again; failed: the contract refused it; vanished: it was final and is gone, which is an alarm"`
 	Hour        Time   `json:"hour" doc:"The whole hour of anchoring, as the contract records it"`
 	Size        uint64 `json:"size" doc:"Entries of the log that it covers"`
 	Root        string `json:"root" doc:"Of the log's tree over them, hexadecimal"`
@@ -24,7 +24,10 @@ type Anchor struct {
 	BlockNumber uint64 `json:"block_number,omitempty"`
 	BlockHash   string `json:"block_hash,omitempty" doc:"Hexadecimal with 0x"`
 	BlockTime   *Time  `json:"block_time,omitempty" doc:"By the chain: nothing that the anchor covers was made up after it"`
-	LateReason  string `json:"late_reason,omitempty" doc:"Why it covers more than one interval; text from outside may be in it, never markup"`
+	DueAt       Time   `json:"due_at" doc:"When it was to be made"`
+	LateReason  string `json:"late_reason,omitempty" doc:"Why it came late, such as fee, funds, unreachable; absent: it did not"`
+	Vanished    int    `json:"vanished,omitempty" doc:"How often it was final and then gone"`
+	Adopted     bool   `json:"adopted,omitempty" doc:"The hub has read it back from the chain: its database did not know it"`
 }
 
 // AnchorList is one page of anchors.
@@ -41,21 +44,26 @@ type AnchorProblem struct {
 
 // AnchorStatus is how anchoring goes.
 type AnchorStatus struct {
-	Driver       string         `json:"driver" enum:"log-contract,none" doc:"none: this hub signs its checkpoints and anchors none of them"`
-	Problem      *AnchorProblem `json:"problem,omitempty" doc:"What keeps it from anchoring; absent: nothing does"`
-	Network      string         `json:"network,omitempty"`
-	ChainID      uint64         `json:"chain_id,omitempty"`
-	Contract     string         `json:"contract,omitempty" doc:"Address, hexadecimal with 0x. Compare it with the one in your contract"`
-	Account      string         `json:"account,omitempty" doc:"Address that pays"`
-	Endpoints    int            `json:"endpoints" doc:"RPC endpoints that are asked: with one alone, nobody disagrees with it"`
-	IntervalS    int64          `json:"interval_s"`
-	LogSize      uint64         `json:"log_size" doc:"Entries in the newest checkpoint"`
-	AnchoredSize uint64         `json:"anchored_size" doc:"Entries that a finalized anchor covers"`
-	Newest       *Anchor        `json:"newest,omitempty"`
-	Finalized    *Anchor        `json:"finalized,omitempty" doc:"The newest finalized one"`
-	LateSince    *Time          `json:"late_since,omitempty" doc:"Since when an anchor is due and has not been made"`
-	LateReason   string         `json:"late_reason,omitempty" doc:"Why; text from outside may be in it, never markup"`
-	CheckedAt    *Time          `json:"checked_at,omitempty" doc:"When the chain was last asked"`
+	Driver         string         `json:"driver" enum:"log-contract,none" doc:"none: this hub signs its checkpoints and anchors none of them"`
+	Problem        *AnchorProblem `json:"problem,omitempty" doc:"What keeps it from anchoring; absent: nothing does"`
+	ProblemSince   *Time          `json:"problem_since,omitempty"`
+	Overdue        bool           `json:"overdue" doc:"For 6 hours nothing has come into a block, and something should have"`
+	Network        string         `json:"network,omitempty"`
+	ChainID        uint64         `json:"chain_id,omitempty"`
+	Contract       string         `json:"contract,omitempty" doc:"Address, hexadecimal with 0x. Compare it with the one in your contract"`
+	Account        string         `json:"account,omitempty" doc:"Address that pays, hexadecimal with 0x"`
+	Endpoints      int            `json:"endpoints" doc:"RPC endpoints that are asked: with one alone, nobody disagrees with it"`
+	IntervalS      int64          `json:"interval_s"`
+	LogSize        uint64         `json:"log_size" doc:"Entries in the newest checkpoint"`
+	CoveredAt      *Time          `json:"covered_at,omitempty" doc:"When a block last held the whole log"`
+	Newest         *Anchor        `json:"newest,omitempty" doc:"In whatever state"`
+	Last           *Anchor        `json:"last,omitempty" doc:"The newest that is in a block"`
+	Vanished       int            `json:"vanished" doc:"Anchors that were final and are in no block now: an alarm"`
+	LatestBlock    uint64         `json:"latest_block,omitempty" doc:"As the chain last answered, as the next two"`
+	SafeBlock      uint64         `json:"safe_block,omitempty"`
+	FinalizedBlock uint64         `json:"finalized_block,omitempty"`
+	CheckedAt      *Time          `json:"checked_at,omitempty" doc:"When the hub last looked"`
+	AnsweredAt     *Time          `json:"answered_at,omitempty" doc:"When the chain last answered"`
 }
 
 type anchorsInput struct {

@@ -143,7 +143,7 @@ func TestAPublicLogIsReadWithoutAKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorldOn(t, l, func(c *Config) { c.Transparency.Public = true })
-	for _, path := range []string{"/api/log/checkpoint", "/api/log/entries", "/api/log/entries/0", "/api/log/entries/0/inclusion", "/api/log/consistency?from=1&to=1", "/api/anchors", "/api/anchors/status"} {
+	for _, path := range []string{"/api/log/checkpoint", "/api/log/entries", "/api/log/entries/0", "/api/log/entries/0/inclusion", "/api/log/consistency?from=1&to=1", "/api/anchors", "/api/anchors/status", "/api/proofs/entries/0"} {
 		res, body := w.request("GET", path, "")
 		wantAnswer(t, res, body)
 		res, body = w.request("GET", path, "", "Cookie", sessionCookie+"=one that has ended")

@@ -31,6 +31,7 @@ type Transparency struct {
 	Consistency func(ctx context.Context, from, to uint64) ([]evidence.Hash, error)               // RFC 6962, 2.1.2
 	Anchors     func(ctx context.Context, cursor string, limit int) ([]Anchor, string, error)     // the newest first, and where the list goes on
 	AnchorState func(context.Context) (AnchorStatus, error)                                       // of all of it
+	EntryProof  func(ctx context.Context, index uint64) ([]byte, error)                           // a proof file
 	HourProof   func(ctx context.Context, o HourProof) ([]byte, error)                            // a proof file
 	Statement   func(ctx context.Context, s statement.Scope, h evidence.Hash) ([]byte, error)     // a proof file
 	Bundle      func(ctx context.Context, s statement.Scope, h evidence.Hash) (Bundle, error)     // a proof file, written when it is wanted

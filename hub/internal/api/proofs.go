@@ -28,7 +28,6 @@ type ProofState struct {
 	LoggedAt       *Time   `json:"logged_at,omitempty" doc:"The time in the log's entry"`
 	CheckpointSize uint64  `json:"checkpoint_size,omitempty" doc:"Entries in the checkpoint of the proof file"`
 	Anchor         *Anchor `json:"anchor,omitempty" doc:"Of that checkpoint"`
-	BundleWaits    string  `json:"bundle_waits,omitempty" doc:"What the bundle waits for beyond the proof; absent: nothing"`
 }
 
 type hourProofInput struct {
@@ -56,6 +55,7 @@ const bundleSuffix = "/bundle"
 const (
 	maxBundles    = 4                // sent at the same time by a process: each reads a month of facts
 	bundleTimeout = 30 * time.Second // for a client to take a piece; a dead one is let go then
+	maxBundle     = 2 * time.Hour    // for all of it
 )
 
 // isBundle reports whether a request is for a bundle. It may take longer than other requests, as long as its client keeps taking.
@@ -75,6 +75,19 @@ func proofErrors() []int {
 const proofDoc = "Check it with hashinsight-verify, or on the page's Verify tab, against a chain endpoint and a contract address of your own choice: neither needs this hub. "
 
 func (s *Server) proofRoutes() {
+	register(s, ofTheLog, huma.Operation{
+		OperationID: "get-entry-proof", Method: http.MethodGet, Path: "/api/proofs/entries/{index}", Tags: []string{"proofs"},
+		Summary: "Proof that an entry is in the log", Description: proofDoc, Errors: logErrors(), Responses: proofFile("A proof file"),
+	}, func(ctx context.Context, in *logEntryInput) (*proofFileOutput, error) {
+		if s.transparency.EntryProof == nil {
+			return nil, noLog("the log")
+		}
+		b, err := s.transparency.EntryProof(ctx, in.Index)
+		if err != nil {
+			return nil, err
+		}
+		return &proofFileOutput{proofType, attachment("entry-%d", in.Index), b}, nil
+	})
 	register(s, audience(access.SLARead), huma.Operation{
 		OperationID: "get-hour-proof", Method: http.MethodGet, Path: "/api/proofs/hours/{site}/{miner}/{hour}", Tags: []string{"proofs"},
 		Summary:     "Proof of what a site signed about a miner's hour",
@@ -211,7 +224,9 @@ func (s *Server) bundle(ctx context.Context, in *statementInput) (*huma.StreamRe
 		h := w.Header()
 		h.Set("Content-Type", proofType)
 		h.Set("Content-Disposition", attachment("bundle-%s-%s", b.Month, in.Hash[:12]))
-		if err := b.Write(r.Context(), &patient{w, http.NewResponseController(w)}); err != nil {
+		ctx, cancel := context.WithTimeout(r.Context(), maxBundle)
+		defer cancel()
+		if err := b.Write(ctx, &patient{w, http.NewResponseController(w)}); err != nil {
 			if r.Context().Err() == nil {
 				s.log.ErrorContext(r.Context(), "a bundle could not be written to its end", "request_id", requestOf(r.Context()).id, "err", err)
 			}

@@ -3,9 +3,11 @@ package statement
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
+	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 )
 
@@ -36,4 +38,53 @@ func (s *Store) MayReadHour(ctx context.Context, scope Scope, m Miner, hour uint
 // NoHour is the answer for a miner's hour of which nothing is signed, or which the reader may not see.
 func NoHour(m Miner, hour uint32) error {
 	return apperr.E(apperr.NotFound, "NOTFOUND_001", "of miner %s of site %s no facts are signed for the hour from %s", m.Miner, m.Site, time.Unix(int64(hour)*3600, 0).UTC().Format(time.RFC3339))
+}
+
+// Made is a statement with what it was made from, each as the statement names it and in its order.
+type Made struct {
+	Issued
+	Statement   *sla.Statement
+	Terms       []sla.Terms
+	Assignments []sla.Assignment // as within the month
+	Excuses     []sla.Excuse
+}
+
+// Made returns a statement with its inputs, of which each is compared with what the statement names: one that has changed since is an error.
+func (s *Store) Made(ctx context.Context, scope Scope, hash evidence.Hash) (m Made, err error) {
+	if m.Issued, err = s.statement(ctx, s.c.Pool, scope, hash); err != nil {
+		return m, err
+	}
+	if m.Statement, err = sla.ParseStatement(m.Bytes); err != nil {
+		return m, err
+	}
+	in, err := s.inputs(ctx, s.c.Pool, m.Contract, m.Month)
+	if err != nil {
+		return m, err
+	}
+	in.Engine, in.AsOfMS, in.AcceptUntilMS = m.Statement.Engine, m.Statement.IssuedMS, m.Statement.AcceptUntilMS
+	rules, err := newRules(in)
+	if err != nil {
+		return m, err
+	}
+	if rules == nil {
+		return m, changed("contract's terms and miners")
+	}
+	m.Terms, m.Assignments, m.Excuses = rules.Terms(), rules.Assignments(), rules.Excuses()
+	st := m.Statement
+	if !slices.EqualFunc(m.Terms, st.Terms, func(t sla.Terms, r sla.TermsRef) bool {
+		return t.Version == r.Version && sla.HexHash(t.Hash()) == r.Hash
+	}) {
+		return m, changed("contract's terms")
+	}
+	if !slices.EqualFunc(m.Assignments, st.Assignments, func(a sla.Assignment, r sla.RecordRef) bool { return a.ID == r.ID && sla.HexHash(a.Hash()) == r.Hash }) {
+		return m, changed("contract's miners")
+	}
+	if !slices.EqualFunc(m.Excuses, st.Excuses, func(x sla.Excuse, r sla.ExcuseRef) bool { return x.ID == r.ID && sla.HexHash(x.Hash()) == r.Hash }) {
+		return m, changed("excuses")
+	}
+	return m, nil
+}
+
+func changed(what string) error {
+	return apperr.E(apperr.Conflict, "CONFLICT_001", "the %s in the database are not those that the statement was made from: hashinsight-hub statement recompute shows the difference", what)
 }

@@ -810,6 +810,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/proofs/entries/{index}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Proof that an entry is in the log
+         * @description Check it with hashinsight-verify, or on the page's Verify tab, against a chain endpoint and a contract address of your own choice: neither needs this hub.
+         */
+        get: operations["get-entry-proof"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/proofs/hours/{site}/{miner}/{hour}": {
         parameters: {
             query?: never;
@@ -1239,6 +1259,8 @@ export interface components {
             items: components["schemas"]["Agent"][];
         };
         Anchor: {
+            /** @description The hub has read it back from the chain: its database did not know it */
+            adopted?: boolean;
             /** @description Hexadecimal with 0x */
             block_hash?: string;
             /** Format: int64 */
@@ -1256,6 +1278,11 @@ export interface components {
             contract: string;
             /**
              * Format: date-time
+             * @description When it was to be made
+             */
+            due_at: string;
+            /**
+             * Format: date-time
              * @description When the hub saw its block finalized
              */
             finalized_at?: string;
@@ -1264,7 +1291,7 @@ export interface components {
              * @description The whole hour of anchoring, as the contract records it
              */
             hour: string;
-            /** @description Why it covers more than one interval; text from outside may be in it, never markup */
+            /** @description Why it came late, such as fee, funds, unreachable; absent: it did not */
             late_reason?: string;
             /**
              * Format: date-time
@@ -1286,12 +1313,17 @@ export interface components {
              */
             size: number;
             /**
-             * @description Only a finalized anchor proves anything for good
+             * @description built, signed, sent: on its way; mined, safe: in a block that may still change; finalized: for good; orphaned: its block is gone, it is sent again; failed: the contract refused it; vanished: it was final and is gone, which is an alarm
              * @enum {string}
              */
-            state: "built" | "sent" | "mined" | "safe" | "finalized" | "orphaned" | "failed";
+            state: "built" | "signed" | "sent" | "mined" | "safe" | "finalized" | "orphaned" | "failed" | "vanished";
             /** @description Hexadecimal with 0x */
             tx_hash?: string;
+            /**
+             * Format: int64
+             * @description How often it was final and then gone
+             */
+            vanished?: number;
         };
         AnchorList: {
             /** @description The newest first */
@@ -1305,22 +1337,27 @@ export interface components {
             text: string;
         };
         AnchorStatus: {
-            /** @description Address that pays */
+            /** @description Address that pays, hexadecimal with 0x */
             account?: string;
             /**
-             * Format: int64
-             * @description Entries that a finalized anchor covers
+             * Format: date-time
+             * @description When the chain last answered
              */
-            anchored_size: number;
+            answered_at?: string;
             /** Format: int64 */
             chain_id?: number;
             /**
              * Format: date-time
-             * @description When the chain was last asked
+             * @description When the hub last looked
              */
             checked_at?: string;
             /** @description Address, hexadecimal with 0x. Compare it with the one in your contract */
             contract?: string;
+            /**
+             * Format: date-time
+             * @description When a block last held the whole log
+             */
+            covered_at?: string;
             /**
              * @description none: this hub signs its checkpoints and anchors none of them
              * @enum {string}
@@ -1331,26 +1368,38 @@ export interface components {
              * @description RPC endpoints that are asked: with one alone, nobody disagrees with it
              */
             endpoints: number;
-            /** @description The newest finalized one */
-            finalized?: components["schemas"]["Anchor"];
+            /** Format: int64 */
+            finalized_block?: number;
             /** Format: int64 */
             interval_s: number;
-            /** @description Why; text from outside may be in it, never markup */
-            late_reason?: string;
+            /** @description The newest that is in a block */
+            last?: components["schemas"]["Anchor"];
             /**
-             * Format: date-time
-             * @description Since when an anchor is due and has not been made
+             * Format: int64
+             * @description As the chain last answered, as the next two
              */
-            late_since?: string;
+            latest_block?: number;
             /**
              * Format: int64
              * @description Entries in the newest checkpoint
              */
             log_size: number;
             network?: string;
+            /** @description In whatever state */
             newest?: components["schemas"]["Anchor"];
+            /** @description For 6 hours nothing has come into a block, and something should have */
+            overdue: boolean;
             /** @description What keeps it from anchoring; absent: nothing does */
             problem?: components["schemas"]["AnchorProblem"];
+            /** Format: date-time */
+            problem_since?: string;
+            /** Format: int64 */
+            safe_block?: number;
+            /**
+             * Format: int64
+             * @description Anchors that were final and are in no block now: an alarm
+             */
+            vanished: number;
         };
         Assignment: {
             /** @description Of the miner in its site's network; absent for customers */
@@ -2702,8 +2751,6 @@ export interface components {
         ProofState: {
             /** @description Of that checkpoint */
             anchor?: components["schemas"]["Anchor"];
-            /** @description What the bundle waits for beyond the proof; absent: nothing */
-            bundle_waits?: string;
             /**
              * Format: int64
              * @description Entries in the checkpoint of the proof file
@@ -7735,6 +7782,94 @@ export interface operations {
             };
             /** @description Internal Server Error */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-entry-proof": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Place in the log, from 0 */
+                index: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A proof file */
+            200: {
+                headers: {
+                    "Content-Disposition"?: string;
+                    "Content-Type"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
