@@ -66,11 +66,10 @@ func (m *Machine) adoptOne(ctx context.Context, r *round, e *Event, a *Anchor) e
 		return err
 	}
 	at := time.Unix(e.Time, 0).UTC()
-	//nolint:gosec // numbers of the contract are this package's own, and blocks are far below 2^63
 	fields := []any{int64(e.Hour), int64(e.Size), e.Root[:], e.PrevRoot[:], h.Checkpoint, e.TxHash[:], int64(e.Block), e.BlockHash[:], at, m.c.Now()}
 	return pg.InTx(ctx, m.c.Pool, func(tx pgx.Tx) error {
 		if a == nil {
-			tag, err := tx.Exec(ctx, qAdoptNew, m.s.args(append([]any{int64(e.Seq)}, fields...)...)...) //nolint:gosec // as above
+			tag, err := tx.Exec(ctx, qAdoptNew, m.s.args(append([]any{int64(e.Seq)}, fields...)...)...)
 			if err != nil {
 				return fmt.Errorf("reading back anchor %d: %w", e.Seq, err)
 			}
@@ -82,7 +81,7 @@ func (m *Machine) adoptOne(ctx context.Context, r *round, e *Event, a *Anchor) e
 		if err := m.s.change(ctx, tx, a, qAdopt, append(fields, string(m.lateness(r, a, at)))...); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, qMinedTx, m.s.args(int64(e.Seq), e.TxHash[:])...); err != nil { //nolint:gosec // as above
+		if _, err := tx.Exec(ctx, qMinedTx, m.s.args(int64(e.Seq), e.TxHash[:])...); err != nil {
 			return lostOr(fmt.Errorf("anchor %d: its transactions: %w", e.Seq, err))
 		}
 		return nil
@@ -92,7 +91,7 @@ func (m *Machine) adoptOne(ctx context.Context, r *round, e *Event, a *Anchor) e
 // events returns the contract's events from the number from on to the head, ascending and without a hole. It reads a bounded number of blocks in a run.
 func (m *Machine) events(ctx context.Context, r *round, from uint64) ([]Event, error) {
 	var low uint64
-	if before, ok, err := m.s.anchor(ctx, m.c.Pool, qInBlock, int64(from)); err != nil { //nolint:gosec // as above
+	if before, ok, err := m.s.anchor(ctx, m.c.Pool, qInBlock, int64(from)); err != nil {
 		return nil, err
 	} else if ok {
 		low = before.Block
@@ -118,10 +117,10 @@ func (m *Machine) events(ctx context.Context, r *round, from uint64) ([]Event, e
 		if slices.ContainsFunc(s.found, func(e Event) bool { return e.Seq == from }) {
 			found := s.found
 			*s = scan{}
-			slices.SortFunc(found, func(a, b Event) int { return int(int64(a.Seq) - int64(b.Seq)) }) //nolint:gosec // as above
+			slices.SortFunc(found, func(a, b Event) int { return int(int64(a.Seq) - int64(b.Seq)) })
 			for i := range found {
-				if found[i].Seq != from+uint64(i) || i > 0 && found[i].PrevRoot != found[i-1].Root { //nolint:gosec // an index
-					return nil, &stop{code: TroubleDisagree, detail: fmt.Sprintf("the endpoint gives the contract's events with a hole, at anchor %d: nothing is believed until it gives all; add a second endpoint to BASE_RPC_URL", from+uint64(i))} //nolint:gosec // as above
+				if found[i].Seq != from+uint64(i) || i > 0 && found[i].PrevRoot != found[i-1].Root {
+					return nil, &stop{code: TroubleDisagree, detail: fmt.Sprintf("the endpoint gives the contract's events with a hole, at anchor %d: nothing is believed until it gives all; add a second endpoint to BASE_RPC_URL", from+uint64(i))}
 				}
 			}
 			return found, nil

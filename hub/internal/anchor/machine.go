@@ -373,7 +373,7 @@ func (m *Machine) findGone(ctx context.Context, r *round) (n int, err error) {
 		if err := m.gone(ctx, &a); err != nil {
 			return n, err
 		}
-		below = int64(a.Seq) //nolint:gosec // as it came from the database
+		below = int64(a.Seq)
 	}
 	return n, nil
 }
@@ -385,7 +385,7 @@ func (m *Machine) gone(ctx context.Context, a *Anchor) error {
 		if err := m.s.change(ctx, tx, a, qGone, m.c.Now()); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, qGoneTx, m.s.args(int64(a.Seq), m.c.Now())...); err != nil { //nolint:gosec // as above
+		if _, err := tx.Exec(ctx, qGoneTx, m.s.args(int64(a.Seq), m.c.Now())...); err != nil {
 			return lostOr(fmt.Errorf("anchor %d: its transaction: %w", a.Seq, err))
 		}
 		return nil
@@ -439,7 +439,7 @@ func (m *Machine) mature(ctx context.Context, r *round, a *Anchor) (moved bool, 
 
 // drive brings an anchor that is in no block one step nearer to one.
 func (m *Machine) drive(ctx context.Context, r *round, a *Anchor) (more bool, err error) {
-	txs, err := m.s.txs(ctx, m.c.Pool, qTxs, m.s.args(int64(a.Seq))...) //nolint:gosec // as it came from the database
+	txs, err := m.s.txs(ctx, m.c.Pool, qTxs, m.s.args(int64(a.Seq))...)
 	if err != nil {
 		return false, err
 	}
@@ -542,10 +542,10 @@ func (m *Machine) receipts(ctx context.Context, r *round, a *Anchor, txs []trans
 func (m *Machine) mined(ctx context.Context, r *round, a *Anchor, t *transaction, got *Receipt) error {
 	at := time.Unix(got.Time, 0).UTC()
 	if err := pg.InTx(ctx, m.c.Pool, func(tx pgx.Tx) error {
-		if err := m.s.change(ctx, tx, a, qMined, t.hash[:], int64(got.Block), got.BlockHash[:], at, m.c.Now(), string(m.lateness(r, a, at))); err != nil { //nolint:gosec // blocks are far below 2^63
+		if err := m.s.change(ctx, tx, a, qMined, t.hash[:], int64(got.Block), got.BlockHash[:], at, m.c.Now(), string(m.lateness(r, a, at))); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, qMinedTx, m.s.args(int64(a.Seq), t.hash[:])...); err != nil { //nolint:gosec // as above
+		if _, err := tx.Exec(ctx, qMinedTx, m.s.args(int64(a.Seq), t.hash[:])...); err != nil {
 			return lostOr(fmt.Errorf("anchor %d: its transactions: %w", a.Seq, err))
 		}
 		return nil
@@ -583,7 +583,7 @@ func (m *Machine) setTx(ctx context.Context, a *Anchor, t *transaction, to txSta
 
 // sign stores a transaction for an anchor. It is sent by the next step, so that nothing is ever sent that is not stored.
 func (m *Machine) sign(ctx context.Context, a *Anchor, nonce uint64) (more bool, err error) {
-	same, err := m.s.txs(ctx, m.c.Pool, qTxsNonce, int64(m.s.chainID), m.account[:], int64(nonce)) //nolint:gosec // as above
+	same, err := m.s.txs(ctx, m.c.Pool, qTxsNonce, int64(m.s.chainID), m.account[:], int64(nonce))
 	if err != nil {
 		return false, err
 	}
@@ -625,10 +625,10 @@ func (m *Machine) sign(ctx context.Context, a *Anchor, nonce uint64) (more bool,
 		if err := m.s.change(ctx, tx, a, qState, int16(to)); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, qReplaceTxs, m.s.args(int64(a.Seq), m.account[:], int64(nonce))...); err != nil { //nolint:gosec // as above
+		if _, err := tx.Exec(ctx, qReplaceTxs, m.s.args(int64(a.Seq), m.account[:], int64(nonce))...); err != nil {
 			return lostOr(fmt.Errorf("replacing transactions of anchor %d: %w", a.Seq, err))
 		}
-		if _, err := tx.Exec(ctx, qAddTx, m.s.args(int64(a.Seq), m.account[:], int64(nonce), fee.Max.Int64(), fee.Tip.Int64(), raw, hash[:], m.c.Now())...); err != nil { //nolint:gosec // as above
+		if _, err := tx.Exec(ctx, qAddTx, m.s.args(int64(a.Seq), m.account[:], int64(nonce), fee.Max.Int64(), fee.Tip.Int64(), raw, hash[:], m.c.Now())...); err != nil {
 			return lostOr(fmt.Errorf("storing a transaction of anchor %d: %w", a.Seq, err))
 		}
 		return nil
@@ -742,7 +742,7 @@ func (m *Machine) next(ctx context.Context, r *round, open bool) (more bool, err
 			return false, err
 		}
 	}
-	tag, err := m.c.Pool.Exec(ctx, qBuild, m.s.args(int64(r.newest.Seq+1), hourOf(r.now), int64(r.log.Size), r.log.Root[:], r.newest.Root[:], r.log.Checkpoint, r.dueAt, r.now)...) //nolint:gosec // as above
+	tag, err := m.c.Pool.Exec(ctx, qBuild, m.s.args(int64(r.newest.Seq+1), hourOf(r.now), int64(r.log.Size), r.log.Root[:], r.newest.Root[:], r.log.Checkpoint, r.dueAt, r.now)...)
 	if err != nil {
 		return false, fmt.Errorf("building anchor %d: %w", r.newest.Seq+1, err)
 	}
@@ -770,7 +770,7 @@ func hourOf(t time.Time) int64 { return t.Unix() / 3600 }
 
 // rebuild puts the newest checkpoint in the place of one for which nothing is signed.
 func (m *Machine) rebuild(ctx context.Context, r *round, a *Anchor) error {
-	if err := m.s.change(ctx, m.c.Pool, a, qRebuild, hourOf(r.now), int64(r.log.Size), r.log.Root[:], a.PrevRoot[:], r.log.Checkpoint, r.now); err != nil { //nolint:gosec // as above
+	if err := m.s.change(ctx, m.c.Pool, a, qRebuild, hourOf(r.now), int64(r.log.Size), r.log.Root[:], a.PrevRoot[:], r.log.Checkpoint, r.now); err != nil {
 		return err
 	}
 	return m.here(ctx, "built")
@@ -779,7 +779,7 @@ func (m *Machine) rebuild(ctx context.Context, r *round, a *Anchor) error {
 // rebase is for an anchor that was built on another root than the contract now holds: the one before it came to the chain with a later checkpoint than this
 // database knew, and was read back. No transaction of it can succeed any more.
 func (m *Machine) rebase(ctx context.Context, r *round, a *Anchor, live *transaction) (bool, error) {
-	before, ok, err := m.s.anchor(ctx, m.c.Pool, qAnchor, int64(a.Seq-1)) //nolint:gosec // as above
+	before, ok, err := m.s.anchor(ctx, m.c.Pool, qAnchor, int64(a.Seq-1))
 	if err != nil {
 		return false, err
 	}

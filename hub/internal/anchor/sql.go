@@ -130,7 +130,7 @@ type series struct {
 
 // args puts the series before further arguments. Numbers of a chain stay far below 2^63.
 func (s *series) args(further ...any) []any {
-	return append([]any{int64(s.chainID), s.contract[:]}, further...) //nolint:gosec // checked when the machine is made
+	return append([]any{int64(s.chainID), s.contract[:]}, further...)
 }
 
 func (s *series) anchors(ctx context.Context, q querier, sql string, further ...any) ([]Anchor, error) {
@@ -163,14 +163,14 @@ func scanAnchor(r pgx.CollectableRow) (a Anchor, err error) {
 		&tx, &block, &hash, &at); err != nil {
 		return a, err
 	}
-	a.ChainID, a.Seq, a.Hour, a.Size = uint64(chain), uint64(seq), uint64(hour), uint64(size) //nolint:gosec // written by this package
+	a.ChainID, a.Seq, a.Hour, a.Size = uint64(chain), uint64(seq), uint64(hour), uint64(size)
 	copy(a.Contract[:], contract)
 	copy(a.Root[:], root)
 	copy(a.PrevRoot[:], prev)
 	copy(a.TxHash[:], tx)
 	copy(a.BlockHash[:], hash)
 	if block != nil {
-		a.Block = uint64(*block) //nolint:gosec // as above
+		a.Block = uint64(*block)
 	}
 	a.DueAt, a.BuiltAt = a.DueAt.UTC(), a.BuiltAt.UTC()
 	a.MinedAt, a.FinalizedAt, a.VanishedAt, a.BlockTime = orZero(mined), orZero(final), orZero(gone), orZero(at)
@@ -201,7 +201,7 @@ func (s *series) txs(ctx context.Context, q querier, sql string, args ...any) ([
 		var hash []byte
 		var sent *time.Time
 		err = r.Scan(&t.id, &nonce, &t.maxFee, &t.tip, &t.raw, &hash, &t.state, &t.signedAt, &t.waitsAt, &sent)
-		t.nonce, t.sentAt = uint64(nonce), orZero(sent) //nolint:gosec // written by this package
+		t.nonce, t.sentAt = uint64(nonce), orZero(sent)
 		copy(t.hash[:], hash)
 		return t, err
 	})
@@ -213,7 +213,7 @@ func (s *series) txs(ctx context.Context, q querier, sql string, args ...any) ([
 
 // change runs an update of one row under its version.
 func (s *series) change(ctx context.Context, q querier, a *Anchor, sql string, further ...any) error {
-	tag, err := q.Exec(ctx, sql, s.args(append([]any{int64(a.Seq), a.version}, further...)...)...) //nolint:gosec // as in args
+	tag, err := q.Exec(ctx, sql, s.args(append([]any{int64(a.Seq), a.version}, further...)...)...)
 	if err != nil {
 		return lostOr(fmt.Errorf("anchor %d: %w", a.Seq, err))
 	}
@@ -259,13 +259,13 @@ func (s *series) standing(ctx context.Context, q querier) (st standing, ok bool,
 	}
 	copy(st.account[:], account)
 	st.since, st.checkedAt, st.answeredAt, st.coveredAt = st.since.UTC(), st.checkedAt.UTC(), orZero(answered), orZero(covered)
-	st.logSize, st.latest, st.safe, st.finality, st.headSeq = uint64(size), uint64(latest), uint64(safe), uint64(final), uint64(seq) //nolint:gosec // written by this package
+	st.logSize, st.latest, st.safe, st.finality, st.headSeq = uint64(size), uint64(latest), uint64(safe), uint64(final), uint64(seq)
 	return st, true, nil
 }
 
 func (s *series) putStanding(ctx context.Context, q querier, st *standing) error {
 	if _, err := q.Exec(ctx, qPutStatus, s.args(st.account[:], string(st.code), st.detail, st.since, string(st.late), st.checkedAt, orNil(st.answeredAt), orNil(st.coveredAt),
-		int64(st.logSize), int64(st.latest), int64(st.safe), int64(st.finality), int64(st.headSeq))...); err != nil { //nolint:gosec // as in args
+		int64(st.logSize), int64(st.latest), int64(st.safe), int64(st.finality), int64(st.headSeq))...); err != nil {
 		return fmt.Errorf("noting how anchoring stands: %w", err)
 	}
 	return nil

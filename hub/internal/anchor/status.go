@@ -45,7 +45,7 @@ func (s *Store) Covering(ctx context.Context, index uint64) (c Covered, ok bool,
 	if err != nil || !ok {
 		return c, false, err
 	}
-	err = s.pool.QueryRow(ctx, qCheckpoint, s.s.args(int64(c.Seq))...).Scan(&c.Checkpoint) //nolint:gosec // as it came from the database
+	err = s.pool.QueryRow(ctx, qCheckpoint, s.s.args(int64(c.Seq))...).Scan(&c.Checkpoint)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return c, false, nil
 	}
@@ -63,7 +63,7 @@ func (s *Store) List(ctx context.Context, before uint64, limit int) ([]Anchor, e
 	if before == 0 || before >= 1<<63 {
 		before = 1<<63 - 1
 	}
-	return s.s.anchors(ctx, s.pool, qList, int64(before), min(max(limit, 1), maxList)) //nolint:gosec // just bounded
+	return s.s.anchors(ctx, s.pool, qList, int64(before), min(max(limit, 1), maxList))
 }
 
 // Get returns one anchor by its number.

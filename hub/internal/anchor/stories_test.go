@@ -129,29 +129,6 @@ func TestAnswerLostAfterSending(t *testing.T) {
 	}
 }
 
-// rewrite changes the results of one method.
-func rewrite(method string, to func(result map[string]any)) func(string, []byte, []byte) []byte {
-	return func(m string, _, out []byte) []byte {
-		if m != method {
-			return out
-		}
-		var reply map[string]any
-		if json.Unmarshal(out, &reply) != nil {
-			return out
-		}
-		result, ok := reply["result"].(map[string]any)
-		if !ok {
-			return out
-		}
-		to(result)
-		changed, err := json.Marshal(reply)
-		if err != nil {
-			return out
-		}
-		return changed
-	}
-}
-
 // An endpoint that invents a receipt gets an anchor as far as a block, never to finality: that is shown by the contract's event.
 func TestAnInventedReceiptIsNotFinal(t *testing.T) {
 	w := freshWorld(t)
