@@ -28,6 +28,7 @@ import (
 	"github.com/hashinsight/hashinsight/agent/agentd"
 	"github.com/hashinsight/hashinsight/hub/hubd"
 	"github.com/hashinsight/hashinsight/hub/pgtest"
+	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/identity"
 	"github.com/hashinsight/hashinsight/pkg/sim"
@@ -58,7 +59,8 @@ type world struct {
 	links   []*link // of all sites, w.link among them
 	web     *bufconn.Listener
 	db      hubd.Database
-	keep    hubd.Evidence // where the hub moves evidence; zero: nowhere
+	block   func() evidence.Beacon // that the hub tells agents; nil: no chain
+	keep    hubd.Evidence          // where the hub moves evidence; zero: nowhere
 	agent   agentd.Config
 	stops   []func() // in order of start; the hub is apart
 	stopHub func()
@@ -156,7 +158,7 @@ func (w *world) startHub() {
 	w.web = bufconn.Listen(64 << 10)
 	hub, err := hubd.New(w.t.Context(), hubd.Config{
 		Database: w.db, Env: "dev", Evidence: w.keep, SessionSecret: secret,
-		HubAddress: "hub:5443", WebListener: w.web, GRPCListener: listener, AccessLog: slog.New(slog.DiscardHandler), Registry: w.metrics,
+		HubAddress: "hub:5443", WebListener: w.web, GRPCListener: listener, Beacon: w.block, AccessLog: slog.New(slog.DiscardHandler), Registry: w.metrics,
 	})
 	if err != nil {
 		w.t.Fatal(err)

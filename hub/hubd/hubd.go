@@ -41,6 +41,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/webui"
 	"github.com/hashinsight/hashinsight/pkg/backoff"
 	"github.com/hashinsight/hashinsight/pkg/diag"
+	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/lifecycle"
 	enrolv1 "github.com/hashinsight/hashinsight/proto/enrol/v1"
@@ -54,6 +55,7 @@ type Config struct {
 	Env           string   // prod or dev
 	Evidence      Evidence // where the module jobs moves evidence, and all find it; without URL it stays in the database
 	Transparency  Transparency
+	Chain         Chain  // where the log is anchored; zero: nowhere
 	AuditPath     string // file of JSON lines that follows the audit log; empty: none on this host
 	WebTLS        WebTLS // of the page and the API
 	RateLimit     int    // requests a minute to the API per key or address; 0: no limit
@@ -80,8 +82,9 @@ type Config struct {
 	GRPCListener    net.Listener
 	MetricsListener net.Listener
 
-	AccessLog *slog.Logger         // one record a request; nil means Log
-	Registry  *prometheus.Registry // nil means a new one with the build's and process's metrics
+	Beacon    func() evidence.Beacon // replaces asking the chain for the block that agents are told of
+	AccessLog *slog.Logger           // one record a request; nil means Log
+	Registry  *prometheus.Registry   // nil means a new one with the build's and process's metrics
 }
 
 // Deadlines for stopping, each for one part.
@@ -452,7 +455,7 @@ func (h *Hub) startBackground(ctx context.Context, stack *lifecycle.Stack, s sub
 		}
 	}
 	if h.runs(config.ModuleJobs) { // after the keys: statements are signed
-		if err := h.startJobs(stack, s); err != nil {
+		if err := h.startJobs(ctx, stack, s); err != nil {
 			return err
 		}
 	}
@@ -552,7 +555,7 @@ func (h *Hub) startIngest(stack *lifecycle.Stack, s subjects, agents net.Listene
 				h.c.Log.ErrorContext(ctx, "a second agent with one identity is not in the audit log", "site", site, "err", err)
 			}
 		},
-		Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
+		Beacon: h.beacon(stack), Now: h.c.Now, Log: h.c.Log, Registerer: h.c.Registry,
 	})
 	if err != nil {
 		return nil, err

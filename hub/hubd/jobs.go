@@ -38,10 +38,11 @@ func (h *Hub) tasks(s subjects) []jobs.Task {
 }
 
 // startJobs starts the background work.
-func (h *Hub) startJobs(stack *lifecycle.Stack, s subjects) error {
+func (h *Hub) startJobs(ctx context.Context, stack *lifecycle.Stack, s subjects) error {
 	if s.pki == nil {
 		return errors.New("ENCRYPTION_PASSWORD is required by the module jobs: it opens the miners' salt keys, with which signed hours are judged, and the key that signs statements")
 	}
+	h.openForJobs(ctx, stack)
 	tasks := h.tasks(s)
 	keys, err := access.NewKeys(access.KeysConfig{Pool: s.pools.Jobs, Audit: s.audit, Env: h.c.Env, Now: h.c.Now, Log: h.c.Log})
 	if err != nil {

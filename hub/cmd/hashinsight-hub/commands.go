@@ -30,15 +30,16 @@ func configCommand(o *options) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				chain := hubd.CheckChain(c.Chain()) // after the table: the hub starts in spite of it
 				values := c.Values()
 				if o.output == "json" {
-					return writeJSON(cmd.OutOrStdout(), values)
+					return errors.Join(writeJSON(cmd.OutOrStdout(), values), chain)
 				}
 				rows := make([]string, len(values))
 				for i, v := range values {
 					rows[i] = v.Name + "\t" + v.Value + "\t" + v.Source
 				}
-				return writeTable(cmd.OutOrStdout(), "SETTING\tVALUE\tFROM", rows)
+				return errors.Join(writeTable(cmd.OutOrStdout(), "SETTING\tVALUE\tFROM", rows), chain)
 			},
 		},
 		&cobra.Command{

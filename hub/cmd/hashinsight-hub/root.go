@@ -56,7 +56,7 @@ func newRoot() *cobra.Command {
 		}
 	}
 	helpWithoutSettings(root)
-	root.AddCommand(runCommand(o), configCommand(o), migrateCommand(o), siteCommand(o), tokenCommand(o), caCommand(o), apikeyCommand(o), customerCommand(o), contractCommand(o), maintenanceCommand(o), curtailCommand(o), excusesCommand(o), auditCommand(o), ratelimitCommand(o), jobsCommand(o), peersCommand(o), wgCommand(o), deadletterCommand(o), forksCommand(o), evidenceCommand(o), hoursCommand(o), disputesCommand(o), slaCommand(o), statementCommand(o), proofCommand(o), versionCommand(o))
+	root.AddCommand(runCommand(o), configCommand(o), migrateCommand(o), siteCommand(o), tokenCommand(o), caCommand(o), apikeyCommand(o), customerCommand(o), contractCommand(o), maintenanceCommand(o), curtailCommand(o), excusesCommand(o), auditCommand(o), anchorCommand(o), ratelimitCommand(o), jobsCommand(o), peersCommand(o), wgCommand(o), deadletterCommand(o), forksCommand(o), evidenceCommand(o), hoursCommand(o), disputesCommand(o), slaCommand(o), statementCommand(o), proofCommand(o), versionCommand(o))
 	return root
 }
 
@@ -151,7 +151,7 @@ func runCommand(o *options) *cobra.Command {
 				logs.App.WarnContext(cmd.Context(), "configuration", "warning", w)
 			}
 			return hubd.Run(cmd.Context(), hubd.Config{
-				Database: database(c, logs.App), Modules: strings.Split(c.Modules, ","), Evidence: evidencePlace(c), AuditPath: c.AuditLogPath, Transparency: transparency(c), RateLimit: c.RateLimit(), WebTLS: webTLS(c), Env: c.Env, SessionSecret: string(c.SessionSecret),
+				Database: database(c, logs.App), Modules: strings.Split(c.Modules, ","), Evidence: evidencePlace(c), AuditPath: c.AuditLogPath, Transparency: transparency(c), Chain: c.Chain(), RateLimit: c.RateLimit(), WebTLS: webTLS(c), Env: c.Env, SessionSecret: string(c.SessionSecret),
 				BindAddr: c.BindAddr, GRPCAddr: c.GRPCAddr, MetricsAddr: c.MetricsAddr(), ReusePort: c.HTTPReusePort,
 				ServerNames: c.ServerNames(), TrustedProxies: c.TrustedProxies,
 				Tunnel: tunnel(c), HubAddress: c.HubAddress,

@@ -43,6 +43,20 @@ type Config struct {
 	TransparencyLogDir    string `env:"TRANSPARENCY_LOG_DIR" section:"Transparency log" default:"log" doc:"Directory of the transparency log's tiles; a relative path is below DATA_DIR. They can be made again from the database (hashinsight-hub log rebuild), but a database restored to an earlier moment gets from them what it lacks: back them up apart from it. Hubs on several machines need a directory that all of them reach."`
 	TransparencyLogPublic bool   `env:"TRANSPARENCY_LOG_PUBLIC" section:"Transparency log" default:"0" doc:"1: anybody may read the log without a key, at /api/log/ and, as C2SP tlog-tiles, at /log/. It holds hashes, keys, site ids and hours, no readings and no names."`
 
+	BlockchainEnabled          bool      `env:"BLOCKCHAIN_ENABLED" section:"Blockchain" default:"false" doc:"1: anchor the transparency log's checkpoints on a chain. What is wrong with the settings below is logged at the start, and shown by config check and anchor status; it stops anchoring and nothing else."`
+	BlockchainDriver           string    `env:"BLOCKCHAIN_DRIVER" section:"Blockchain" default:"log-contract" doc:"log-contract: checkpoints go to a contract AnchorLog. none: they are signed and anchored nowhere, and proofs say so."`
+	BlockchainNetwork          string    `env:"BLOCKCHAIN_NETWORK" section:"Blockchain" default:"base-sepolia" doc:"base-sepolia (84532), base-mainnet (8453), or custom with BLOCKCHAIN_CHAIN_ID and BASE_RPC_URL."`
+	BlockchainChainID          string    `env:"BLOCKCHAIN_CHAIN_ID" section:"Blockchain" doc:"Chain id, for the network custom. What endpoints say is compared with it."`
+	BaseRPCURL                 Endpoints `env:"BASE_RPC_URL" section:"Blockchain" doc:"JSON-RPC endpoints of the chain, http or https, separated by commas; of several, two must agree before anything is believed. Default: https://sepolia.base.org or https://mainnet.base.org by network. They are shown without path and password, which can be a key."`
+	BlockchainContract         string    `env:"BLOCKCHAIN_CONTRACT" section:"Blockchain" doc:"Address of the contract; hashinsight-hub anchor deploy makes one. Customers compare it with the one in their own contract."`
+	BlockchainPrivateKey       Secret    `env:"BLOCKCHAIN_PRIVATE_KEY" section:"Blockchain" doc:"Key of the account that anchors and pays, 0x and 64 hex digits. It can append to the contract and nothing else. Needed by the module jobs only."`
+	BlockchainKeystore         string    `env:"BLOCKCHAIN_KEYSTORE" section:"Blockchain" doc:"Keystore file with that key (as geth and wallets write them), instead of BLOCKCHAIN_PRIVATE_KEY."`
+	BlockchainKeystorePassword Secret    `env:"BLOCKCHAIN_KEYSTORE_PASSWORD" section:"Blockchain" doc:"Opens BLOCKCHAIN_KEYSTORE."`
+	BlockchainMaxFeeGwei       string    `env:"BLOCKCHAIN_MAX_FEE_GWEI" section:"Blockchain" doc:"The most that a unit of gas may cost, in gwei, such as 0.5. While gas costs more nothing is sent; the next anchor covers what waits. Default: no limit."`
+	BlockchainMaxUSDDay        string    `env:"BLOCKCHAIN_MAX_USD_DAY" section:"Blockchain" doc:"The most that a day's anchors may cost in USD, such as 0.50, by BLOCKCHAIN_ETH_USD; every anchor has its share of the day. Default: no limit."`
+	BlockchainEthUSD           string    `env:"BLOCKCHAIN_ETH_USD" section:"Blockchain" doc:"What one ETH costs in USD, for BLOCKCHAIN_MAX_USD_DAY. Set rather too high than too low."`
+	AnchorInterval             string    `env:"ANCHOR_INTERVAL" section:"Blockchain" default:"1h" doc:"How often a checkpoint is anchored, 1s to 24h."`
+
 	FastStartup        bool `env:"FAST_STARTUP" section:"Start" default:"1" doc:"Listen at once; until migrations are done everything but /health answers 503 with Retry-After. 0: listen when everything is ready."`
 	SkipDatabaseHealth bool `env:"SKIP_DATABASE_HEALTH_CHECK" section:"Start" default:"1" doc:"0: check that the database answers, writes and has room for our connections before listening. First start in production: 0, and FAST_STARTUP=0."`
 
@@ -188,6 +202,14 @@ func (c *Config) ServerNames() []string {
 	return names
 }
 
+// RequiredError is the lack of a setting that a hub needs, and a command perhaps not.
+type RequiredError struct{ Name, Advice string }
+
+// Error implements error.
+func (e *RequiredError) Error() string {
+	return fmt.Sprintf("%s is required in prod: %s", e.Name, e.Advice)
+}
+
 // finish fills in defaults that depend on others, and returns every problem.
 func (c *Config) finish(home func() (string, error)) []error {
 	var problems []error
@@ -201,7 +223,7 @@ func (c *Config) finish(home func() (string, error)) []error {
 	}
 	required := func(name string, empty bool, advice string) {
 		if empty && !c.Dev() {
-			bad("%s is required in prod: %s", name, advice)
+			problems = append(problems, &RequiredError{name, advice})
 		}
 	}
 	modules, err := ParseModules(c.Modules)
@@ -273,6 +295,7 @@ func (c *Config) finish(home func() (string, error)) []error {
 		c.HubAddress = strings.Join(addrs, ",")
 	}
 	problems = append(problems, c.finishTunnel()...)
+	c.warnChain() // what is wrong with the chain's settings stops nothing but anchoring: Chain tells it
 	if u, err := url.Parse(c.PKIURL); c.PKIURL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "") {
 		bad("PKI_URL is %.80q: want http://host:port and nothing after it", c.PKIURL)
 	}

@@ -53,7 +53,7 @@ func Settings() []Setting {
 		}
 		s := Setting{
 			Name: name, Alias: f.Tag.Get("alias"), Section: f.Tag.Get("section"), Default: f.Tag.Get("default"), Doc: f.Tag.Get("doc"),
-			Secret: f.Type == reflect.TypeFor[Secret]() || f.Type == reflect.TypeFor[URL](), Bool: f.Type.Kind() == reflect.Bool, field: i,
+			Secret: f.Type == reflect.TypeFor[Secret]() || f.Type == reflect.TypeFor[URL]() || f.Type == reflect.TypeFor[Endpoints](), Bool: f.Type.Kind() == reflect.Bool, field: i,
 		}
 		s.min, _ = strconv.Atoi(f.Tag.Get("min")) // a test reads every tag
 		s.max, _ = strconv.Atoi(f.Tag.Get("max"))

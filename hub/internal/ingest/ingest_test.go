@@ -5,7 +5,9 @@ import (
 	"crypto/ed25519"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +17,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
+	"github.com/hashinsight/hashinsight/hub/pgtest"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/identity"
@@ -518,4 +521,29 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 		case <-tick.C:
 		}
 	}
+}
+
+// Agents hear of the newest block when a stream begins, and of a newer one within a minute; a block that has not changed is not told again.
+func TestStreamsAreToldOfTheNewestBlock(t *testing.T) {
+	if err := pgtest.Start(); err != nil { // outside of the bubble
+		t.Fatalf("this test needs PostgreSQL: %v", err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var block atomic.Pointer[evidence.Beacon]
+		block.Store(&evidence.Beacon{ChainID: 8453, BlockNumber: 100, BlockHash: evidence.Hash{1}})
+		h := newHub(t, func(c *Config) { c.Beacon = func() evidence.Beacon { return *block.Load() } })
+		l := h.connect(t, h.newSite(t, "north", 1))
+		if b := l.welcome.GetBeacon(); b.GetChainId() != 8453 || b.GetBlockNumber() != 100 || b.GetBlockHash()[0] != 1 {
+			t.Errorf("the welcome says %v", b)
+		}
+		time.Sleep(10 * time.Minute) // nothing is said
+		block.Store(&evidence.Beacon{ChainID: 8453, BlockNumber: 101, BlockHash: evidence.Hash{2}})
+		told := time.Now()
+		if b := l.recv().GetBeacon(); b.GetBlockNumber() != 101 || time.Since(told) > time.Minute {
+			t.Errorf("%s later it says %v", time.Since(told), b)
+		}
+		l.close()
+		h.stop()
+		h.pool.Close()
+	})
 }

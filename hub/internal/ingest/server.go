@@ -32,6 +32,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
+	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/identity"
 	"github.com/hashinsight/hashinsight/pkg/wire"
@@ -77,9 +78,10 @@ type Config struct {
 	MaxDeadBytes int64         // bytes of one site in quarantine; 0 means 256 MiB
 	RetryAfter   time.Duration // asked of agents when the database is away; 0 means 2 s
 
-	Now        func() time.Time      // nil means time.Now
-	Log        *slog.Logger          // nil discards
-	Registerer prometheus.Registerer // nil means no metrics
+	Beacon     func() evidence.Beacon // the block that agents put into their headers, zero without one; nil: there is no chain
+	Now        func() time.Time       // nil means time.Now
+	Log        *slog.Logger           // nil discards
+	Registerer prometheus.Registerer  // nil means no metrics
 }
 
 // Server is the telemetry service.

@@ -126,11 +126,28 @@ func errRevoked(why string) error {
 func (ss *session) send(read <-chan error) error {
 	s := ss.server
 	welcome := &telemetryv1.Welcome{Protocol: protocol, HubKeyId: s.hubKey[:], HubTimeMs: s.c.Now().UnixMilli(), Credit: ss.credit(0)}
+	told := ss.block()
+	welcome.Beacon = wireBeacon(told)
 	if err := ss.sendMsg(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Welcome{Welcome: welcome}}); err != nil {
 		return err
 	}
+	var look <-chan time.Time
+	if s.c.Beacon != nil {
+		minute := time.NewTicker(beaconEvery)
+		defer minute.Stop()
+		look = minute.C
+	}
 	for {
 		select {
+		case <-look:
+			newest := ss.block()
+			if newest == told || newest.ChainID == 0 {
+				continue
+			}
+			told = newest
+			if err := ss.sendMsg(&telemetryv1.StreamResponse{Message: &telemetryv1.StreamResponse_Beacon{Beacon: wireBeacon(told)}}); err != nil {
+				return err
+			}
 		case r := <-ss.answers:
 			if err := ss.reply(r); err != nil {
 				return err
@@ -165,6 +182,24 @@ func (ss *session) send(read <-chan error) error {
 			return status.FromContextError(ss.stream.Context().Err()).Err()
 		}
 	}
+}
+
+// beaconEvery is how often at most a stream is told of a newer block.
+const beaconEvery = time.Minute
+
+// block is the block that agents are to put into their headers; zero without one.
+func (ss *session) block() evidence.Beacon {
+	if ss.server.c.Beacon == nil {
+		return evidence.Beacon{}
+	}
+	return ss.server.c.Beacon()
+}
+
+func wireBeacon(b evidence.Beacon) *telemetryv1.Beacon {
+	if b.ChainID == 0 {
+		return nil
+	}
+	return &telemetryv1.Beacon{ChainId: b.ChainID, BlockNumber: b.BlockNumber, BlockHash: b.BlockHash[:]}
 }
 
 // drainTimeout bounds how long a stream that ends waits for the answers of its batches.

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hashinsight/hashinsight/hub/hubd"
+	"github.com/hashinsight/hashinsight/hub/internal/config"
+)
+
+func anchorCommand(o *options) *cobra.Command {
+	cmd := &cobra.Command{Use: "anchor", Short: "Put the contract for anchors on a chain, and see how anchoring stands"}
+	cmd.AddCommand(anchorDeployCommand(o), anchorVerifyCommand(o))
+	return cmd
+}
+
+// loadChain reads the settings of the chain. A command that asks the chain alone needs no other secrets of a hub.
+func (o *options) loadChain() (hubd.Chain, error) {
+	c, err := o.load()
+	var problems, left config.ProblemsError
+	if errors.As(err, &problems) {
+		for _, p := range problems {
+			var required *config.RequiredError
+			if !errors.As(p, &required) {
+				left = append(left, p)
+			}
+		}
+		if err = nil; len(left) > 0 {
+			err = left
+		}
+	}
+	if err != nil {
+		return hubd.Chain{}, err
+	}
+	return c.Chain(), nil
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func anchorDeployCommand(o *options) *cobra.Command {
+	var order hubd.ContractOrder
+	cmd := &cobra.Command{
+		Use: "deploy --admin ADDRESS", Short: "Put the contract AnchorLog on the chain", Args: cobra.NoArgs,
+		Long: "Puts the contract on the chain of BLOCKCHAIN_NETWORK with the key of BLOCKCHAIN_PRIVATE_KEY or BLOCKCHAIN_KEYSTORE, which becomes the one that may anchor and pays\n" +
+			"for the deployment. The admin may replace that key and nothing else: give the address of a key that is kept cold, on no machine that runs a hub.\n" +
+			"The contract's address goes to standard output, to be set as BLOCKCHAIN_CONTRACT; everything else to standard error.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := o.loadChain()
+			if err != nil {
+				return err
+			}
+			errw := cmd.ErrOrStderr()
+			d, err := hubd.DeployContract(cmd.Context(), c, order, commandLog(), func(tx [32]byte) {
+				fmt.Fprintf(errw, "transaction %#x on chain %d: waiting until it is in a block\n", tx, c.ID)
+			})
+			if err != nil {
+				return err
+			}
+			if o.output == "json" {
+				return writeJSON(cmd.OutOrStdout(), map[string]any{
+					"contract": address(d.Contract), "chain_id": c.ID, "tx": fmt.Sprintf("%#x", d.Tx), "block": d.Block, "gas": d.GasUsed, "fee_wei": d.Fee.String(), "admin": address(d.Admin), "anchorer": address(d.Anchorer),
+				})
+			}
+			fmt.Fprintf(errw, "AnchorLog is in block %d: %d gas, %s ETH\nanchorer (may append): %s\nadmin (may replace it): %s\nset BLOCKCHAIN_CONTRACT, and tell your customers:\n", d.Block, d.GasUsed, etherText(d.Fee), address(d.Anchorer), address(d.Admin))
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), address(d.Contract))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&order.Admin, "admin", "", "address of the admin, whose key is kept cold")
+	cmd.Flags().BoolVar(&order.Dev, "dev", false, "the anchorer may be the admin too, and is without --admin; for chains that mean nothing")
+	return cmd
+}
+
+func anchorVerifyCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use: "verify", Short: "Ask the chain whether this hub can anchor: endpoints, contract, role, funds, fees", Args: cobra.NoArgs,
+		Long: "Asks the chain, not the hub; it needs the settings BLOCKCHAIN_... and BASE_RPC_URL only, changes nothing, and fails when anything keeps the hub from anchoring.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := o.loadChain()
+			if err != nil {
+				return err
+			}
+			st := hubd.AskChain(cmd.Context(), c, quiet())
+			if err := showChain(cmd.OutOrStdout(), o, &st); err != nil {
+				return err
+			}
+			if len(st.Problems) > 0 {
+				return fmt.Errorf("this hub cannot anchor: %w", errors.Join(st.Problems...))
+			}
+			return nil
+		},
+	}
+}
+
+func address(a [20]byte) string { return hubd.AddressText(a) }
+
+// showChain prints how the chain stands.
+func showChain(w io.Writer, o *options, st *hubd.ChainState) error {
+	problems := make([]string, len(st.Problems))
+	for i, p := range st.Problems {
+		problems[i] = p.Error()
+	}
+	if o.output == "json" {
+		type endpoint struct {
+			Name   string `json:"name"`
+			Reason string `json:"set_aside,omitempty"`
+		}
+		list := make([]endpoint, len(st.Endpoints))
+		for i, e := range st.Endpoints {
+			list[i] = endpoint{e.Name, e.Reason}
+		}
+		v := map[string]any{
+			"network": st.Network, "chain_id": st.ChainID, "contract": st.Contract, "account": st.Account, "may_anchor": st.MayAnchor, "account_is_admin": st.Admin,
+			"seq": st.Head.Seq, "size": st.Head.Size, "root": fmt.Sprintf("%x", st.Head.Root), "latest_block": st.Blocks.Latest.Number, "safe_block": st.Blocks.Safe.Number, "finalized_block": st.Blocks.Finalized.Number,
+			"endpoints": list, "must_agree": st.Agree, "problems": problems,
+		}
+		for name, n := range map[string]*big.Int{"balance_wei": st.Balance, "fee_wei": st.Fee, "fee_ceiling_wei": st.Ceiling, "l1_fee_wei": st.L1Fee} {
+			if n != nil {
+				v[name] = n.String()
+			}
+		}
+		return writeJSON(w, v)
+	}
+	var rows []string
+	row := func(name, format string, args ...any) { rows = append(rows, name+"\t"+fmt.Sprintf(format, args...)) }
+	row("network", "%s (chain %d)", st.Network, st.ChainID)
+	for _, e := range st.Endpoints {
+		if e.Reason == "" {
+			row("endpoint", "%s", e.Name)
+		} else {
+			row("endpoint", "%s is set aside: %s", e.Name, e.Reason)
+		}
+	}
+	if st.Agree == 1 {
+		row("agreement", "one endpoint alone is believed")
+	} else if st.Agree > 1 {
+		row("agreement", "%d endpoints must agree", st.Agree)
+	}
+	if st.Blocks.Latest.Number > 0 {
+		row("blocks", "latest %d, safe %d, finalized %d", st.Blocks.Latest.Number, st.Blocks.Safe.Number, st.Blocks.Finalized.Number)
+	}
+	if st.Contract != "" {
+		row("contract", "%s", st.Contract)
+		row("newest anchor", "%s, over %d entries of the log", strconv.FormatUint(st.Head.Seq, 10), st.Head.Size)
+	}
+	if st.Account != "" {
+		row("account", "%s", st.Account)
+		row("may anchor", "%t", st.MayAnchor)
+		if st.Admin {
+			row("admin", "the account itself: its key must not be on a hub that means anything")
+		}
+	}
+	if st.Balance != nil {
+		row("balance", "%s ETH", etherText(st.Balance))
+	}
+	if st.Fee != nil {
+		row("fee now", "up to %s gwei for a unit of gas", gweiText(st.Fee))
+	}
+	if st.Ceiling != nil {
+		row("ceiling", "%s gwei", gweiText(st.Ceiling))
+	}
+	if st.L1Fee != nil && st.L1Fee.Sign() > 0 {
+		row("chain below", "%s ETH for an anchor", etherText(st.L1Fee))
+	}
+	for _, p := range problems {
+		row("PROBLEM", "%s", p)
+	}
+	return writeTable(w, "WHAT\tHOW IT STANDS", rows)
+}
+
+// etherText writes wei as ETH, exactly.
+func etherText(wei *big.Int) string {
+	return new(big.Rat).SetFrac(wei, big.NewInt(1e18)).FloatString(18)
+}
+
+// gweiText writes wei as gwei, exactly.
+func gweiText(wei *big.Int) string { return new(big.Rat).SetFrac(wei, big.NewInt(1e9)).FloatString(9) }
