@@ -56,7 +56,7 @@ func newRoot() *cobra.Command {
 		}
 	}
 	helpWithoutSettings(root)
-	root.AddCommand(runCommand(o), configCommand(o), migrateCommand(o), siteCommand(o), tokenCommand(o), caCommand(o), apikeyCommand(o), customerCommand(o), contractCommand(o), maintenanceCommand(o), curtailCommand(o), excusesCommand(o), auditCommand(o), anchorCommand(o), ratelimitCommand(o), jobsCommand(o), peersCommand(o), wgCommand(o), deadletterCommand(o), forksCommand(o), evidenceCommand(o), hoursCommand(o), disputesCommand(o), slaCommand(o), statementCommand(o), proofCommand(o), versionCommand(o))
+	root.AddCommand(runCommand(o), configCommand(o), migrateCommand(o), siteCommand(o), tokenCommand(o), caCommand(o), apikeyCommand(o), customerCommand(o), contractCommand(o), maintenanceCommand(o), curtailCommand(o), excusesCommand(o), auditCommand(o), anchorCommand(o), ratelimitCommand(o), jobsCommand(o), peersCommand(o), wgCommand(o), deadletterCommand(o), forksCommand(o), evidenceCommand(o), hoursCommand(o), disputesCommand(o), slaCommand(o), statementCommand(o), logCommand(o), proofCommand(o), versionCommand(o))
 	return root
 }
 

@@ -29,6 +29,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/fleet"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
+	"github.com/hashinsight/hashinsight/hub/internal/proof"
 	"github.com/hashinsight/hashinsight/hub/internal/series"
 	"github.com/hashinsight/hashinsight/hub/pgtest"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
@@ -95,7 +96,7 @@ func (h *hub) open(t testing.TB, log *slog.Logger, change func(*Config)) {
 	must(err)
 	entries, err := audit.New(audit.Config{Now: h.now})
 	must(err)
-	h.facts, err = facts.New(facts.Config{Pool: h.pool, Audit: entries, Password: "a password of this test", Now: h.now, Log: log, Register: h.reg})
+	h.facts, err = facts.New(facts.Config{Pool: h.pool, Audit: entries, Password: "a password of this test", Note: proof.Note, Now: h.now, Log: log, Register: h.reg})
 	must(err)
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	must(err)

@@ -257,6 +257,8 @@ func TestASignedHourIsAgreedWhenItsBatchesGiveTheSameLeaves(t *testing.T) {
 		t.Errorf("%v hours counted", n)
 	}
 	h.want(t, "disputes", `SELECT count(*) FROM hour_dispute`, 0)
+	// Both are in the log, whole: with header, signature and payload.
+	h.want(t, "entries of the log", `SELECT count(*) FROM log_entry e JOIN batch b ON e.body = b.header || b.signature || b.payload AND e.noted_ms = extract(epoch FROM b.received_at) * 1000 WHERE e.kind = 1`, 2)
 	a.judge(time.Hour) // nothing is left
 	h.want(t, "notes", `SELECT count(*) FROM facts_changed`, 0)
 }

@@ -197,7 +197,7 @@ func (src *source) page(ctx context.Context, q querier, after cursor, limit int)
 
 const (
 	qCaught    = `UPDATE log_state SET catch_source = $1, catch_a = $2, catch_b = $3, catch_c = $4 WHERE id = 1`
-	qCaughtUp  = `UPDATE log_state SET caught_up_at = $1 WHERE id = 1 AND caught_up_at IS NULL`
+	qCaughtUp  = `UPDATE log_state SET caught_up_at = coalesce(caught_up_at, $1), catch_source = $2 WHERE id = 1`
 	qKeysNoted = `SELECT substring(body FROM 1 FOR 49) FROM log_entry WHERE kind = 2 AND substring(body FROM 1 FOR 49) = ANY($1)`
 )
 
@@ -207,9 +207,17 @@ const (
 	catchPages = 50
 )
 
-// catchUp notes what happened before there was a log: after an upgrade, and once. It goes on where the last run ended.
+// Between passes, the place of catching up. While a fleet of hubs is upgraded, those of the version before still record without a log: a second pass, a day after the
+// first, takes what they did.
+const (
+	catchAgain = "again"
+	catchDone  = "done"
+	againAfter = 24 * time.Hour
+)
+
+// catchUp notes what happened before there was a log, and beside it: after an upgrade. It goes on where the last run ended.
 func (s *Store) catchUp(ctx context.Context, st *state) error {
-	if st.caughtUp {
+	if st.source == catchDone || st.source == catchAgain && s.c.Now().Before(st.caughtUp.Add(againAfter)) {
 		return nil
 	}
 	all, at := sources(), cursor{st.a, st.b, st.c}
@@ -254,10 +262,13 @@ func (s *Store) catchUp(ctx context.Context, st *state) error {
 			continue
 		}
 		if n++; n == len(all) {
-			if _, err := s.jobs.Exec(ctx, qCaughtUp, s.c.Now().UTC()); err != nil {
+			next := catchAgain
+			if !st.caughtUp.IsZero() {
+				next = catchDone
+			}
+			if _, err := s.jobs.Exec(ctx, qCaughtUp, s.c.Now().UTC(), next); err != nil {
 				return fmt.Errorf("noting what is older than the log: %w", err)
 			}
-			st.caughtUp = true
 			return nil
 		}
 	}

@@ -105,7 +105,7 @@ func (s *Store) Fsck(ctx context.Context, public ed25519.PublicKey, w io.Writer)
 	if err := s.jobs.QueryRow(ctx, qPending).Scan(&v.Pending); err != nil {
 		return v, fmt.Errorf("counting entries of the log: %w", err)
 	}
-	if !st.caughtUp {
+	if st.caughtUp.IsZero() {
 		say("what is older than the log is still being noted: its records are not compared")
 		return v, nil
 	}

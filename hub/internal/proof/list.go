@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/transparency-dev/merkle/proof"
@@ -224,4 +226,24 @@ func (s *Store) Consistency(ctx context.Context, from, to uint64) ([]evidence.Ha
 		return nil, errors.Join(errors.New("the log's tiles do not fit each other: hashinsight-hub log fsck"), err)
 	}
 	return hashes(raw), nil
+}
+
+// Kinds lists the documented names of kinds of entries.
+func Kinds() []string {
+	var names []string
+	for k := format.EntryHour; format.EntrySize(k) > 0; k++ {
+		names = append(names, k.String())
+	}
+	return names
+}
+
+// ParseKind reads the documented name of a kind; "" is all kinds, which is 0.
+func ParseKind(name string) (format.EntryKind, error) {
+	if name == "" {
+		return 0, nil
+	}
+	if i := slices.Index(Kinds(), name); i >= 0 {
+		return format.EntryHour + format.EntryKind(i), nil //nolint:gosec // small
+	}
+	return 0, fmt.Errorf("%.40q is no kind of entry: there are %s", name, strings.Join(Kinds(), ", "))
 }

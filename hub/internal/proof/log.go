@@ -140,15 +140,15 @@ type state struct {
 	origin   string
 	behind   int64
 	halted   string
-	caughtUp bool
-	source   string // of catching up
+	caughtUp time.Time // when the first look at what is older than the log ended; zero: not yet
+	source   string    // where catching up is
 	a, c     [16]byte
 	b        int64
 }
 
 const (
 	qMakeState = `INSERT INTO log_state (id, log_id, made_at) VALUES (1, $1, $2) ON CONFLICT (id) DO NOTHING`
-	qState     = `SELECT log_id, behind, halted, caught_up_at IS NOT NULL, catch_source, catch_a, coalesce(catch_b, 0), catch_c FROM log_state WHERE id = 1`
+	qState     = `SELECT log_id, behind, halted, caught_up_at, catch_source, catch_a, coalesce(catch_b, 0), catch_c FROM log_state WHERE id = 1`
 	qLooked    = `UPDATE log_state SET looked_at = $1, behind = $2, halted = $3 WHERE id = 1`
 )
 
@@ -159,8 +159,9 @@ const originPrefix = "hashinsight.log/"
 func (s *Store) state(ctx context.Context, db *pgxpool.Pool) (st state, err error) {
 	var id []byte
 	var a, c *[16]byte
+	var caught *time.Time
 	read := func() error {
-		return db.QueryRow(ctx, qState).Scan(&id, &st.behind, &st.halted, &st.caughtUp, &st.source, &a, &st.b, &c)
+		return db.QueryRow(ctx, qState).Scan(&id, &st.behind, &st.halted, &caught, &st.source, &a, &st.b, &c)
 	}
 	err = read()
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -173,6 +174,9 @@ func (s *Store) state(ctx context.Context, db *pgxpool.Pool) (st state, err erro
 	}
 	if err != nil {
 		return st, fmt.Errorf("reading the state of the log: %w", err)
+	}
+	if caught != nil {
+		st.caughtUp = *caught
 	}
 	if a != nil {
 		st.a = *a

@@ -77,7 +77,7 @@ func (w *world) note(n int) {
 }
 
 func (w *world) entry(n uint64, ms int64) format.Entry {
-	b := format.AuditHeadBody{Seq: n, Hash: sha256.Sum256(binary.BigEndian.AppendUint64(nil, n))}
+	b := format.HubKeyBody{Role: format.HubKeyEvidence, Event: format.KeyAdded, Public: sha256.Sum256(binary.BigEndian.AppendUint64(nil, n))}
 	return b.Entry(ms)
 }
 
