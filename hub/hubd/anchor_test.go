@@ -3,8 +3,10 @@ package hubd_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -72,13 +74,14 @@ func TestAHubWhoseChainIsWrongSaysSoAndDoesTheRest(t *testing.T) {
 	for name, tt := range map[string]struct {
 		env  []string
 		says []string
+		code string // in the API's status
 	}{
-		"no key":              {[]string{rpc, nowhere}, []string{"level=ERROR", "BLOCKCHAIN_001: chain key not configured: set BLOCKCHAIN_PRIVATE_KEY"}},
-		"a malformed key":     {[]string{rpc, nowhere, "BLOCKCHAIN_PRIVATE_KEY=" + key[:60]}, []string{"level=ERROR", "BLOCKCHAIN_001: BLOCKCHAIN_PRIVATE_KEY is malformed"}},
-		"a key off the curve": {[]string{rpc, nowhere, "BLOCKCHAIN_PRIVATE_KEY=0x" + strings.Repeat("f", 64)}, []string{"level=ERROR", "BLOCKCHAIN_001: BLOCKCHAIN_PRIVATE_KEY is not a key"}},
-		"no keystore":         {[]string{rpc, nowhere, "BLOCKCHAIN_KEYSTORE=/nowhere/key.json"}, []string{"level=ERROR", "BLOCKCHAIN_001: BLOCKCHAIN_KEYSTORE"}},
-		"no contract":         {[]string{rpc, nowhere, "BLOCKCHAIN_PRIVATE_KEY=" + key}, []string{"level=ERROR", "there is no AnchorLog at the address 0x00000000000000000000000000000000000000A1"}},
-		"another chain":       {[]string{rpc, nowhere, "BLOCKCHAIN_CHAIN_ID=8453", "BLOCKCHAIN_PRIVATE_KEY=" + key}, []string{"level=ERROR", "another chain: it says 31337, want 8453"}},
+		"no key":              {[]string{rpc, nowhere}, []string{"level=ERROR", "BLOCKCHAIN_001: chain key not configured: set BLOCKCHAIN_PRIVATE_KEY"}, `"code":"BLOCKCHAIN_001"`},
+		"a malformed key":     {[]string{rpc, nowhere, "BLOCKCHAIN_PRIVATE_KEY=" + key[:60]}, []string{"level=ERROR", "BLOCKCHAIN_001: BLOCKCHAIN_PRIVATE_KEY is malformed"}, `"code":"BLOCKCHAIN_001"`},
+		"a key off the curve": {[]string{rpc, nowhere, "BLOCKCHAIN_PRIVATE_KEY=0x" + strings.Repeat("f", 64)}, []string{"level=ERROR", "BLOCKCHAIN_001: BLOCKCHAIN_PRIVATE_KEY is not a key"}, `"code":"BLOCKCHAIN_001"`},
+		"no keystore":         {[]string{rpc, nowhere, "BLOCKCHAIN_KEYSTORE=/nowhere/key.json"}, []string{"level=ERROR", "BLOCKCHAIN_001: BLOCKCHAIN_KEYSTORE"}, `"code":"BLOCKCHAIN_001"`},
+		"no contract":         {[]string{rpc, nowhere, "BLOCKCHAIN_PRIVATE_KEY=" + key}, []string{"level=ERROR", "there is no AnchorLog at the address 0x00000000000000000000000000000000000000A1"}, `"code":"wrong_contract"`},
+		"another chain":       {[]string{rpc, nowhere, "BLOCKCHAIN_CHAIN_ID=8453", "BLOCKCHAIN_PRIVATE_KEY=" + key}, []string{"level=ERROR", "another chain: it says 31337, want 8453"}, `"code":"wrong_chain"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -93,10 +96,59 @@ func TestAHubWhoseChainIsWrongSaysSoAndDoesTheRest(t *testing.T) {
 			}
 			tlsConfig, _ := site(t, c, "north", h.GRPCAddr().String())
 			hello(t, tlsConfig, ident.NewSpoolID(), h.GRPCAddr().String())
+			admin, err := hubd.BootstrapKey(t.Context(), c.Database, c.Env, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for end := time.Now().Add(time.Minute); ; <-time.After(100 * time.Millisecond) {
+				_, _, body := get(t, http.DefaultClient, "http://"+h.WebAddr().String()+"/api/anchors/status", admin)
+				if strings.Contains(body, tt.code) {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("the status does not say %q: %s", tt.code, body)
+				}
+			}
 			if log.await(t, ""); strings.Contains(log.text.String(), key[2:20]) {
 				t.Error("the log has the key")
 			}
 		})
+	}
+}
+
+// wantAnchored waits until an anchor of the log is final, as the API and the command tell it.
+func wantAnchored(t *testing.T, c hubd.Config, h *hubd.Hub) {
+	t.Helper()
+	key, err := hubd.BootstrapKey(t.Context(), c.Database, c.Env, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := "http://" + h.WebAddr().String()
+	for end := time.Now().Add(time.Minute); ; <-time.After(100 * time.Millisecond) {
+		var list struct {
+			Items []struct {
+				Seq, Size uint64
+				State     string
+			}
+		}
+		code, _, body := get(t, http.DefaultClient, web+"/api/anchors", key)
+		if err := json.Unmarshal([]byte(body), &list); err != nil || code != http.StatusOK {
+			t.Fatalf("anchors: %d %s %v", code, body, err)
+		}
+		if n := len(list.Items); n > 0 && list.Items[n-1].State == "finalized" && list.Items[n-1].Seq == 1 && list.Items[n-1].Size > 0 {
+			break
+		}
+		if time.Now().After(end) {
+			_, _, status := get(t, http.DefaultClient, web+"/api/anchors/status", key)
+			t.Fatalf("no anchor is final: %s\n%s", body, status)
+		}
+	}
+	if code, _, body := get(t, http.DefaultClient, web+"/api/anchors/status", key); code != http.StatusOK || strings.Contains(body, `"problem"`) || !strings.Contains(body, `"chain_id":31337`) {
+		t.Errorf("status: %d %s", code, body)
+	}
+	st, err := hubd.AnchorStatus(t.Context(), c.Database, c.Chain, 5)
+	if err != nil || len(st.Anchor) == 0 || st.Known.Problem != nil || st.Known.Last == nil {
+		t.Errorf("%+v, %v", st, err)
 	}
 }
 
@@ -138,10 +190,12 @@ func TestDeploymentWantsAColdAdminAndAgentsHearOfBlocks(t *testing.T) {
 
 	log := &logOf{}
 	c := config(pgtest.URL(t))
-	c.Chain, c.Log = chainSettings(t, env...), slog.New(slog.NewTextHandler(log, nil))
+	c.Chain, c.Log = chainSettings(t, append(env, "ANCHOR_INTERVAL=1s")...), slog.New(slog.NewTextHandler(log, nil))
+	c.Transparency.Dir = filepath.Join(t.TempDir(), "log")
 	h := start(t, c)
 	awaitReady(t, h)
 	log.await(t, "the log is anchored")
+	defer wantAnchored(t, c, h)
 	tlsConfig, _ := site(t, c, "north", h.GRPCAddr().String())
 	for end := time.Now().Add(30 * time.Second); ; <-time.After(50 * time.Millisecond) {
 		b := hello(t, tlsConfig, ident.NewSpoolID(), h.GRPCAddr().String()).GetBeacon()

@@ -366,8 +366,11 @@ func (h *Hub) subjects(ctx context.Context, stack *lifecycle.Stack, pools *pg.Po
 	if s.statements, err = statement.New(sc); err != nil {
 		return s, err
 	}
-	s.log, err = h.transparency(&s)
-	return s, err
+	if s.log, err = h.transparency(&s); err != nil {
+		return s, err
+	}
+	s.anchors = anchorsOf(&h.c.Chain, problemWith(&h.c.Chain, h.runs(config.ModuleJobs)), pools.API, s.log, h.c.Now)
+	return s, nil
 }
 
 // keys opens the hub's keys, and what lets sites join by them, in processes that need them: ingest and the API, and the jobs, which issue statements.

@@ -42,8 +42,14 @@ func (h *Hub) startJobs(ctx context.Context, stack *lifecycle.Stack, s subjects)
 	if s.pki == nil {
 		return errors.New("ENCRYPTION_PASSWORD is required by the module jobs: it opens the miners' salt keys, with which signed hours are judged, and the key that signs statements")
 	}
-	h.openForJobs(ctx, stack)
 	tasks := h.tasks(s)
+	if chain := h.openForJobs(ctx, stack); chain != nil {
+		task, err := h.anchorTask(&s, chain)
+		if err != nil {
+			return err
+		}
+		tasks = append(tasks, task)
+	}
 	keys, err := access.NewKeys(access.KeysConfig{Pool: s.pools.Jobs, Audit: s.audit, Env: h.c.Env, Now: h.c.Now, Log: h.c.Log})
 	if err != nil {
 		return err

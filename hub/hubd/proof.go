@@ -167,13 +167,13 @@ type ProofOrder struct {
 }
 
 // WriteProof makes a proof file, whole or not at all, and returns its length.
-func WriteProof(ctx context.Context, c Database, t Transparency, o ProofOrder, path string) (n int64, err error) {
+func WriteProof(ctx context.Context, c Database, t Transparency, ch Chain, o ProofOrder, path string) (n int64, err error) {
 	err = withOpened(ctx, c, Evidence{}, true, func(ctx context.Context, with *opened) error {
 		l, err := proof.New(proof.Config{Pool: with.config.Pool, Dir: t.Dir, Now: c.Now, Log: c.Log})
 		if err != nil {
 			return err
 		}
-		b, err := builder(l, &with.config, with.statements, with.keys.LogKey, anchors{})
+		b, err := builder(l, &with.config, with.statements, with.keys.LogKey, anchorsOf(&ch, nil, with.config.Pool, l, c.Now))
 		if err != nil {
 			return err
 		}

@@ -115,7 +115,7 @@ func TestANewHubsLogIsReadAndProven(t *testing.T) {
 	// A command makes the same file beside the running hub.
 	file := filepath.Join(t.TempDir(), "entry.hsproof")
 	index := list.Items[0].Index
-	if n, err := hubd.WriteProof(context.WithoutCancel(t.Context()), c.Database, c.Transparency, hubd.ProofOrder{Entry: &index}, file); err != nil || n < 300 {
+	if n, err := hubd.WriteProof(context.WithoutCancel(t.Context()), c.Database, c.Transparency, hubd.Chain{}, hubd.ProofOrder{Entry: &index}, file); err != nil || n < 300 {
 		t.Errorf("by command: %d bytes, %v", n, err)
 	}
 }

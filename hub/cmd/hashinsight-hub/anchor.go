@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"math/big"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +18,7 @@ import (
 
 func anchorCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{Use: "anchor", Short: "Put the contract for anchors on a chain, and see how anchoring stands"}
-	cmd.AddCommand(anchorDeployCommand(o), anchorVerifyCommand(o))
+	cmd.AddCommand(anchorDeployCommand(o), anchorStatusCommand(o), anchorVerifyCommand(o))
 	return cmd
 }
 
@@ -96,6 +98,67 @@ func anchorVerifyCommand(o *options) *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func anchorStatusCommand(o *options) *cobra.Command {
+	limit := 10
+	cmd := &cobra.Command{
+		Use: "status", Short: "Show how anchoring stands, and the newest anchors", Args: cobra.NoArgs,
+		Long: "Shows what the hub's database knows; it asks no chain, which anchor verify does. What keeps the hub from anchoring is in the row PROBLEM, with what to do.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := o.loadForWork()
+			if err != nil {
+				return err
+			}
+			st, err := hubd.AnchorStatus(cmd.Context(), database(c, commandLog()), c.Chain(), min(max(limit, 1), 500))
+			if err != nil {
+				return err
+			}
+			w, k := cmd.OutOrStdout(), &st.Known
+			if o.output == "json" {
+				return writeJSON(w, map[string]any{"status": k, "anchors": st.Anchor})
+			}
+			rows := []string{
+				fmt.Sprintf("network\t%s (chain %d)", k.Network, k.ChainID), "contract\t" + k.Contract, "account\t" + k.Account,
+				fmt.Sprintf("endpoints\t%d", k.Endpoints), fmt.Sprintf("log\t%d entries", k.LogSize), fmt.Sprintf("blocks\tlatest %d, safe %d, finalized %d", k.LatestBlock, k.SafeBlock, k.FinalizedBlock),
+				"chain last asked\t" + timeText(k.CheckedAt), "whole log anchored\t" + timeText(k.CoveredAt),
+			}
+			if k.Vanished > 0 {
+				rows = append(rows, fmt.Sprintf("VANISHED\t%d anchors were final and are in no block now: proofs over them are suspended", k.Vanished))
+			}
+			if k.Overdue {
+				rows = append(rows, "OVERDUE\tnothing has come into a block for 6 hours")
+			}
+			if k.Problem != nil {
+				text := k.Problem.Text
+				if k.ProblemSince != nil {
+					text += " (since " + timeText(k.ProblemSince) + ")"
+				}
+				rows = append(rows, "PROBLEM\t"+strings.ReplaceAll(text, "\n", "; "))
+			}
+			if err := writeTable(w, "WHAT\tHOW IT STANDS", rows); err != nil || len(st.Anchor) == 0 {
+				return err
+			}
+			rows = nil
+			for i := range st.Anchor {
+				a := &st.Anchor[i]
+				rows = append(rows, fmt.Sprintf("%d\t%s\t%d\t%s\t%d\t%s\t%s", a.Seq, a.State, a.Size, timeText(a.BlockTime), a.BlockNumber, a.LateReason, a.TxHash))
+			}
+			if _, err := fmt.Fprintln(w); err != nil {
+				return err
+			}
+			return writeTable(w, "SEQ\tSTATE\tENTRIES\tBLOCK TIME\tBLOCK\tLATE\tTRANSACTION", rows)
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", limit, "how many anchors, 1 to 500")
+	return cmd
+}
+
+func timeText(t *hubd.Time) string {
+	if t == nil {
+		return "never"
+	}
+	return t.UTC().Format(time.RFC3339)
 }
 
 func address(a [20]byte) string { return hubd.AddressText(a) }

@@ -35,7 +35,7 @@ func writeProof(cmd *cobra.Command, o *options, order hubd.ProofOrder, file stri
 	if err != nil {
 		return err
 	}
-	n, err := hubd.WriteProof(cmd.Context(), database(c, commandLog()), transparency(c), order, file)
+	n, err := hubd.WriteProof(cmd.Context(), database(c, commandLog()), transparency(c), c.Chain(), order, file)
 	if err != nil {
 		return err
 	}
