@@ -93,7 +93,7 @@ func anchorStatus(ctx context.Context, c *Chain, problem error, store *anchor.St
 	}
 	out := api.AnchorStatus{
 		Driver: "log-contract", Overdue: st.Overdue, Network: c.Network, ChainID: c.ID, Endpoints: len(c.URLs), IntervalS: int64(c.Interval / time.Second), LogSize: log.Newest.Size, Vanished: st.Vanished,
-		LatestBlock: st.LatestBlock, SafeBlock: st.SafeBlock, FinalizedBlock: st.FinalizedBlock, CoveredAt: instant(st.CoveredAt), CheckedAt: instant(st.CheckedAt),
+		LatestBlock: st.LatestBlock, SafeBlock: st.SafeBlock, FinalizedBlock: st.FinalizedBlock, CoveredAt: instant(st.CoveredAt), CheckedAt: instant(st.CheckedAt), AnsweredAt: instant(st.AnsweredAt),
 	}
 	if st.Contract != ([20]byte{}) {
 		out.Contract = anchor.AddressText(st.Contract)

@@ -82,13 +82,21 @@ func (s *Server) require(who audience) func(huma.Context, func(huma.Context)) {
 func (s *Server) requireLog() func(huma.Context, func(huma.Context)) {
 	keyed := s.require(signedIn)
 	return func(ctx huma.Context, next func(huma.Context)) {
-		r, _ := humago.Unwrap(ctx)
-		// A session that has ended is no reason to refuse what needs none. A wrong key is: whoever shows it means to be known by it.
-		if s.transparency.Public && r.Header.Get("Authorization") == "" {
+		r, w := humago.Unwrap(ctx)
+		if !s.transparency.Public || r.Header.Get("Authorization") != "" { // a wrong key is refused: whoever shows one means to be known by it
+			keyed(ctx, next)
+			return
+		}
+		p := s.optionalPrincipal(r.Context()) // a session that has ended is no reason to refuse what needs none
+		if p == nil {
 			s.limited(ctx, next)
 			return
 		}
-		keyed(ctx, next)
+		if err := s.limitPrincipal(r.Context(), *p); err != nil {
+			writeProblem(w, problemOf(r.Context(), err))
+			return
+		}
+		next(ctx)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/internal/proof"
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/hub/internal/statement"
+	"github.com/hashinsight/hashinsight/hub/internal/verify"
 	"github.com/hashinsight/hashinsight/hub/pgtest"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -147,7 +149,7 @@ func (w *world) anchor() {
 
 // check is what somebody who brings the contract's address and the hub's keys finds.
 func (w *world) check(b []byte) format.Report {
-	return format.Check(w.t.Context(), bytes.NewReader(b), format.Trust{Contract: &w.address, Chain: w, LogKey: w.logKey(), HubKey: w.evidence.Public().(ed25519.PublicKey)}, nil)
+	return format.Check(w.t.Context(), bytes.NewReader(b), format.Trust{Contract: &w.address, Chain: w, LogKey: w.logKey(), HubKey: w.evidence.Public().(ed25519.PublicKey)}, verify.NewSLA())
 }
 
 // want checks a file's verdict.
@@ -289,6 +291,9 @@ func TestWhatTheHubHasIsProven(t *testing.T) {
 		r := m.want(format.Proven, b)
 		if r.Anchor != m.anchored[1].anchor {
 			t.Errorf("%s: anchor %+v, want the first that covers it", name, r.Anchor)
+		}
+		if sla := slices.ContainsFunc(r.Steps, func(s format.Step) bool { return s.ID == format.StepSLA && s.State == format.OK }); sla != (name == "bundle") {
+			t.Errorf("%s: the statement was computed again: %t", name, sla)
 		}
 		t.Logf("%s: %d bytes", name, len(b))
 	}
