@@ -140,7 +140,7 @@ func (s *Server) proofRoutes() {
 	register(s, audience(access.StatementsRead), huma.Operation{
 		OperationID: "get-statement-bundle", Method: http.MethodGet, Path: "/api/statements/{hash}" + bundleSuffix, Tags: []string{"proofs"},
 		Summary: "A statement with the proof of everything it was made from",
-		Description: proofDoc + "With hashinsight-verify the statement is computed again from it to the same bytes. It is made while it is sent: some 250 kB for each miner's month. " +
+		Description: proofDoc + "With hashinsight-verify the statement is computed again from it to the same bytes. It is made while it is sent: some 400 kB for each miner's month. " +
 			"Where the connection ends early, what was received is no proof. Few are sent at the same time; 429 says when to ask again.",
 		Errors: append(proofErrors(), http.StatusTooManyRequests), Responses: proofFile("A proof file"),
 	}, s.bundle)

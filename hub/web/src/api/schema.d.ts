@@ -1023,7 +1023,7 @@ export interface paths {
         };
         /**
          * A statement with the proof of everything it was made from
-         * @description Check it with hashinsight-verify, or on the page's Verify tab, against a chain endpoint and a contract address of your own choice: neither needs this hub. With hashinsight-verify the statement is computed again from it to the same bytes. It is made while it is sent: some 250 kB for each miner's month. Where the connection ends early, what was received is no proof. Few are sent at the same time; 429 says when to ask again.
+         * @description Check it with hashinsight-verify, or on the page's Verify tab, against a chain endpoint and a contract address of your own choice: neither needs this hub. With hashinsight-verify the statement is computed again from it to the same bytes. It is made while it is sent: some 400 kB for each miner's month. Where the connection ends early, what was received is no proof. Few are sent at the same time; 429 says when to ask again.
          */
         get: operations["get-statement-bundle"];
         put?: never;
