@@ -59,7 +59,7 @@ func TestSeededRunsLoseAndDoubleNothing(t *testing.T) {
 		}
 	})
 	t.Logf("%d runs: %v", seeds, totals)
-	for _, what := range []string{"reorg 1", "reorg 10", "reorg 70", "drop", "spike", "cut", "lost answer", "kill", "race", "restore", "reread"} {
+	for _, what := range []string{"reorg 1", "reorg 10", "reorg 70", "drop", "spike", "cut", "lost answer", "kill", "race", "restore", "reread", "adopted", "vanished", "replaced"} {
 		if totals[what] == 0 {
 			t.Errorf("no run had a %s", what)
 		}
@@ -99,6 +99,16 @@ func (r *seeded) run() {
 	r.m = r.machine()
 	r.settle()
 	r.check()
+	for what, sql := range map[string]string{
+		"anchors": `SELECT count(*) FROM anchor`, "adopted": `SELECT count(*) FROM anchor WHERE adopted`, "vanished": `SELECT sum(vanished) FROM anchor`,
+		"late": `SELECT count(*) FROM anchor WHERE late <> ''`, "replaced": `SELECT count(*) FROM anchor_tx WHERE state = 3`, "void": `SELECT count(*) FROM anchor_tx WHERE state = 6`,
+	} {
+		var n int
+		if err := r.pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		r.did[what] = n
+	}
 }
 
 // operation does one random thing.
@@ -110,6 +120,10 @@ func (r *seeded) operation() {
 		r.step(time.Duration(10+r.rnd.IntN(50)) * time.Second)
 	case n < 52:
 		r.step(time.Duration(5+r.rnd.IntN(60)) * time.Minute)
+		for range r.rnd.IntN(4) { // time enough for an anchor to become final, in some
+			r.anvil.Mine(2)
+			r.step(10 * time.Second)
+		}
 	case n < 70:
 		r.anvil.Mine(1 + r.rnd.IntN(3))
 	case n < 74:
