@@ -66,7 +66,7 @@ func child(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	chain, err := chainOf(os.Getenv(childRPC), common.HexToAddress(os.Getenv(childContract)), key, nil)
+	chain, err := chainOf([]string{os.Getenv(childRPC)}, common.HexToAddress(os.Getenv(childContract)), key, nil)
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func TestSeededRunsLoseAndDoubleNothing(t *testing.T) {
 		}
 	})
 	t.Logf("%d runs: %v", seeds, totals)
-	for _, what := range []string{"reorg 1", "reorg 10", "reorg 70", "drop", "spike", "cut", "lost answer", "kill", "race", "restore", "reread", "adopted", "vanished", "replaced"} {
+	for _, what := range []string{"reorg 1", "reorg 10", "reorg 70", "drop", "spike", "cut", "lost answer", "kill", "race", "restore", "lie", "reread", "adopted", "vanished", "replaced"} {
 		if totals[what] == 0 {
 			t.Errorf("no run had a %s", what)
 		}
@@ -89,11 +89,19 @@ func (r *seeded) run() {
 			t.Logf("what was done: %s\n%s", strings.Join(r.trace, ", "), r.rows())
 		}
 	}()
+	if r.rnd.IntN(2) == 0 { // two endpoints, which must agree
+		r.second = newEndpoint(t, r.anvil.URL)
+		r.m = r.machine()
+	}
 	r.log.grow(5)
 	for range seededOperations {
 		r.operation()
 	}
-	r.end.set(func(e *endpoint) { e.cut, e.lose = false, 0 })
+	for _, e := range []*endpoint{r.end, r.second} {
+		if e != nil {
+			e.set(func(e *endpoint) { e.cut, e.lose, e.answer = false, 0, nil })
+		}
+	}
 	r.log.behind = false
 	r.fuse = -1
 	r.m = r.machine()
@@ -147,6 +155,8 @@ func (r *seeded) operation() {
 			r.note("cut")
 		}
 		r.end.set(func(e *endpoint) { e.cut = cut })
+	case n < 90 && r.second != nil:
+		r.lie()
 	case n < 91:
 		r.note("lost answer")
 		r.end.set(func(e *endpoint) { e.lose = 1 })
@@ -164,6 +174,24 @@ func (r *seeded) operation() {
 			r.restore()
 		}
 	}
+}
+
+// lie has the second endpoint, of two, say of one question that there is nothing, whatever there is; or the truth again.
+func (r *seeded) lie() {
+	methods := []string{"eth_getTransactionReceipt", "eth_getLogs", "eth_call", "eth_getBlockByNumber", "eth_getTransactionCount", "eth_getCode", ""}
+	empty := []string{`null`, `[]`, `"0x` + strings.Repeat("00", 128) + `"`, `null`, `"0x0"`, `"0x"`, ``}
+	i := r.rnd.IntN(len(methods))
+	if methods[i] != "" {
+		r.note("lie")
+	}
+	r.second.set(func(e *endpoint) {
+		e.answer = func(method string, _, out []byte) []byte {
+			if method == methods[i] {
+				return []byte(`{"jsonrpc":"2.0","id":1,"result":` + empty[i] + `}`)
+			}
+			return out
+		}
+	})
 }
 
 // step runs a machine, which in one of three runs is killed at a random place, and another one starts.

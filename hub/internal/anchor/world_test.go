@@ -134,6 +134,7 @@ type world struct {
 	t        testing.TB
 	anvil    *anviltest.Chain
 	end      *endpoint
+	second   *endpoint // nil: there is one only
 	pool     *pgxpool.Pool
 	key      *ecdsa.PrivateKey
 	contract common.Address
@@ -166,8 +167,8 @@ func (w *world) address() common.Address { return crypto.PubkeyToAddress(w.key.P
 // maxFee is the ceiling of tests, in wei.
 const maxFee = 50 * gwei
 
-func chainOf(url string, contract common.Address, key *ecdsa.PrivateKey, now func() time.Time) (*Chain, error) {
-	return NewChain(ChainConfig{URLs: []string{url}, ID: anviltest.ChainID, Contract: contract, Signer: local(key), Limits: Limits{MaxFee: big.NewInt(maxFee)}, Now: now})
+func chainOf(urls []string, contract common.Address, key *ecdsa.PrivateKey, now func() time.Time) (*Chain, error) {
+	return NewChain(ChainConfig{URLs: urls, ID: anviltest.ChainID, Contract: contract, Signer: local(key), Limits: Limits{MaxFee: big.NewInt(maxFee)}, Now: now})
 }
 
 // asAdmin sends a transaction and mines it.
@@ -216,7 +217,11 @@ func (w *world) revokeFirst(seq uint64) {
 // machine makes a machine as a hub that starts does.
 func (w *world) machine() *Machine {
 	w.t.Helper()
-	chain, err := chainOf(w.end.URL, w.contract, w.key, func() time.Time { return w.now })
+	urls := []string{w.end.URL}
+	if w.second != nil {
+		urls = append(urls, w.second.URL)
+	}
+	chain, err := chainOf(urls, w.contract, w.key, func() time.Time { return w.now })
 	if err != nil {
 		w.t.Fatal(err)
 	}
