@@ -320,6 +320,6 @@ func (s *Store) addVersion(ctx context.Context, tx pgx.Tx, by access.Actor, c *C
 	if _, err := tx.Exec(ctx, qAddVersion, c.ID, number, t.FromMS, t.Canonical(), v.Hash[:], now, by.ID); err != nil {
 		return v, fmt.Errorf("adding version %d of contract %s: %w", number, c.ID, err)
 	}
-	entry := proof.TermsBody{Contract: c.ID, Version: uint32(number), Hash: v.Hash} //nolint:gosec // from 1 to MaxVersions
+	entry := proof.TermsBody{Contract: c.ID, Version: uint32(number), Hash: v.Hash}
 	return v, s.c.Note(ctx, tx, entry.Entry(now.UnixMilli()))
 }

@@ -87,7 +87,7 @@ func scanCheckpoint(row pgx.CollectableRow) (c Checkpoint, err error) {
 	var size int64
 	var root []byte
 	err = row.Scan(&size, &root, &c.Note, &c.PublishedAt)
-	c.Size, c.PublishedAt = uint64(size), c.PublishedAt.UTC() //nolint:gosec // a CHECK keeps it positive
+	c.Size, c.PublishedAt = uint64(size), c.PublishedAt.UTC()
 	c.Origin, _, _ = strings.Cut(string(c.Note), "\n")
 	copy(c.Root[:], root)
 	return c, err
@@ -175,7 +175,7 @@ func (s *Store) publish(c *Checkpoint) error {
 		return fmt.Errorf("publishing a checkpoint: %w", err)
 	}
 	_, err = f.Write(c.Note)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()) //nolint:gosec // public
+	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

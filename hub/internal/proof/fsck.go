@@ -67,8 +67,8 @@ func (l *levels) add(ctx context.Context, level int, h evidence.Hash) error {
 
 // compare compares the tile of a level with its file and returns its root.
 func (l *levels) compare(ctx context.Context, level int, p uint8) (root evidence.Hash, err error) {
-	b, err := l.dir.ReadTile(ctx, uint64(level), l.at[level], p) //nolint:gosec // small
-	name := layout.TilePath(uint64(level), l.at[level], p)       //nolint:gosec // as above
+	b, err := l.dir.ReadTile(ctx, uint64(level), l.at[level], p)
+	name := layout.TilePath(uint64(level), l.at[level], p)
 	switch {
 	case err != nil:
 		l.v.bad("tile %s cannot be read: %v", name, err)
@@ -155,7 +155,7 @@ func (s *Store) fsckTree(ctx context.Context, st *state, public ed25519.PublicKe
 				v.Tiles++
 			}
 		}
-		if i := int(index % layout.EntryBundleWidth); bundle != nil && string(bundle[i]) != string(b) { //nolint:gosec // small
+		if i := int(index % layout.EntryBundleWidth); bundle != nil && string(bundle[i]) != string(b) {
 			v.bad("entry %d in the database is not the one in the tiles", index)
 		}
 		leaf := e.LeafHash()
@@ -190,7 +190,7 @@ func (s *Store) fsckTree(ctx context.Context, st *state, public ed25519.PublicKe
 	}
 	for level := range l.rows {
 		if n := len(l.rows[level]); n > 0 {
-			if _, err := l.compare(ctx, level, uint8(n)); err != nil { //nolint:gosec // under 256
+			if _, err := l.compare(ctx, level, uint8(n)); err != nil {
 				return err
 			}
 		}

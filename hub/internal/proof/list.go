@@ -41,7 +41,7 @@ func scanEntry(row pgx.CollectableRow) (p Placed, err error) {
 	var idx int64
 	var kind int16
 	err = row.Scan(&idx, &kind, &p.Entry.AtMS, &p.Entry.Body)
-	p.Index, p.Entry.Kind = uint64(idx), format.EntryKind(kind) //nolint:gosec // of ours
+	p.Index, p.Entry.Kind = uint64(idx), format.EntryKind(kind)
 	return p, err
 }
 
@@ -243,7 +243,7 @@ func ParseKind(name string) (format.EntryKind, error) {
 		return 0, nil
 	}
 	if i := slices.Index(Kinds(), name); i >= 0 {
-		return format.EntryHour + format.EntryKind(i), nil //nolint:gosec // small
+		return format.EntryHour + format.EntryKind(i), nil
 	}
 	return 0, fmt.Errorf("%.40q is no kind of entry: there are %s", name, strings.Join(Kinds(), ", "))
 }

@@ -110,10 +110,10 @@ func (s *Store) run(ctx context.Context, st *state, sg *signer) error {
 	}
 	s.metrics.look(&newest, pending)
 	same := published == recorded && file.Size == newest.Size && file.Root == newest.Root
-	if same && pending == 0 && uint64(size) == newest.Size { //nolint:gosec // a count
+	if same && pending == 0 && uint64(size) == newest.Size {
 		return nil
 	}
-	if err := s.checkDir(published, file.Size, uint64(size)); err != nil { //nolint:gosec // as above
+	if err := s.checkDir(published, file.Size, uint64(size)); err != nil {
 		return err
 	}
 	t, err := openTiles(ctx, s.c.Dir, sg)
@@ -122,18 +122,18 @@ func (s *Store) run(ctx context.Context, st *state, sg *signer) error {
 	}
 	defer t.close()
 	from := t.size
-	if t.size > uint64(size) { //nolint:gosec // as above
-		if err := s.catchBehind(ctx, st, t, uint64(size), &newest, &file); err != nil { //nolint:gosec // as above
+	if t.size > uint64(size) {
+		if err := s.catchBehind(ctx, st, t, uint64(size), &newest, &file); err != nil {
 			return err
 		}
-		size = int64(t.size) //nolint:gosec // as above
+		size = int64(t.size)
 	}
-	tree, err := s.verify(ctx, t, &newest, uint64(size)) //nolint:gosec // as above
+	tree, err := s.verify(ctx, t, &newest, uint64(size))
 	if err != nil {
 		return err
 	}
 	for done := 0; ; {
-		if err := s.fill(ctx, t, tree, uint64(size)); err != nil { //nolint:gosec // as above
+		if err := s.fill(ctx, t, tree, uint64(size)); err != nil {
 			return err
 		}
 		if done >= maxRun {
@@ -183,12 +183,12 @@ func (s *Store) noteAuditHead(ctx context.Context) error {
 	if err != nil || seq == 0 {
 		return err
 	}
-	b := format.AuditHeadBody{Seq: uint64(seq), Hash: hash} //nolint:gosec // from 1
+	b := format.AuditHeadBody{Seq: uint64(seq), Hash: hash}
 	return s.inTx(ctx, func(tx pgx.Tx) error { return Note(ctx, tx, b.Entry(now)) })
 }
 
 // stateName is where tessera keeps the size of its tree.
-var stateName = filepath.Join(".state", "treeState") //nolint:gochecknoglobals // a constant in all but name
+var stateName = filepath.Join(".state", "treeState")
 
 // checkDir refuses a directory that has lost tessera's state while it has a checkpoint that the rows do not reach: opened, it would look like an empty one, and
 // what was published would be written over.
@@ -204,7 +204,7 @@ func (s *Store) checkDir(published bool, file, rows uint64) error {
 
 // catchBehind reads entries that an older database lacks back from the tiles.
 func (s *Store) catchBehind(ctx context.Context, st *state, t *tiles, size uint64, newest, file *Checkpoint) error {
-	missing := int64(t.size - size) //nolint:gosec // small
+	missing := int64(t.size - size)
 	s.metrics.behind.Set(float64(missing))
 	s.c.Log.ErrorContext(ctx, "the database is older than its own transparency log: it was restored to an earlier moment, or lost its last transactions; "+
 		"the missing entries are read back from the tiles, and until then nothing is added or anchored", "entries", size, "tiles", t.size, "missing", missing)
@@ -252,13 +252,13 @@ func (s *Store) readBack(ctx context.Context, t *tiles, at uint64, entries [][]b
 	for i, b := range entries {
 		e, err := format.ParseEntry(b)
 		if err != nil {
-			return halt("entry %d of the tiles: %w", at+uint64(i), err) //nolint:gosec // small
+			return halt("entry %d of the tiles: %w", at+uint64(i), err)
 		}
 		if e.LeafHash() != evidence.Hash(leaves[i]) {
-			return halt("entry %d of the tiles is not the one that their tree has", at+uint64(i)) //nolint:gosec // small
+			return halt("entry %d of the tiles is not the one that their tree has", at+uint64(i))
 		}
 		ref := e.Ref()
-		kinds[i], refs[i], ms[i], bodies[i], places[i] = int16(e.Kind), ref[:], e.AtMS, e.Body, int64(at)+int64(i) //nolint:gosec // as above
+		kinds[i], refs[i], ms[i], bodies[i], places[i] = int16(e.Kind), ref[:], e.AtMS, e.Body, int64(at)+int64(i)
 	}
 	return s.inTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, qReadBack, kinds, refs, ms, bodies, places)
@@ -266,7 +266,7 @@ func (s *Store) readBack(ctx context.Context, t *tiles, at uint64, entries [][]b
 			return fmt.Errorf("reading entries back from the log's tiles: %w", err)
 		}
 		if tag.RowsAffected() != int64(n) {
-			return halt("of entries %d to %d of the tiles %d have another place in the database", at, at+uint64(n)-1, int64(n)-tag.RowsAffected()) //nolint:gosec // as above
+			return halt("of entries %d to %d of the tiles %d have another place in the database", at, at+uint64(n)-1, int64(n)-tag.RowsAffected())
 		}
 		return nil
 	})
@@ -284,12 +284,12 @@ func (s *Store) each(ctx context.Context, from, to uint64, f func(index uint64, 
 		var kind int16
 		var e format.Entry
 		if _, err := pgx.ForEachRow(rows, []any{&idx, &kind, &e.AtMS, &e.Body}, func() error {
-			if uint64(idx) != from { //nolint:gosec // a place
+			if uint64(idx) != from {
 				return halt("entry %d is missing in the database", from)
 			}
 			from++
-			e.Kind = format.EntryKind(kind) //nolint:gosec // of ours
-			return f(uint64(idx), &e)       //nolint:gosec // as above
+			e.Kind = format.EntryKind(kind)
+			return f(uint64(idx), &e)
 		}); err != nil {
 			return err
 		}

@@ -42,7 +42,7 @@ func (s *Store) Handler(prefix string) http.Handler {
 			http.NotFound(w, r)
 			return
 		}
-		f, err := os.Open(filepath.Join(s.c.Dir, filepath.FromSlash(name))) //nolint:gosec // a name of the one form that tiles have
+		f, err := os.Open(filepath.Join(s.c.Dir, filepath.FromSlash(name)))
 		if err != nil {
 			http.NotFound(w, r)
 			return

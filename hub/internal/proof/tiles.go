@@ -50,11 +50,11 @@ func (d tileDir) ReadEntryBundle(_ context.Context, index uint64, p uint8) ([]by
 }
 
 func (d tileDir) read(full, exact string, p uint8) ([]byte, error) {
-	b, err := os.ReadFile(filepath.Join(string(d), filepath.FromSlash(exact))) //nolint:gosec // numbers of ours, below the directory
+	b, err := os.ReadFile(filepath.Join(string(d), filepath.FromSlash(exact)))
 	if !errors.Is(err, os.ErrNotExist) || p == 0 {
 		return b, err
 	}
-	if b, err = os.ReadFile(filepath.Join(string(d), filepath.FromSlash(full))); !errors.Is(err, os.ErrNotExist) { //nolint:gosec // as above
+	if b, err = os.ReadFile(filepath.Join(string(d), filepath.FromSlash(full))); !errors.Is(err, os.ErrNotExist) {
 		return b, err
 	}
 	dir := filepath.Join(string(d), filepath.FromSlash(full+".p"))
@@ -71,10 +71,10 @@ func (d tileDir) read(full, exact string, p uint8) ([]byte, error) {
 	if widest == 0 {
 		return nil, err
 	}
-	return os.ReadFile(filepath.Join(dir, strconv.Itoa(widest))) //nolint:gosec // as above
+	return os.ReadFile(filepath.Join(dir, strconv.Itoa(widest)))
 }
 
-var ranges = &compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren} //nolint:gochecknoglobals // a function, in the library's wrapping
+var ranges = &compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
 
 // rangeAt returns the compact range of the tree of a size.
 func (d tileDir) rangeAt(ctx context.Context, size uint64) (*compact.Range, error) {
@@ -147,7 +147,7 @@ func openTiles(ctx context.Context, dir string, sg *signer) (t *tiles, err error
 		}
 	}()
 	// The advisory lock in the database keeps other hubs out unless it is lost with its connection; tessera's locks are held for single steps only.
-	if t.lock, err = os.OpenFile(filepath.Join(dir, "writer.lock"), os.O_CREATE|os.O_RDWR, 0o644); err != nil { //nolint:gosec // as above
+	if t.lock, err = os.OpenFile(filepath.Join(dir, "writer.lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
 		return nil, fmt.Errorf("directory of the log's tiles: %w", err)
 	}
 	if ok, err := tryLock(t.lock); err != nil || !ok {
@@ -193,7 +193,7 @@ func (t *tiles) add(ctx context.Context, entries [][]byte) error {
 		if err != nil {
 			return fmt.Errorf("writing the log's tiles: %w", err)
 		}
-		if want := t.size + uint64(i); got.Index != want { //nolint:gosec // small
+		if want := t.size + uint64(i); got.Index != want {
 			return halt("entry %d became entry %d of the tiles: something else writes in %s", want, got.Index, string(t.tileDir))
 		}
 	}

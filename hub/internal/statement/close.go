@@ -293,7 +293,7 @@ func (s *Store) keep(ctx context.Context, tx pgx.Tx, st *sla.Statement, result *
 		return hash, fmt.Errorf("keeping it: %w", err)
 	}
 	entry := proof.StatementBody{
-		Contract: st.Contract, Month: uint32(st.Month), Seq: uint32(seq), Hash: hash, Supersedes: evidence.Hash(st.Supersedes), //nolint:gosec // months since the year 0, statements of one
+		Contract: st.Contract, Month: uint32(st.Month), Seq: uint32(seq), Hash: hash, Supersedes: evidence.Hash(st.Supersedes),
 		Public: [ed25519.PublicKeySize]byte(public), Signature: [ed25519.SignatureSize]byte(signature),
 	}
 	if err := s.c.Note(ctx, tx, entry.Entry(st.IssuedMS)); err != nil {
