@@ -134,7 +134,7 @@ func instant(t time.Time) *api.Time {
 
 func anchorView(a *anchor.Anchor) api.Anchor {
 	v := api.Anchor{
-		ChainID: a.ChainID, Contract: anchor.AddressText(a.Contract), Seq: a.Seq, State: a.State.String(), Hour: api.Time{Time: time.Unix(int64(a.Hour)*3600, 0).UTC()}, //nolint:gosec // hours since 1970
+		ChainID: a.ChainID, Contract: anchor.AddressText(a.Contract), Seq: a.Seq, State: a.State.String(), Hour: api.Time{Time: time.Unix(int64(a.Hour)*3600, 0).UTC()},
 		Size: a.Size, Root: fmt.Sprintf("%x", a.Root), PrevRoot: fmt.Sprintf("%x", a.PrevRoot), BuiltAt: api.Time{Time: a.BuiltAt}, DueAt: api.Time{Time: a.DueAt},
 		MinedAt: instant(a.MinedAt), FinalizedAt: instant(a.FinalizedAt), BlockTime: instant(a.BlockTime), BlockNumber: a.Block, LateReason: string(a.Late), Vanished: a.Vanished, Adopted: a.Adopted,
 	}

@@ -223,7 +223,7 @@ func writeWhole(path string, write func(io.Writer) error) (n int64, err error) {
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	if err := errors.Join(write(f), f.Chmod(0o644), f.Sync()); err != nil { //nolint:gosec // for somebody else to read
+	if err := errors.Join(write(f), f.Chmod(0o644), f.Sync()); err != nil {
 		return 0, errors.Join(err, f.Close())
 	}
 	info, err := f.Stat()
