@@ -127,6 +127,29 @@ func TestOnlyAnchorKnowsTheChainsLibrary(t *testing.T) {
 	}
 }
 
+// Dependencies that one subject alone may have, with its own folders: what they bring stays behind that subject.
+var alone = []struct{ imports, subject, why string }{
+	{"github.com/ethereum/", "internal/anchor", "the hub knows chains by package anchor"},
+	{"github.com/transparency-dev/tessera", "internal/proof", "the hub knows its log by package proof"},
+}
+
+func TestOneSubjectAloneImportsWhatIsHeavy(t *testing.T) {
+	for _, line := range goList(t, "../../hub", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
+		fields := strings.Fields(line)
+		for _, a := range alone {
+			home := root + "/hub/" + a.subject
+			if fields[0] == home || strings.HasPrefix(fields[0], home+"/") {
+				continue
+			}
+			for _, dep := range fields[1:] {
+				if strings.HasPrefix(dep, a.imports) {
+					t.Errorf("%s imports %s: %s", fields[0], dep, a.why)
+				}
+			}
+		}
+	}
+}
+
 func goList(t *testing.T, dir string, args ...string) []string {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"list"}, args...)...)
