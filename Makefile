@@ -18,23 +18,27 @@ GEN_GO        := v1.36.12
 GEN_GO_GRPC   := v1.6.2
 BUF           := 1.75.0
 
-# make run: miners in the fleet, how long (empty: until Ctrl-C), and kill -9s of agent and hub each.
+# make run: miners in the fleet, how long (empty: until Ctrl-C), kill -9s of agent and hub each, and whether with a chain.
 FLEET    ?= 200
 DURATION ?=
 KILLS    ?= 0
+CHAIN    ?= 1
 # make soak: how long heaps and tables are watched.
 SOAK     ?= 20m
 
-.PHONY: help run build web test test-go contracts-check test-web test-page test-kills smoke lint gen gen-check bench soak fuzz-short verify scan clean install-run install-test
+.PHONY: help run chain build web test test-go contracts-check test-web test-page test-kills smoke lint gen gen-check bench soak fuzz-short verify scan clean install-run install-test
 
 help: ## explain the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-# A development chain for tests, and the compiler of the contract.
+# The chain that make run anchors in, and the compiler of its contract.
 CONTRACTS := hub/contracts/node_modules/.installed
 
-run: install-run build ## run a simulated fleet, an agent and a hub; FLEET=200 DURATION=60s KILLS=0
-	bin/hashinsight-run --fleet $(FLEET) --kills $(KILLS) $(if $(DURATION),--duration $(DURATION))
+run: install-run build $(if $(filter 0,$(CHAIN)),,$(CONTRACTS)) ## run a simulated fleet, an agent, a hub and a chain; FLEET=200 DURATION=60s KILLS=0 CHAIN=0
+	bin/hashinsight-run --fleet $(FLEET) --kills $(KILLS) $(if $(DURATION),--duration $(DURATION)) $(if $(filter 0,$(CHAIN)),--chain=false)
+
+chain: ## only the chain of the last make run, to check proofs while nothing else runs
+	bin/hashinsight-run --chain-only
 
 build: web ## build the page and every program into bin/
 	@mkdir -p bin
@@ -69,15 +73,15 @@ test-web: hub/web/node_modules/.installed ## type check and unit tests of the pa
 	cd hub/web && npm run --silent typecheck && npm test --silent
 
 # A small fleet polled every second, so that little time lies between the moments that matter.
-KILLRUN := bin/hashinsight-run --fleet 30 --interval 1s --batch 1s --timeout 2s --fresh
+KILLRUN := bin/hashinsight-run --fleet 30 --interval 1s --batch 1s --timeout 2s --anchor 3s --fresh
 
-test-kills: build ## agent killed with -9 20 times, hub 20 times, PostgreSQL 5 times, under stream
+test-kills: build $(CONTRACTS) ## agent killed with -9 20 times, hub 20 times, PostgreSQL 5 times, under stream
 	$(KILLRUN) --kill-agent 20 --kill-hub 20 --kill-postgres 5 --name kills --run-dir .run/kills
 
-test-page: build ## the page in headless Chromium against a running hub with 200 miners
+test-page: build $(CONTRACTS) ## the page in headless Chromium against a running hub with 200 miners
 	bin/hashinsight-run --fleet 200 --name page --fresh --run-dir .run/page -- npm --prefix hub/web run --silent e2e
 
-smoke: build ## make run for 90 s with the agent and the hub each killed with -9 three times
+smoke: build $(CONTRACTS) ## make run for 90 s with the agent and the hub each killed with -9 three times
 	bin/hashinsight-run --fleet 200 --duration 90s --kills 3 --name smoke --fresh --run-dir .run/smoke
 
 lint: $(TOOLS)/bin/golangci-lint hub/web/node_modules/.installed ## golangci-lint, import rules, buf lint, eslint
@@ -99,11 +103,12 @@ bench: build ## measure the targets of limits.md into .run/bench.json and print 
 	cd pkg && HSI_BENCH=$(CURDIR)/.run/bench.json go test -p 1 -count=1 -timeout 30m -run '^TestBench' ./...
 	cd hub && HSI_BENCH=$(CURDIR)/.run/bench.json go test -p 1 -count=1 -timeout 30m -run '^TestBench' ./...
 	cd deploy/e2e && HSI_BENCH=$(CURDIR)/.run/bench.json HSI_TEST_BIN=$(CURDIR)/bin go test -p 1 -count=1 -timeout 30m -run '^TestBench' ./...
-	HSI_BENCH=$(CURDIR)/.run/bench.json bin/hashinsight-run --fleet 200 --name bench --fresh --run-dir .run/bench -- npm --prefix hub/web run --silent staleness
+	HSI_BENCH=$(CURDIR)/.run/bench.json bin/hashinsight-run --fleet 200 --name bench --fresh --run-dir .run/bench --chain=false -- npm --prefix hub/web run --silent staleness
 	cd deploy/e2e && go run ./cmd/hashinsight-bench $(CURDIR)/.run/bench.json | tee $(CURDIR)/deploy/BENCHMARKS.md
 
-soak: build ## 100 kills of agent and hub each, 20 of PostgreSQL; the end of an hour under contract; then 20 minutes in which heaps and tables stay within bounds
+soak: build $(CONTRACTS) ## 100 kills of agent and hub each, 20 of PostgreSQL; 200 seeded runs of the anchor with reorgs and crashes; the end of an hour under contract; then 20 minutes in which heaps and tables stay within bounds
 	$(KILLRUN) --kill-agent 100 --kill-hub 100 --kill-postgres 20 --name soak-kills --run-dir .run/soak-kills
+	cd hub && HSI_TEST_NO_SKIP=1 HSI_TEST_ANCHOR_SEEDS=200 go test -count=1 -timeout 60m -run '^TestSeededRunsLoseAndDoubleNothing$$' ./internal/anchor
 	cd deploy/e2e && HSI_TEST_HOUR=1 HSI_TEST_BIN=$(CURDIR)/bin go test -count=1 -timeout 100m -run '^TestAnHourOfContracts$$' -v ./localrun
 	bin/hashinsight-run --fleet 1000 --duration $(SOAK) --soak --name soak --fresh --run-dir .run/soak
 

@@ -58,6 +58,7 @@ type hit struct {
 	Again    float64 // batches that came again after it and were known: stored, acknowledgement not kept at the site
 	Late     int     // agent only: batches it had committed before and the hub stored after
 	Open     int     // agent only: answers before it that were never committed
+	Anchor   bool    // an anchor was on its way to the chain, just before
 	Recovery time.Duration
 }
 
@@ -86,6 +87,11 @@ func (s *stack) killLoop(ctx context.Context) error {
 		before, err := s.duplicates(ctx)
 		if err != nil {
 			return err
+		}
+		if s.chain != nil {
+			if err := look.ask(ctx, qUnderWay, &h.Anchor); err != nil {
+				return err
+			}
 		}
 		writes, reach := wal, walReach
 		if h.Victim == victimAgent {
@@ -279,6 +285,7 @@ const (
 	qBatches = `SELECT coalesce(sum(batches), 0)::bigint FROM batch_total`
 	qSession = `SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
 		ORDER BY xact_start NULLS LAST, query_start DESC NULLS LAST LIMIT 1`
+	qUnderWay = `SELECT EXISTS (SELECT FROM anchor WHERE state IN (1, 2, 3))`
 )
 
 func (l *ledger) ask(ctx context.Context, query string, into any) error {
@@ -349,6 +356,7 @@ func histogram(hits []*hit) []string {
 		{"answers in the agent's open batch", func(h *hit) bool { return h.Open > 0 }},
 		{"batch at the site, not stored", func(h *hit) bool { return h.Late > 0 || h.Pending > h.Again }},
 		{"batch stored, not acknowledged", func(h *hit) bool { return h.Again > 0 }},
+		{"anchor on its way", func(h *hit) bool { return h.Anchor }},
 		{"every batch acknowledged", func(h *hit) bool { return h.Moment != starting && h.Late == 0 && h.Pending == 0 && h.Again == 0 }},
 	}
 	victims := [...]victim{victimAgent, victimHub, victimServer, victimSession}

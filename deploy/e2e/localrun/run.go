@@ -38,6 +38,8 @@ type Config struct {
 	RunDir                 string        // run.json, owner.key and logs
 	Web                    string        // wanted address of the page
 	Command                []string      // run this against the running system, then end
+	Anvil                  string        // program of the chain; empty: the hub has none, and does not anchor
+	Anchor                 time.Duration // between two anchors; 0 means a minute
 	Out                    io.Writer
 
 	site *site // nil: everything is on loopback
@@ -100,10 +102,29 @@ func Run(ctx context.Context, c Config) (err error) {
 	return s.judge()
 }
 
+// RunChain runs the chain of the last run alone until ctx ends: proofs can be checked against it with the whole hub off.
+func RunChain(ctx context.Context, c Config) (err error) {
+	s, err := openStack(ctx, c.withDefaults())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.reopenChain(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.Out, "run: nothing but the chain of the last run, at %s, with the contract %s\n", s.chainURL(), s.contractOf.Contract)
+	s.waitUntil(ctx, time.Time{})
+	return s.failed()
+}
+
 // play lets the system run: until all is fresh, then for the duration or the command.
 func (s *stack) play(ctx context.Context) error {
 	began := time.Now()
 	fmt.Fprintf(s.c.Out, "run: page http://%s  owner's key in %s\n", s.ports.Web, s.keyFile())
+	if s.chain != nil {
+		fmt.Fprintf(s.c.Out, "run: the log is anchored every %s in contract %s of the chain at %s  check proofs at %s\n",
+			cmp.Or(s.c.Anchor, anchorDefault), s.contractOf.Contract, s.chainURL(), s.verifyPage())
+	}
 	first, cancel := context.WithTimeout(ctx, startTimeout)
 	f, err := s.waitFresh(first)
 	cancel()
@@ -234,6 +255,16 @@ func (s *stack) judge() error {
 	if slots.Hours > 0 {
 		fmt.Fprintf(s.c.Out, "run: signed hours=%d slots=%d wrong=%d %s\n", slots.Hours, slots.Slots, slots.Wrong, slots.Example)
 	}
+	anchors, err := s.compareAnchors(ctx)
+	if err != nil {
+		return err
+	}
+	for _, line := range anchors.Lines {
+		fmt.Fprintln(s.c.Out, "run: "+line)
+	}
+	if err := s.fsck(ctx); err != nil {
+		return err
+	}
 	if err := s.hub.stop(); err != nil {
 		return err
 	}
@@ -246,9 +277,9 @@ func (s *stack) judge() error {
 			return err
 		}
 	}
-	fmt.Fprintf(s.c.Out, "run: miners=%d healthy=%d fresh=%d committed=%d missing=%d duplicate=%d\n",
-		f.Miners, f.Healthy, f.Fresh, v.Committed, v.Missing, v.Duplicate)
-	if freshErr != nil || v.Missing != 0 || v.Duplicate != 0 || slots.Wrong != 0 || f.Fresh != f.Healthy {
+	fmt.Fprintf(s.c.Out, "run: miners=%d healthy=%d fresh=%d committed=%d missing=%d duplicate=%d anchors=%d duplicate_anchors=%d\n",
+		f.Miners, f.Healthy, f.Fresh, v.Committed, v.Missing, v.Duplicate, anchors.Anchors, anchors.Duplicate)
+	if freshErr != nil || v.Missing != 0 || v.Duplicate != 0 || slots.Wrong != 0 || f.Fresh != f.Healthy || anchors.Wrong != 0 || anchors.Duplicate != 0 {
 		return ErrVerdict
 	}
 	return nil

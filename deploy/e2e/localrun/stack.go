@@ -30,6 +30,8 @@ type stack struct {
 	live    time.Time // since when all miners are; zero before
 
 	sim, hub, agent *child
+	chain           *child     // nil: none
+	contractOf      chainState // of the chain; zero: none
 
 	mu       sync.Mutex
 	pids     map[string]int
@@ -72,20 +74,26 @@ func openStack(ctx context.Context, c Config) (*stack, error) {
 	return s, nil
 }
 
-func (s *stack) keyFile() string { return filepath.Join(s.c.RunDir, "owner.key") }
-func (s *stack) record() string  { return filepath.Join(s.dir, "sim", "record.jsonl") }
+func (s *stack) keyFile() string    { return filepath.Join(s.c.RunDir, "owner.key") }
+func (s *stack) verifyPage() string { return "http://" + s.ports.Web + "/verify" }
+func (s *stack) record() string     { return filepath.Join(s.dir, "sim", "record.jsonl") }
 
 func (s *stack) program(name string) string { return filepath.Join(s.c.BinDir, "hashinsight-"+name) }
 
 // hubEnv is the hub's configuration. Everything is on loopback, and the tunnel needs no privilege.
 func (s *stack) hubEnv() []string {
 	grpc, wg := s.told()
-	return append([]string{
+	env := append([]string{
 		"HASHINSIGHT_ENV=dev", "DATABASE_URL=embedded:", "DATA_DIR=" + filepath.Join(s.dir, "hub"),
 		"BIND_ADDR=" + s.ports.Web, "GRPC_ADDR=" + s.ports.GRPC, "PROMETHEUS_ADDR=" + s.ports.Metrics, "LOG_FORMAT=json",
 		"WG_ADDR=" + s.ports.WG, "WG_BACKEND=netstack", "WG_ENDPOINT=" + wg, "HUB_ADDRESS=" + grpc, "FALLBACK_ADDRESS=" + grpc,
 		"RATE_LIMIT_REQUESTS_PER_MINUTE=1000000", // page, tests and benchmarks share one key
+		"TRANSPARENCY_LOG_PUBLIC=1",
 	}, s.secrets...)
+	if s.contractOf.Contract != "" {
+		env = append(env, s.chainEnv(s.contractOf)...)
+	}
+	return env
 }
 
 // told is where the site finds the hub.
@@ -110,10 +118,15 @@ func (s *stack) start(ctx context.Context) error {
 	}
 	s.sim = s.newChild("sim", nil, s.program("sim"), "--miners", strconv.Itoa(s.c.Fleet), "--base", s.ports.SimBase, "--port", strconv.Itoa(s.ports.SimPort),
 		"--seed", strconv.FormatUint(s.c.Seed, 10), "--faulty", "10%", "--record", s.record(), "--state", filepath.Join(s.dir, "sim", "state"), "--control", s.ports.Control)
-	s.hub = s.newChild("hub", s.hubEnv(), s.program("hub"), "run")
 	if err := s.sim.run(); err != nil {
 		return err
 	}
+	if s.c.Anvil != "" {
+		if err := s.startChain(ctx); err != nil {
+			return err
+		}
+	}
+	s.hub = s.newChild("hub", s.hubEnv(), s.program("hub"), "run")
 	if err := s.hub.run(); err != nil {
 		return err
 	}
@@ -140,7 +153,7 @@ func (s *stack) start(ctx context.Context) error {
 // close stops what still runs, in reverse order of start, and gives the data's lock up.
 func (s *stack) close() error {
 	var errs []error
-	for _, c := range []*child{s.agent, s.sim, s.hub} {
+	for _, c := range []*child{s.agent, s.sim, s.hub, s.chain} {
 		if c != nil {
 			errs = append(errs, c.stop())
 		}
@@ -152,7 +165,7 @@ func (s *stack) close() error {
 }
 
 func (s *stack) newChild(name string, env []string, argv ...string) *child {
-	if name != "hub" {
+	if name != "hub" && name != "chain" {
 		argv = s.c.site.exec(argv)
 	}
 	return &child{
@@ -187,9 +200,18 @@ func (s *stack) note(name string, pid int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pids[name] = pid
-	b, err := json.MarshalIndent(map[string]any{"page": "http://" + s.ports.Web, "owner_key": s.keyFile(), "pids": s.pids, "data": s.dir}, "", "  ")
+	told := map[string]any{"page": "http://" + s.ports.Web, "verify": s.verifyPage(), "owner_key": s.keyFile(), "pids": s.pids, "data": s.dir}
+	if s.contractOf.Contract != "" {
+		told["rpc"], told["contract"] = s.chainURL(), s.contractOf.Contract
+	}
+	b, err := json.MarshalIndent(told, "", "  ")
 	if err == nil {
 		err = writeFile(filepath.Join(s.c.RunDir, "run.json"), append(b, '\n'))
+	}
+	if err == nil && s.contractOf.Contract != "" {
+		// The same for a shell. It stays when the run has ended: the chain can be started again.
+		text := fmt.Sprintf("PAGE='http://%s'\nOWNER_KEY='%s'\nRPC='%s'\nCONTRACT='%s'\n", s.ports.Web, s.keyFile(), s.chainURL(), s.contractOf.Contract)
+		err = writeFile(filepath.Join(s.c.RunDir, "run.env"), []byte(text))
 	}
 	if err != nil {
 		fmt.Fprintf(s.c.Out, "run: %v\n", err)

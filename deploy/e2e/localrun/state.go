@@ -24,6 +24,7 @@ type ports struct {
 	Metrics string `json:"metrics"` // of the hub
 	Agent   string `json:"agent"`   // metrics and health of the agent
 	Control string `json:"control"` // of the simulator
+	Chain   string `json:"chain"`
 	SimBase string `json:"sim_base"`
 	SimPort int    `json:"sim_port"`
 }
@@ -121,7 +122,7 @@ func choosePorts(ctx context.Context, dir, web string) (ports, error) {
 		p.SimBase, p.SimPort = fmt.Sprintf("127.%d.0.1", 16+int(sum[0])%200), 4028
 	}
 	p.Web = web
-	for _, a := range []*string{&p.Web, &p.GRPC, &p.Metrics, &p.Agent, &p.Control} {
+	for _, a := range []*string{&p.Web, &p.GRPC, &p.Metrics, &p.Agent, &p.Control, &p.Chain} {
 		free, err := freeAddress(ctx, *a)
 		if err != nil {
 			return p, err

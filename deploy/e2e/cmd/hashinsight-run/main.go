@@ -31,18 +31,28 @@ func main() {
 
 func command() *cobra.Command {
 	c := localrun.Config{Out: os.Stdout}
+	var chain, chainOnly bool
+	var contracts string
 	cmd := &cobra.Command{
 		Use:   "hashinsight-run [flags] [-- COMMAND ARGUMENT…]",
 		Short: "Run a simulated fleet, an agent and a hub on this machine",
-		Long: `Runs simulated miners, one agent and one hub with its own PostgreSQL on this machine, all on loopback.
+		Long: `Runs simulated miners, one agent, one hub with its own PostgreSQL and a development chain on this machine, all on loopback.
 Without --duration it runs until Ctrl-C. At the end polling stops, the agent drains, and the simulator's record is
 compared with the agent's spool and the hub's database, and what it knows of each slot of signed hours with the hub's
-verdict. The last line printed is the verdict; the exit code is 0 only when nothing is missing or stored twice, no slot
-is wrong and every healthy miner is fresh. A first run without a COMMAND makes a contract over all miners.
+verdict; the hub's anchors are compared with the events of their contract, and its log is checked. The last line printed is the
+verdict; the exit code is 0 only when nothing is missing or stored or anchored twice, no slot is wrong and every healthy miner is fresh. A first run without a COMMAND makes a contract over all miners.
 With a COMMAND it runs that once every healthy miner is fresh, with HSI_PAGE_URL and HSI_PAGE_KEY_FILE set, then ends.`,
 		SilenceUsage: true, SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.Command = args
+			if chain || chainOnly {
+				if c.Anvil = localrun.AnvilIn(contracts); c.Anvil == "" {
+					return fmt.Errorf("no chain in %s: make installs it there, and --chain=false runs without", contracts)
+				}
+			}
+			if chainOnly {
+				return localrun.RunChain(cmd.Context(), c)
+			}
 			return localrun.Run(cmd.Context(), c)
 		},
 	}
@@ -63,6 +73,10 @@ With a COMMAND it runs that once every healthy miner is fresh, with HSI_PAGE_URL
 	f.StringVar(&c.StateDir, "state", "", "directory for all data (default: one for each clone and name, outside of the clone)")
 	f.StringVar(&c.BinDir, "bin", "bin", "directory of the programs")
 	f.StringVar(&c.RunDir, "run-dir", ".run", "directory for run.json, the owner's key and logs")
+	f.BoolVar(&chain, "chain", true, "run a development chain, in which the hub anchors its log")
+	f.BoolVar(&chainOnly, "chain-only", false, "run only the chain of the last run, until Ctrl-C")
+	f.DurationVar(&c.Anchor, "anchor", time.Minute, "how often the hub anchors its log")
+	f.StringVar(&contracts, "contracts", "hub/contracts/node_modules", "where npm has installed the chain")
 	f.StringVar(&c.Web, "web", "127.0.0.1:5000", "address of the page; another free port is taken when it is in use")
 	return cmd
 }
