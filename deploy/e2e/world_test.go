@@ -61,6 +61,7 @@ type world struct {
 	db      hubd.Database
 	block   func() evidence.Beacon // that the hub tells agents; nil: no chain
 	keep    hubd.Evidence          // where the hub moves evidence; zero: nowhere
+	log     string                 // directory of the transparency log; empty: it keeps none
 	agent   agentd.Config
 	stops   []func() // in order of start; the hub is apart
 	stopHub func()
@@ -157,7 +158,7 @@ func (w *world) startHub() {
 	w.db.DatabaseURL, w.metrics = w.url, prometheus.NewRegistry()
 	w.web = bufconn.Listen(64 << 10)
 	hub, err := hubd.New(w.t.Context(), hubd.Config{
-		Database: w.db, Env: "dev", Evidence: w.keep, SessionSecret: secret,
+		Database: w.db, Env: "dev", Evidence: w.keep, Transparency: hubd.Transparency{Dir: w.log}, SessionSecret: secret,
 		HubAddress: "hub:5443", WebListener: w.web, GRPCListener: listener, Beacon: w.block, AccessLog: slog.New(slog.DiscardHandler), Registry: w.metrics,
 	})
 	if err != nil {
