@@ -419,7 +419,7 @@ func (m *Machine) mature(ctx context.Context, r *round, a *Anchor) (moved bool, 
 			return false, m.chainTrouble(err)
 		}
 		for _, e := range events {
-			if e.Seq == a.Seq && e.Root == a.Root && e.PrevRoot == a.PrevRoot && e.Size == a.Size && e.TxHash == a.TxHash && e.BlockHash == a.BlockHash {
+			if e.Seq == a.Seq && e.Hour == a.Hour && e.Root == a.Root && e.PrevRoot == a.PrevRoot && e.Size == a.Size && e.TxHash == a.TxHash && e.BlockHash == a.BlockHash {
 				if err := m.s.change(ctx, m.c.Pool, a, qFinal, m.c.Now()); err != nil {
 					return false, err
 				}
@@ -427,7 +427,7 @@ func (m *Machine) mature(ctx context.Context, r *round, a *Anchor) (moved bool, 
 				return true, m.here(ctx, "finalized")
 			}
 		}
-		return false, &stop{code: TroubleDisagree, detail: fmt.Sprintf("the endpoint says that anchor %d is in block %d and does not give its event: nothing is believed until it does; add a second endpoint to BASE_RPC_URL", a.Seq, a.Block)}
+		return false, m.noEvent(a.Seq, a.Block)
 	case a.State == Mined && a.Block <= r.blocks.Safe.Number:
 		if err := m.s.change(ctx, m.c.Pool, a, qState, int16(Safe)); err != nil {
 			return false, err
@@ -516,7 +516,7 @@ func (m *Machine) receipts(ctx context.Context, r *round, a *Anchor, txs []trans
 			r.lagged = true
 			return true, nil
 		case got.OK:
-			return true, m.mined(ctx, r, a, t, &got)
+			return true, m.found(ctx, r, a, t, &got)
 		case t.live():
 			reverted = t
 		}
@@ -536,6 +536,33 @@ func (m *Machine) receipts(ctx context.Context, r *round, a *Anchor, txs []trans
 	m.metrics.event(eventFailed)
 	m.log.WarnContext(ctx, "the contract has refused an anchor", "seq", a.Seq, "tx", fmt.Sprintf("0x%x", reverted.hash))
 	return true, m.here(ctx, "failed")
+}
+
+// found takes a transaction that is in a block. What it has anchored, its event says: the row can have been read back from the chain with another checkpoint since
+// the transaction was signed, and that block can have been lost.
+func (m *Machine) found(ctx context.Context, r *round, a *Anchor, t *transaction, got *Receipt) error {
+	events, err := m.c.Chain.Events(ctx, got.Block, got.Block)
+	if err != nil {
+		return m.chainTrouble(err)
+	}
+	for i := range events {
+		switch e := &events[i]; {
+		case e.Seq != a.Seq || e.TxHash != t.hash:
+		case e.Hour == a.Hour && e.Size == a.Size && e.Root == a.Root && e.PrevRoot == a.PrevRoot:
+			return m.mined(ctx, r, a, t, got)
+		default:
+			if err := m.adoptOne(ctx, r, e, a); err != nil {
+				return err
+			}
+			m.metrics.event(eventAdopted)
+			return m.here(ctx, "adopted")
+		}
+	}
+	return m.noEvent(a.Seq, got.Block)
+}
+
+func (m *Machine) noEvent(seq, block uint64) error {
+	return &stop{code: TroubleDisagree, detail: fmt.Sprintf("the endpoint says that anchor %d is in block %d and does not give its event: nothing is believed until it does; add a second endpoint to BASE_RPC_URL", seq, block)}
 }
 
 // mined notes the block that an anchor is in.

@@ -60,7 +60,7 @@ func TestSeededRunsLoseAndDoubleNothing(t *testing.T) {
 	})
 	t.Logf("%d runs: %v", seeds, totals)
 	for _, what := range []string{"reorg 1", "reorg 10", "reorg 70", "drop", "spike", "cut", "lost answer", "kill", "race", "restore", "lie", "reread", "adopted", "vanished", "replaced"} {
-		if totals[what] == 0 {
+		if totals[what] == 0 && seeds >= defaultSeeds {
 			t.Errorf("no run had a %s", what)
 		}
 	}

@@ -3,6 +3,7 @@ package anchor
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/hashinsight/hashinsight/hub/internal/anchor/anviltest"
@@ -479,6 +481,41 @@ func TestDatabaseRestored(t *testing.T) {
 	}
 	if c, ok, err := w.store().Covering(t.Context(), 25); err != nil || !ok || c.Seq != 3 || string(c.Checkpoint) != "checkpoint of 30" {
 		t.Errorf("entry 25 is covered by %+v, %t, %v", c, ok, err)
+	}
+}
+
+// An anchor is read back with another checkpoint than this hub has signed; its block is lost, and then the hub's own old bytes come into one after all. The row says
+// what the chain says.
+func TestOldBytesComeBack(t *testing.T) {
+	w := freshWorld(t)
+	key, err := crypto.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := *w
+	other.key, other.pool = key, newPool(t)
+	w.grant(other.address(), true)
+	w.anvil.Fund(other.address().Hex(), 1_000_000_000*gwei)
+	other.m = other.machine()
+	w.log.grow(10)
+	w.run(10 * time.Second)
+	old := w.txs(1)[0]
+	w.anvil.DropPool(common.Hash(old.hash).Hex())
+	w.log.grow(10)
+	other.now = w.now
+	other.run(time.Second)
+	w.mine(1)
+	w.run(time.Second)
+	if a := w.anchor(1); a.State != Mined || !a.Adopted || a.Size != 20 {
+		t.Fatalf("read back it is %+v", a)
+	}
+	w.anvil.Reorg(1)
+	w.anvil.Call(nil, "eth_sendRawTransaction", "0x"+hex.EncodeToString(old.raw))
+	w.mine(1)
+	w.settle()
+	w.check()
+	if a := w.anchor(1); a.Size != 10 || a.TxHash != old.hash {
+		t.Errorf("the anchor is %+v", a)
 	}
 }
 
