@@ -27,7 +27,7 @@ export default defineConfig({
     proxy: { '/api': toHub, '/health': toHub, '/openapi.json': toHub },
   },
   test: {
-    include: ['src/**/*.test.ts', 'src/**/*.test.tsx'],
+    include: ['src/**/*.test.ts', 'src/**/*.test.tsx', 'verify/**/*.test.ts'],
     environment: 'node',
   },
 });

@@ -18,17 +18,19 @@ import (
 	"time"
 )
 
-// dist holds the committed note (index.html) and, after a build of the page, app/ with the page and app/docs/
-// with the renderer of the API's description.
+// dist holds the committed note (index.html) and, after a build of the page, app/ with the page, app/docs/ with the
+// renderer of the API's description and app/verify/ with the checker of proof files.
 //
 //go:embed all:dist
 var dist embed.FS
 
-// Policies of what a document may load: nothing from any other host. The renderer of /docs writes
+// Policies of what a document may load: no document loads code or pictures from any other host. The renderer of /docs writes
 // style elements of its own; the page does not need that right and does not get it.
 const (
 	pagePolicy = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-	docsPolicy = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+	// The verifier shares nothing with the page: it asks the chain's endpoints that its reader names, over TLS or on the reader's own machine, and nobody else.
+	verifyPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src https: http://127.0.0.1:* http://localhost:*; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	docsPolicy   = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
 // maxTotal bounds the embedded files, which are held in memory with their compressed forms.
@@ -119,8 +121,11 @@ func load(files fs.FS, name, as string) (*file, error) {
 	if strings.HasPrefix(as, "assets/") {
 		f.cache = "public, max-age=31536000, immutable"
 	}
-	if strings.HasPrefix(as, "docs/") {
+	switch {
+	case strings.HasPrefix(as, "docs/"):
 		f.policy = docsPolicy
+	case strings.HasPrefix(as, "verify/"):
+		f.policy = verifyPolicy
 	}
 	if len(body) < 1024 || ext == ".png" || ext == ".webp" || ext == ".woff" || ext == ".woff2" {
 		return f, nil
@@ -166,7 +171,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case name == "docs":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte(noRenderer))
-	case path.Ext(name) != "" || strings.HasPrefix(name, "assets/") || strings.HasPrefix(name, "docs/"):
+	case name == "verify" && h.files["verify/index.html"] != nil: // its files have absolute names
+		h.files["verify/index.html"].serve(w, r)
+	case path.Ext(name) != "" || strings.HasPrefix(name, "assets/") || strings.HasPrefix(name, "docs/") || strings.HasPrefix(name, "verify/"):
 		http.Error(w, "the page has no such file", http.StatusNotFound)
 	default:
 		h.index.serve(w, r)

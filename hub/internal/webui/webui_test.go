@@ -44,6 +44,7 @@ func built() fstest.MapFS {
 		"app/index.html":            {Data: []byte("<html>page</html>")},
 		"app/assets/main-abc123.js": {Data: []byte(strings.Repeat("console.log(1);\n", 400))},
 		"app/docs/index.html":       {Data: []byte("<html>docs</html>")},
+		"app/verify/index.html":     {Data: []byte("<html>verify</html>")},
 		"app/favicon.svg":           {Data: []byte("<svg/>")},
 	}
 }
@@ -97,7 +98,7 @@ func TestMissingFilesAreNotThePage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/assets/old-000000.js", "/missing.png", "/docs/missing", "/../../secret.txt"} {
+	for _, path := range []string{"/assets/old-000000.js", "/missing.png", "/docs/missing", "/verify/missing", "/../../secret.txt"} {
 		if res := get(t, h, path); res.StatusCode != http.StatusNotFound {
 			t.Errorf("%s answered %d", path, res.StatusCode)
 		}
@@ -124,6 +125,45 @@ func TestDocsAreServedOrExplained(t *testing.T) {
 	}
 	if got := body(t, get(t, unbuilt, "/miners")); got != "the page was not built" || unbuilt.Built() {
 		t.Errorf("/miners is %q", got)
+	}
+}
+
+// The checker of proof files asks the chain's endpoints that its reader names. No other document may, and it may do nothing else that the page may not.
+func TestOnlyTheVerifierAsksOtherHosts(t *testing.T) {
+	h, err := New(built())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/verify", "/verify/"} {
+		res := get(t, h, path)
+		if got := body(t, res); res.StatusCode != http.StatusOK || got != "<html>verify</html>" {
+			t.Errorf("%s: %d %q", path, res.StatusCode, got)
+		}
+		policy := map[string]string{}
+		for part := range strings.SplitSeq(res.Header.Get("Content-Security-Policy"), "; ") {
+			name, value, _ := strings.Cut(part, " ")
+			policy[name] = value
+		}
+		for name, want := range map[string]string{
+			"default-src": "'none'", "script-src": "'self'", "style-src": "'self'", "img-src": "'self'", "object-src": "'none'", "base-uri": "'none'",
+			"form-action": "'none'", "frame-ancestors": "'none'", "connect-src": "https: http://127.0.0.1:* http://localhost:*",
+		} {
+			if policy[name] != want {
+				t.Errorf("%s: policy %s is %q, want %q", path, name, policy[name], want)
+			}
+		}
+	}
+	for _, path := range []string{"/", "/miners", "/docs/"} {
+		if got := get(t, h, path).Header.Get("Content-Security-Policy"); strings.Contains(got, "connect-src") || strings.Contains(got, "https:") {
+			t.Errorf("%s may ask other hosts: %q", path, got)
+		}
+	}
+	unbuilt, err := New(fstest.MapFS{"index.html": {Data: []byte("the page was not built")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := body(t, get(t, unbuilt, "/verify")); got != "the page was not built" {
+		t.Errorf("/verify is %q", got)
 	}
 }
 

@@ -151,6 +151,9 @@ function Frame({ session }: { session: Session }) {
               {t.nav.audit}
             </NavLink>
           )}
+          <a className="nav-link" href="/verify/">
+            {t.nav.verify}
+          </a>
           <a className="nav-link" href="/docs/">
             {t.nav.docs}
           </a>

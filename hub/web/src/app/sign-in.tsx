@@ -87,6 +87,9 @@ export function SignIn() {
         <p id={hintId} className="quiet small">
           {t.signIn.hint}
         </p>
+        <p className="small">
+          <a href="/verify/">{t.signIn.verify}</a>
+        </p>
         <LanguageChoice />
       </main>
     </div>

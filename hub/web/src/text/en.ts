@@ -8,7 +8,7 @@ export const en = {
   skip: 'Skip to content',
   none: '—',
   noneSpoken: 'unknown',
-  nav: { label: 'Main', sites: 'Sites', fleet: 'Fleet', contracts: 'Contracts', keys: 'Keys', audit: 'Audit log', docs: 'API reference' },
+  nav: { label: 'Main', sites: 'Sites', fleet: 'Fleet', contracts: 'Contracts', keys: 'Keys', audit: 'Audit log', verify: 'Verify', docs: 'API reference' },
   title: (page: string) => `${page} · HashInsight`,
   account: { signOut: 'Sign out', language: 'Language', signedInAs: (name: string) => `Signed in with key ${name}` },
 
@@ -18,6 +18,7 @@ export const en = {
     key: 'API key',
     show: 'Show key',
     submit: 'Sign in',
+    verify: 'Verify a proof file (no key needed)',
     busy: 'Signing in…',
     hint: 'A key begins with hsi_. “make run” prints where the owner’s key lies; on an installed hub, ask whoever set it up.',
     empty: 'Paste a key first.',

@@ -9,7 +9,7 @@ export const zhCN: Messages = {
   skip: '跳到内容',
   none: '—',
   noneSpoken: '未知',
-  nav: { label: '主导航', sites: '站点', fleet: '矿机', contracts: '合同', keys: '密钥', audit: '审计日志', docs: 'API 文档' },
+  nav: { label: '主导航', sites: '站点', fleet: '矿机', contracts: '合同', keys: '密钥', audit: '审计日志', verify: '验证', docs: 'API 文档' },
   title: (page) => `${page} · HashInsight`,
   account: { signOut: '退出', language: '语言', signedInAs: (name) => `已用密钥 ${name} 登录` },
 
@@ -19,6 +19,7 @@ export const zhCN: Messages = {
     key: 'API 密钥',
     show: '显示密钥',
     submit: '登录',
+    verify: '验证证明文件（无需密钥）',
     busy: '正在登录…',
     hint: '密钥以 hsi_ 开头。“make run” 会打印所有者密钥的位置；若中心已安装部署，请询问部署人员。',
     empty: '请先粘贴密钥。',
