@@ -1,4 +1,5 @@
 // Files written by hand from the byte tables are proven, and no changed bit of any of them is.
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import * as w from '../testdata/world';
 import { ChainError, type Chain, type ChainEvent, type NoEvent } from './chain';
@@ -70,6 +71,9 @@ describe('verdicts', () => {
     const r = await run(files[kind]());
     expect(r.steps.filter((s) => s.state !== 'ok' && s.id !== 'sla')).toEqual([]);
     expect([r.verdict, r.facts.kind]).toEqual([0, kind]);
+  });
+  test('the file that the browser tests drop is the one of here', () => {
+    expect(hex(readFileSync(new URL('../testdata/hour.hsproof', import.meta.url)))).toBe(hex(w.hourFile()));
   });
   test('what is missing is not proven, and not called false', async () => {
     const f = w.hourFile();
