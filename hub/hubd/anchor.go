@@ -265,20 +265,16 @@ const beaconEvery = time.Minute
 
 // run asks the chain until ctx ends. Without an answer the block before stays: it is older, and as true.
 func (b *beacon) run(ctx context.Context) error {
-	for {
-		blocks, err := b.chain.Blocks(ctx)
-		switch {
+	for wait := time.Duration(0); backoff.Sleep(ctx, wait) == nil; wait = beaconEvery {
+		switch blocks, err := b.chain.Blocks(ctx); {
 		case ctx.Err() != nil:
-			return nil
 		case err != nil:
 			b.log.InfoContext(ctx, "agents hear of no newer block: the chain does not tell", "err", err)
 		default:
 			b.v.Store(&evidence.Beacon{ChainID: b.chain.ID(), BlockNumber: blocks.Safe.Number, BlockHash: blocks.Safe.Hash})
 		}
-		if backoff.Sleep(ctx, beaconEvery) != nil {
-			return nil
-		}
 	}
+	return nil
 }
 
 // AddressText writes an address with its checksum.

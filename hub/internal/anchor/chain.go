@@ -570,7 +570,7 @@ func (n *node) block(ctx context.Context, which string) (Block, error) {
 	if in == nil {
 		return Block{}, errNoBlock
 	}
-	return Block{Number: uint64(in.Number), Hash: in.Hash, Time: int64(in.Timestamp & (1<<62 - 1))}, nil //nolint:gosec // a year that fits
+	return Block{Number: uint64(in.Number), Hash: in.Hash, Time: int64(in.Timestamp & (1<<62 - 1))}, nil
 }
 
 // Blocks asks how far the chain is: the highest block that as many endpoints as must agree have got to.

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -87,7 +88,7 @@ func (d deployed) chain(t *testing.T, change func(*anchor.ChainConfig), urls ...
 
 func root(n uint64) (r [32]byte) {
 	if n > 0 {
-		r = crypto.Keccak256Hash([]byte(fmt.Sprint(n)))
+		r = crypto.Keccak256Hash(strconv.AppendUint(nil, n, 10))
 	}
 	return r
 }
@@ -308,7 +309,7 @@ func newProxy(t *testing.T, to string, slow chan struct{}) *proxy {
 				return
 			}
 		}
-		res, err := http.Post(to, "application/json", bytes.NewReader(body)) //nolint:noctx // a test's
+		res, err := http.Post(to, "application/json", bytes.NewReader(body))
 		if err != nil {
 			panic(http.ErrAbortHandler)
 		}
