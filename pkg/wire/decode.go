@@ -8,12 +8,10 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/telemetry"
 	"github.com/hashinsight/hashinsight/pkg/unit"
-	samplesv1 "github.com/hashinsight/hashinsight/proto/samples/v1"
 )
 
 // Col is one reading of every row of a table, spread out so that index i is row i.
@@ -130,29 +128,29 @@ func (d *Decoder) Samples(payload []byte) (*Samples, error) {
 	if err != nil {
 		return nil, fmt.Errorf("payload is no samples message: %w", err)
 	}
-	var msg samplesv1.Samples
-	if err := proto.Unmarshal(d.raw, &msg); err != nil {
+	var msg message
+	if err := msg.parse(d.raw); err != nil {
 		return nil, fmt.Errorf("payload is no samples message: %w", err)
 	}
-	s := &Samples{strings: msg.GetStrings(), decoder: d, left: maxIntegers - shape.integers}
+	s := &Samples{strings: msg.strings, decoder: d, left: maxIntegers - shape.integers}
 	if err := s.keys(&msg); err != nil {
 		return nil, err
 	}
 	if err := checkStrings(s.strings); err != nil {
 		return nil, err
 	}
-	for _, c := range msg.GetColumns() {
-		if c.GetField() >= uint32(len(s.columns)) {
+	for _, c := range msg.columns {
+		if c.field >= uint32(len(s.columns)) {
 			continue // a newer agent's reading
 		}
-		if s.columns[c.GetField()].Values != nil {
-			return nil, fmt.Errorf("column %d comes twice", c.GetField())
+		if s.columns[c.field].Values != nil {
+			return nil, fmt.Errorf("column %d comes twice", c.field)
 		}
 		col, err := s.decodeColumn(tableSamples, c, s.Len(), &layout{miner: s.MinerOf})
 		if err != nil {
 			return nil, err
 		}
-		s.columns[c.GetField()] = col
+		s.columns[c.field] = col
 	}
 	if s.columns[FieldOutcome].Values == nil || s.columns[FieldOutcome].Has != nil {
 		return nil, errors.New("a sample has no outcome")
@@ -160,23 +158,23 @@ func (d *Decoder) Samples(payload []byte) (*Samples, error) {
 	for _, t := range []struct {
 		kind tableKind
 		name string
-		msg  *samplesv1.Table
+		msg  *tableMessage
 		into *subtable
 		most uint32
 	}{
-		{tableBoards, "boards", msg.GetBoards(), &s.boards, telemetry.MaxBoards},
-		{tablePools, "pools", msg.GetPools(), &s.pools, telemetry.MaxPools},
-		{tableErrors, "errors", msg.GetErrors(), &s.errors, telemetry.MaxErrors},
+		{tableBoards, "boards", msg.boards, &s.boards, telemetry.MaxBoards},
+		{tablePools, "pools", msg.pools, &s.pools, telemetry.MaxPools},
+		{tableErrors, "errors", msg.errors, &s.errors, telemetry.MaxErrors},
 	} {
 		if *t.into, err = s.decodeTable(t.kind, t.msg, t.most); err != nil {
 			return nil, fmt.Errorf("%s: %w", t.name, err)
 		}
 	}
-	if len(msg.GetInfos()) > MaxSamples {
-		return nil, fmt.Errorf("%d descriptions of miners, at most %d are accepted", len(msg.GetInfos()), MaxSamples)
+	if len(msg.infos) > MaxSamples {
+		return nil, fmt.Errorf("%d descriptions of miners, at most %d are accepted", len(msg.infos), MaxSamples)
 	}
-	for _, p := range msg.GetInfos() {
-		m, err := infoFromProto(p)
+	for _, p := range msg.infos {
+		m, err := p.info()
 		if err != nil {
 			return nil, err
 		}
@@ -185,27 +183,27 @@ func (d *Decoder) Samples(payload []byte) (*Samples, error) {
 	return s, nil
 }
 
-func (s *Samples) keys(msg *samplesv1.Samples) error {
+func (s *Samples) keys(msg *message) error {
 	const width = len(ident.MinerID{})
-	n := len(msg.GetTimeDeltaMs())
-	packed := len(msg.GetTimesMs()) > 0
+	n := len(msg.timeDeltaMS)
+	packed := len(msg.timesMS) > 0
 	if packed {
 		if n > 0 {
 			return errors.New("times come twice")
 		}
-		for _, rows := range msg.GetRowsPerMiner() {
+		for _, rows := range msg.rowsPerMiner {
 			n += min(int(rows), MaxSamples+1)
 		}
 	}
 	if n == 0 || n > MaxSamples {
 		return fmt.Errorf("%d samples in a payload, want 1 to %d", n, MaxSamples)
 	}
-	if len(msg.GetMiners()) != width*len(msg.GetRowsPerMiner()) {
-		return fmt.Errorf("%d bytes of miner ids for %d miners", len(msg.GetMiners()), len(msg.GetRowsPerMiner()))
+	if len(msg.miners) != width*len(msg.rowsPerMiner) {
+		return fmt.Errorf("%d bytes of miner ids for %d miners", len(msg.miners), len(msg.rowsPerMiner))
 	}
 	s.MinerOf = make([]int32, 0, n)
-	for m, rows := range msg.GetRowsPerMiner() {
-		id := ident.MinerID(msg.GetMiners()[m*width:])
+	for m, rows := range msg.rowsPerMiner {
+		id := ident.MinerID(msg.miners[m*width:])
 		if m > 0 && id.Compare(s.Miners[m-1]) <= 0 {
 			return errors.New("miner ids are not in ascending order")
 		}
@@ -222,11 +220,11 @@ func (s *Samples) keys(msg *samplesv1.Samples) error {
 	}
 	if packed {
 		s.TimeMS = make([]int64, n)
-		if err := s.decoder.unpack(msg.GetTimesMs(), s.TimeMS, nil, &layout{miner: s.MinerOf}); err != nil {
+		if err := s.decoder.unpack(msg.timesMS, s.TimeMS, nil, &layout{miner: s.MinerOf}); err != nil {
 			return fmt.Errorf("times: %w", err)
 		}
 	} else {
-		s.TimeMS = msg.GetTimeDeltaMs()
+		s.TimeMS = msg.timeDeltaMS
 		var at int64
 		for i, d := range s.TimeMS {
 			at += d
@@ -263,12 +261,12 @@ func checkStrings(texts []string) error {
 	return nil
 }
 
-func (s *Samples) decodeColumn(table tableKind, c *samplesv1.Column, rows int, l *layout) (Col, error) {
-	if len(c.GetPacked()) > 0 {
+func (s *Samples) decodeColumn(table tableKind, c *columnMessage, rows int, l *layout) (Col, error) {
+	if len(c.packed) > 0 {
 		return s.unpackColumn(table, c, rows, l)
 	}
-	f := Field(c.GetField())
-	deltas := c.GetDeltas()
+	f := Field(c.field)
+	deltas := c.deltas
 	lo, hi := limits(table, f)
 	if isText(table, f) {
 		lo, hi = 0, int64(len(s.strings))-1
@@ -282,7 +280,7 @@ func (s *Samples) decodeColumn(table tableKind, c *samplesv1.Column, rows int, l
 		before = v
 		return v, nil
 	}
-	if len(c.GetPresent()) == 0 {
+	if len(c.present) == 0 {
 		if len(deltas) != rows {
 			return Col{}, fmt.Errorf("column %d: %d values for %d rows", f, len(deltas), rows)
 		}
@@ -295,13 +293,13 @@ func (s *Samples) decodeColumn(table tableKind, c *samplesv1.Column, rows int, l
 		}
 		return Col{Values: deltas}, nil
 	}
-	if err := checkBitmap(c.GetPresent(), rows, len(deltas)); err != nil {
+	if err := checkBitmap(c.present, rows, len(deltas)); err != nil {
 		return Col{}, fmt.Errorf("column %d: %w", f, err)
 	}
 	col := Col{Values: make([]int64, rows), Has: make([]bool, rows)}
 	next := 0
 	for i := range rows {
-		if c.GetPresent()[i>>3]&(1<<(i&7)) == 0 {
+		if c.present[i>>3]&(1<<(i&7)) == 0 {
 			continue
 		}
 		v, err := check(deltas[next])
@@ -315,9 +313,9 @@ func (s *Samples) decodeColumn(table tableKind, c *samplesv1.Column, rows int, l
 }
 
 // unpackColumn decodes a packed column.
-func (s *Samples) unpackColumn(table tableKind, c *samplesv1.Column, rows int, l *layout) (Col, error) {
-	f, d := Field(c.GetField()), s.decoder
-	if len(c.GetDeltas()) > 0 {
+func (s *Samples) unpackColumn(table tableKind, c *columnMessage, rows int, l *layout) (Col, error) {
+	f, d := Field(c.field), s.decoder
+	if len(c.deltas) > 0 {
 		return Col{}, fmt.Errorf("column %d: its values come twice", f)
 	}
 	if s.left -= rows; s.left < 0 {
@@ -325,7 +323,7 @@ func (s *Samples) unpackColumn(table tableKind, c *samplesv1.Column, rows int, l
 	}
 	col := Col{Values: make([]int64, rows)}
 	values, present := col.Values, []int32(nil)
-	if bitmap := c.GetPresent(); len(bitmap) > 0 {
+	if bitmap := c.present; len(bitmap) > 0 {
 		n := 0
 		for _, b := range bitmap {
 			n += bits.OnesCount8(b)
@@ -345,7 +343,7 @@ func (s *Samples) unpackColumn(table tableKind, c *samplesv1.Column, rows int, l
 		d.values = slices.Grow(d.values[:0], n)[:n]
 		values = d.values
 	}
-	if err := d.unpack(c.GetPacked(), values, present, l); err != nil {
+	if err := d.unpack(c.packed, values, present, l); err != nil {
 		return Col{}, fmt.Errorf("column %d: %w", f, err)
 	}
 	lo, hi := limits(table, f)
@@ -380,15 +378,15 @@ func checkBitmap(bitmap []byte, rows, values int) error {
 	return nil
 }
 
-func (s *Samples) decodeTable(kind tableKind, t *samplesv1.Table, most uint32) (subtable, error) {
+func (s *Samples) decodeTable(kind tableKind, t *tableMessage, most uint32) (subtable, error) {
 	if t == nil {
 		return subtable{}, nil
 	}
-	if len(t.GetCounts()) != s.Len() {
-		return subtable{}, fmt.Errorf("%d counts for %d rows", len(t.GetCounts()), s.Len())
+	if len(t.counts) != s.Len() {
+		return subtable{}, fmt.Errorf("%d counts for %d rows", len(t.counts), s.Len())
 	}
 	out := subtable{start: make([]int32, s.Len()+1), columns: map[Field]*Col{}}
-	for i, n := range t.GetCounts() {
+	for i, n := range t.counts {
 		if n > most {
 			return subtable{}, fmt.Errorf("%d in one row, at most %d are accepted", n, most)
 		}
@@ -398,18 +396,18 @@ func (s *Samples) decodeTable(kind tableKind, t *samplesv1.Table, most uint32) (
 		return subtable{}, fmt.Errorf("%d rows in all, at most %d are accepted", out.start[s.Len()], maxSubrows)
 	}
 	l := s.layout(&out)
-	for _, c := range t.GetColumns() {
-		if c.GetField() >= maxSubfield {
+	for _, c := range t.columns {
+		if c.field >= maxSubfield {
 			continue // a newer agent's reading
 		}
-		if _, twice := out.columns[Field(c.GetField())]; twice {
-			return subtable{}, fmt.Errorf("column %d comes twice", c.GetField())
+		if _, twice := out.columns[Field(c.field)]; twice {
+			return subtable{}, fmt.Errorf("column %d comes twice", c.field)
 		}
 		col, err := s.decodeColumn(kind, c, int(out.start[s.Len()]), &l)
 		if err != nil {
 			return subtable{}, err
 		}
-		out.columns[Field(c.GetField())] = &col
+		out.columns[Field(c.field)] = &col
 	}
 	return out, nil
 }

@@ -14,11 +14,9 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/telemetry"
-	samplesv1 "github.com/hashinsight/hashinsight/proto/samples/v1"
 )
 
 // Meta is what a batch header tells of its payload.
@@ -91,20 +89,23 @@ func (e *Encoder) Samples(observations []telemetry.Observation, infos []telemetr
 		}
 		return a.At.Compare(b.At)
 	})
-	msg := &samplesv1.Samples{}
+	msg := &message{}
 	meta := e.keys(msg)
 	in := newInterner()
-	msg.Columns = encodeColumns(&e.packer, tableSamples, e.samples, e.rows, in, &layout{miner: e.miners})
-	msg.Boards = encodeTable(e, tableBoards, e.boards, in, func(o *obs) []telemetry.Board { return o.Boards })
-	msg.Pools = encodeTable(e, tablePools, e.pools, in, func(o *obs) []telemetry.Pool { return o.Pools })
-	msg.Errors = encodeTable(e, tableErrors, e.errors, in, func(o *obs) []string { return o.Errors })
-	msg.Strings = in.strings
+	msg.columns = encodeColumns(&e.packer, tableSamples, e.samples, e.rows, in, &layout{miner: e.miners})
+	msg.boards = encodeTable(e, tableBoards, e.boards, in, func(o *obs) []telemetry.Board { return o.Boards })
+	msg.pools = encodeTable(e, tablePools, e.pools, in, func(o *obs) []telemetry.Pool { return o.Pools })
+	msg.errors = encodeTable(e, tableErrors, e.errors, in, func(o *obs) []string { return o.Errors })
+	msg.strings = in.strings
 	if len(in.strings) > maxStrings {
 		return nil, Meta{}, fmt.Errorf("%d samples hold %d texts, at most %d are allowed", len(observations), len(in.strings), maxStrings)
 	}
-	for _, t := range []*samplesv1.Table{msg.GetBoards(), msg.GetPools(), msg.GetErrors()} {
+	for _, t := range []*tableMessage{msg.boards, msg.pools, msg.errors} {
 		n := 0
-		for _, c := range t.GetCounts() {
+		if t == nil {
+			continue
+		}
+		for _, c := range t.counts {
 			n += int(c)
 		}
 		if n > maxSubrows {
@@ -112,12 +113,9 @@ func (e *Encoder) Samples(observations []telemetry.Observation, infos []telemetr
 		}
 	}
 	for i := range infos {
-		msg.Infos = append(msg.Infos, infoToProto(&infos[i]))
+		msg.infos = append(msg.infos, infoMessageOf(&infos[i]))
 	}
-	var err error
-	if e.raw, err = (proto.MarshalOptions{}).MarshalAppend(e.raw[:0], msg); err != nil {
-		return nil, Meta{}, fmt.Errorf("pack %d samples: %w", len(observations), err)
-	}
+	e.raw = msg.append(e.raw[:0])
 	payload, err := e.compress()
 	if err != nil {
 		return nil, Meta{}, fmt.Errorf("compress %d samples: %w", len(observations), err)
@@ -185,22 +183,22 @@ func (e *Encoder) cut(b []byte, at int, tables bool) error {
 }
 
 // keys writes the key columns (miner, time) of e.rows, which are sorted.
-func (e *Encoder) keys(msg *samplesv1.Samples) Meta {
+func (e *Encoder) keys(msg *message) Meta {
 	meta := Meta{Samples: uint32(len(e.rows)), FirstMS: e.rows[0].At.UnixMilli(), LastMS: e.rows[0].At.UnixMilli()}
 	times, rows, miner := make([]int64, len(e.rows)), make([]int32, len(e.rows)), e.miners[:0]
 	for i, o := range e.rows {
 		if i == 0 || o.Miner != e.rows[i-1].Miner {
-			msg.Miners = append(msg.Miners, o.Miner[:]...)
-			msg.RowsPerMiner = append(msg.RowsPerMiner, 0)
+			msg.miners = append(msg.miners, o.Miner[:]...)
+			msg.rowsPerMiner = append(msg.rowsPerMiner, 0)
 			meta.Miners++
 		}
-		msg.RowsPerMiner[len(msg.RowsPerMiner)-1]++
+		msg.rowsPerMiner[len(msg.rowsPerMiner)-1]++
 		ms := o.At.UnixMilli()
 		meta.FirstMS, meta.LastMS = min(meta.FirstMS, ms), max(meta.LastMS, ms)
-		times[i], rows[i], miner = ms, int32(i), append(miner, int32(len(msg.RowsPerMiner)-1))
+		times[i], rows[i], miner = ms, int32(i), append(miner, int32(len(msg.rowsPerMiner)-1))
 	}
 	e.miners = miner
-	msg.TimesMs = e.packer.pack(times, rows, &layout{miner: miner})
+	msg.timesMS = e.packer.pack(times, rows, &layout{miner: miner})
 	return meta
 }
 
@@ -217,8 +215,8 @@ func checkBounds(o *obs) error {
 	return nil
 }
 
-func encodeColumns[T any](p *packer, table tableKind, columns []column[T], in []*T, texts *interner, l *layout) []*samplesv1.Column {
-	var out []*samplesv1.Column
+func encodeColumns[T any](p *packer, table tableKind, columns []column[T], in []*T, texts *interner, l *layout) []*columnMessage {
+	var out []*columnMessage
 	bitmap := make([]byte, (len(in)+7)/8)
 	values, rows := make([]int64, 0, len(in)), make([]int32, 0, len(in))
 	for _, c := range columns {
@@ -236,16 +234,16 @@ func encodeColumns[T any](p *packer, table tableKind, columns []column[T], in []
 		if len(values) == 0 {
 			continue
 		}
-		col := &samplesv1.Column{Field: uint32(c.field), Packed: p.pack(values, rows, l)}
+		col := &columnMessage{field: uint32(c.field), packed: p.pack(values, rows, l)}
 		if len(values) < len(in) {
-			col.Present = slices.Clone(bitmap)
+			col.present = slices.Clone(bitmap)
 		}
 		out = append(out, col)
 	}
 	return out
 }
 
-func encodeTable[T any](e *Encoder, table tableKind, columns []column[T], in *interner, sub func(*obs) []T) *samplesv1.Table {
+func encodeTable[T any](e *Encoder, table tableKind, columns []column[T], in *interner, sub func(*obs) []T) *tableMessage {
 	var flat []*T
 	var l layout
 	counts := make([]uint32, len(e.rows))
@@ -260,7 +258,7 @@ func encodeTable[T any](e *Encoder, table tableKind, columns []column[T], in *in
 	if len(flat) == 0 {
 		return nil
 	}
-	return &samplesv1.Table{Counts: counts, Columns: encodeColumns(&e.packer, table, columns, flat, in, &l)}
+	return &tableMessage{counts: counts, columns: encodeColumns(&e.packer, table, columns, flat, in, &l)}
 }
 
 // interner collects the texts of one payload, each once.
@@ -296,26 +294,29 @@ func clip(s string) string {
 	return s[:cut]
 }
 
-func infoToProto(m *telemetry.MinerInfo) *samplesv1.MinerInfo {
-	return &samplesv1.MinerInfo{
-		Miner: m.Miner[:], Address: clip(m.Address), Mac: clip(m.MAC), Serial: clip(m.Serial), Maker: clip(m.Maker), Model: clip(m.Model),
-		Firmware: clip(m.Firmware), FirmwareVersion: clip(m.FirmwareVersion), Hostname: clip(m.Hostname),
-		ControlBoard: clip(m.ControlBoard), ApiVersion: clip(m.APIVersion), FirmwareBuilt: clip(m.FirmwareBuilt),
+func infoMessageOf(m *telemetry.MinerInfo) *infoMessage {
+	i := &infoMessage{miner: m.Miner[:]}
+	for at, s := range infoTextsOf(m) {
+		i.texts[at] = clip(*s)
+	}
+	return i
+}
+
+// infoTextsOf is the texts of a description in the order of their field numbers.
+func infoTextsOf(m *telemetry.MinerInfo) [infoTexts]*string {
+	return [...]*string{
+		&m.Address, &m.MAC, &m.Serial, &m.Maker, &m.Model, &m.Firmware, &m.FirmwareVersion, &m.Hostname, &m.ControlBoard, &m.APIVersion, &m.FirmwareBuilt,
 	}
 }
 
-func infoFromProto(p *samplesv1.MinerInfo) (telemetry.MinerInfo, error) {
-	if len(p.GetMiner()) != len(ident.MinerID{}) {
-		return telemetry.MinerInfo{}, fmt.Errorf("miner description with an id of %d bytes, want 16", len(p.GetMiner()))
+func (i *infoMessage) info() (m telemetry.MinerInfo, err error) {
+	if len(i.miner) != len(m.Miner) {
+		return m, fmt.Errorf("miner description with an id of %d bytes, want 16", len(i.miner))
 	}
-	m := telemetry.MinerInfo{
-		Miner: ident.MinerID(p.GetMiner()), Address: p.GetAddress(), MAC: p.GetMac(), Serial: p.GetSerial(), Maker: p.GetMaker(), Model: p.GetModel(),
-		Firmware: p.GetFirmware(), FirmwareVersion: p.GetFirmwareVersion(), Hostname: p.GetHostname(),
-		ControlBoard: p.GetControlBoard(), APIVersion: p.GetApiVersion(), FirmwareBuilt: p.GetFirmwareBuilt(),
-	}
-	for _, s := range []string{m.Address, m.MAC, m.Serial, m.Maker, m.Model, m.Firmware, m.FirmwareVersion, m.Hostname, m.ControlBoard, m.APIVersion, m.FirmwareBuilt} {
-		if len(s) > telemetry.MaxText {
-			return telemetry.MinerInfo{}, fmt.Errorf("description of miner %s: a text of %d bytes, at most %d are allowed", m.Miner, len(s), telemetry.MaxText)
+	m.Miner = ident.MinerID(i.miner)
+	for at, s := range infoTextsOf(&m) {
+		if *s = i.texts[at]; len(*s) > telemetry.MaxText {
+			return telemetry.MinerInfo{}, fmt.Errorf("description of miner %s: a text of %d bytes, at most %d are allowed", m.Miner, len(*s), telemetry.MaxText)
 		}
 	}
 	return m, nil

@@ -19,7 +19,7 @@ const (
 type shape struct{ columns, integers, strings, infos, tables int }
 
 // shapeOf walks over a Samples message and refuses one with more parts than a payload may have. What else is wrong with
-// it is for proto.Unmarshal and the checks after it.
+// it is for message.parse and the checks after it.
 func shapeOf(raw []byte) (s shape, err error) {
 	err = eachField(raw, func(num protowire.Number, value []byte) error {
 		switch num {
