@@ -15,9 +15,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
+	"github.com/hashinsight/hashinsight/hub/internal/batches"
 	"github.com/hashinsight/hashinsight/hub/internal/verify"
 	"github.com/hashinsight/hashinsight/pkg/proof"
 )
@@ -48,6 +50,8 @@ FILE is the file's name, or - for standard input. Options:
   --log-key KEY    the log's public key, if you were given one: 64 hexadecimal digits, or base64
   --hub-key KEY    the hub's public key for statements, likewise
   --site-key KEY   a site's public key, likewise; repeat it for every site
+  --evidence DIR   of recompute: files that hashinsight-hub evidence export wrote, of every hour of the month and the two hours
+                   before it; the facts are then computed from the signed batches themselves
   -o text|json     form of the output
 
 Exit codes: 0 proven, 1 false, 2 not yet final, 3 could not check (mistakes in the command among them).
@@ -61,6 +65,7 @@ type options struct {
 	logKey   ed25519.PublicKey
 	hubKey   ed25519.PublicKey
 	siteKeys []ed25519.PublicKey
+	evidence string
 	json     bool
 }
 
@@ -92,6 +97,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return proof.Proven
 	case err != nil:
 		return mistake(err)
+	case o.evidence != "" && command != "recompute":
+		return mistake(fmt.Errorf("--evidence is an option of recompute, not of %s", command))
 	case len(files) != 1:
 		return mistake(fmt.Errorf("%s needs one file, given were %d", command, len(files)))
 	}
@@ -110,9 +117,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	var r report
 	if command == "recompute" {
-		r = recompute(ctx, in, o, chain)
+		if r, err = recompute(ctx, in, o, chain); err != nil {
+			return mistake(err)
+		}
 	} else {
-		r = check(ctx, in, o, chain)
+		r = newReport(check(ctx, in, o, chain, verify.NewSLA()))
 	}
 	if err := r.write(stdout, o.json); err != nil {
 		fmt.Fprintln(stderr, "hashinsight-verify: writing the result:", err)
@@ -122,35 +131,53 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 // check checks a file of any kind.
-func check(ctx context.Context, in io.Reader, o *options, chain *verify.Endpoints) report {
-	r := proof.Check(ctx, in, o.trust(chain), verify.NewSLA())
+func check(ctx context.Context, in io.Reader, o *options, chain *verify.Endpoints, sla proof.SLA) *proof.Report {
+	r := proof.Check(ctx, in, o.trust(chain), sla)
 	switch {
 	case r.Event != nil && chain.Len() == 1:
-		r.Steps = append(r.Steps, proof.Step{ID: "note-endpoints", State: proof.Note, Text: "one endpoint was believed: give a second --rpc of another operator, and they have to agree"})
+		note(&r, "note-endpoints", "one endpoint was believed: give a second --rpc of another operator, and they have to agree")
 	case r.Event != nil && o.chainID == 0:
-		r.Steps = append(r.Steps, proof.Step{ID: "note-chain-id", State: proof.Note, Text: fmt.Sprintf("that the contract is on chain %d says the file: compare it with your own contract, or give --chain-id", r.Anchor.ChainID)})
+		note(&r, "note-chain-id", "that the contract is on chain %d says the file: compare it with your own contract, or give --chain-id", r.Anchor.ChainID)
 	}
-	return newReport(&r)
+	return &r
 }
 
-// recompute computes a bundle's statement again. Without an endpoint the anchor is no part of the question.
-func recompute(ctx context.Context, in io.Reader, o *options, chain *verify.Endpoints) report {
-	if chain.Len() > 0 {
-		return check(ctx, in, o, chain)
-	}
-	r := proof.Check(ctx, in, o.trust(chain), verify.NewSLA())
-	steps := r.Steps[:0]
-	for _, s := range r.Steps {
-		if s.ID != proof.StepAnchor && s.ID != proof.StepTime {
-			steps = append(steps, s)
+func note(r *proof.Report, id, format string, args ...any) {
+	r.Steps = append(r.Steps, proof.Step{ID: id, State: proof.Note, Text: fmt.Sprintf(format, args...)})
+}
+
+// recompute computes a bundle's statement again, from its leaves, and where there are batches those from them. Without an endpoint the anchor is no part of the question.
+func recompute(ctx context.Context, in io.Reader, o *options, chain *verify.Endpoints) (report, error) {
+	var sla proof.SLA = verify.NewSLA()
+	var compared *batches.Compared
+	if o.evidence != "" {
+		dir, err := batches.Open(o.evidence)
+		if err != nil {
+			return report{}, fmt.Errorf("the evidence: %w", err)
 		}
+		defer dir.Close()
+		compared = batches.Compare(dir, sla)
+		sla = compared
 	}
-	r.Steps = steps
-	if r.Kind != proof.KindBundle && r.Verdict() == proof.Proven {
-		r.Steps = append(r.Steps, proof.Step{ID: proof.StepSLA, State: proof.Unknown, Text: fmt.Sprintf("a file of a %s has no facts to compute a statement from: download the statement's bundle", r.Kind)})
+	r := check(ctx, in, o, chain, sla)
+	if chain.Len() == 0 {
+		r.Steps = slices.DeleteFunc(r.Steps, func(s proof.Step) bool { return s.ID == proof.StepAnchor || s.ID == proof.StepTime })
+		note(r, "note-anchor", "no chain was asked: hashinsight-verify bundle does it")
 	}
-	r.Steps = append(r.Steps, proof.Step{ID: "note-anchor", State: proof.Note, Text: "no chain was asked: hashinsight-verify bundle does it"})
-	return newReport(&r)
+	at := slices.IndexFunc(r.Steps, func(s proof.Step) bool { return s.State == proof.Note && s.ID != proof.StepSLA })
+	var more []proof.Step
+	if r.Kind != proof.KindBundle && r.Verdict() != proof.False {
+		more = append(more, proof.Step{ID: proof.StepSLA, State: proof.Unknown, Text: fmt.Sprintf("a file of a %s has no facts to compute a statement from: download the statement's bundle", r.Kind)})
+	}
+	if compared != nil {
+		if s, ok := compared.Step(); ok {
+			more = append(more, s)
+		}
+	} else if r.Kind == proof.KindBundle {
+		note(r, "note-evidence", "the facts are those that the site has signed: --evidence computes them from its signed batches")
+	}
+	r.Steps = slices.Insert(r.Steps, max(at, 0), more...)
+	return newReport(r), nil
 }
 
 func (o *options) trust(chain *verify.Endpoints) proof.Trust {
@@ -192,6 +219,7 @@ func parse(args []string) (*options, []string, error) {
 	f.Func("log-key", "", key(func(k ed25519.PublicKey) { o.logKey = k }))
 	f.Func("hub-key", "", key(func(k ed25519.PublicKey) { o.hubKey = k }))
 	f.Func("site-key", "", key(func(k ed25519.PublicKey) { o.siteKeys = append(o.siteKeys, k) }))
+	f.StringVar(&o.evidence, "evidence", "", "")
 	f.Func("o", "", func(s string) error {
 		if s != "text" && s != "json" {
 			return errors.New("want text or json")

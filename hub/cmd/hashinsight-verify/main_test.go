@@ -169,6 +169,10 @@ func TestWhatCannotBeCheckedIsNeitherTrueNorFalse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { c.want(3, args) })
 	}
+	b := bundle(t, verifytest.MonthOf{Seed: 1, Miners: 2, Hours: 3})
+	b.want(3, []string{"recompute", b.file, "--evidence", t.TempDir()}, `ok      sla  `, `unknown evidence        hour \d+`)
+	b.want(3, []string{"recompute", b.file, "--evidence", filepath.Dir(b.file)}, `hashinsight-verify: the evidence: .*not an export`)
+	b.want(3, []string{"bundle", b.file, "--evidence", t.TempDir()}, `hashinsight-verify: --evidence is an option of recompute`)
 	c.want(0, []string{"help"}, "hashinsight-verify checks")
 	c.want(0, []string{"proof", "--help"}, "hashinsight-verify checks")
 	c.want(0, []string{"version"}, "hashinsight-verify ")

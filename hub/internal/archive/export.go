@@ -7,46 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
+	"github.com/hashinsight/hashinsight/hub/internal/archive/export"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
 )
 
-// ExportFormat names the form of an export: lines of JSON, the first a Head, then an Entry for each batch by the time of its first sample, then a Tail,
-// without which the file is not whole.
-const ExportFormat = "hashinsight-evidence-1"
+// The form of an export is package export's.
+type (
+	Head  = export.Head
+	Entry = export.Entry
+	Tail  = export.Tail
+)
 
-// Head is the first line of an export.
-type Head struct {
-	Format string    `json:"format"`
-	Site   string    `json:"site"`
-	Hour   time.Time `json:"hour"`
-}
-
-// Entry is one batch: what the site signed, and nothing that the hub made of it. Signature is the key's over the tagged header, which holds the payload's
-// SHA-256: whoever trusts the key needs nothing else.
-type Entry struct {
-	Spool      string    `json:"spool"`
-	Seq        uint64    `json:"seq"`
-	Kind       string    `json:"kind"`
-	ReceivedAt time.Time `json:"received_at"`
-	Where      Where     `json:"where"`             // it came from
-	Missing    string    `json:"missing,omitempty"` // why there is no payload
-	Key        string    `json:"key"`
-	PublicKey  []byte    `json:"public_key"`
-	Header     []byte    `json:"header"`
-	Signature  []byte    `json:"signature"`
-	Payload    []byte    `json:"payload,omitempty"`
-}
-
-// Tail is the last line of an export.
-type Tail struct {
-	End     bool  `json:"end"`
-	Batches int   `json:"batches"`
-	Bytes   int64 `json:"bytes"`   // of payloads
-	Missing int   `json:"missing"` // batches without their payload
-}
+// ExportFormat names the form.
+const ExportFormat = export.Format
 
 // ErrNothing means that an hour has no batches.
 var ErrNothing = errors.New("no batch of this site has its first sample in this hour")
@@ -81,7 +56,7 @@ func (a *Archive) Export(ctx context.Context, w io.Writer, c ExportConfig) (_ Ta
 			return tail, fmt.Errorf("%s: %w", siteHour{c.Hour.Site, c.Hour.From.Unix() / 3600}, ErrNothing)
 		}
 		if last == nil {
-			if err := out.Encode(Head{ExportFormat, c.Hour.Site.String(), c.Hour.From.UTC()}); err != nil {
+			if err := out.Encode(Head{Format: ExportFormat, Site: c.Hour.Site.String(), Hour: c.Hour.From.UTC()}); err != nil {
 				return tail, fmt.Errorf("writing the export: %w", err)
 			}
 		}
@@ -101,7 +76,10 @@ func (a *Archive) Export(ctx context.Context, w io.Writer, c ExportConfig) (_ Ta
 			if err != nil {
 				return tail, err
 			}
-			e := Entry{b.Spool.String(), b.Seq, b.Header.Kind.String(), b.ReceivedAt.UTC(), b.Where, missing, b.Header.Key.String(), key, b.RawHeader, b.Signature, b.Payload}
+			e := Entry{
+				Spool: b.Spool.String(), Seq: b.Seq, Kind: b.Header.Kind.String(), ReceivedAt: b.ReceivedAt.UTC(), Where: string(b.Where), Missing: missing,
+				Key: b.Header.Key.String(), PublicKey: key, Header: b.RawHeader, Signature: b.Signature, Payload: b.Payload,
+			}
 			if missing != "" {
 				e.Payload = nil
 				tail.Missing++

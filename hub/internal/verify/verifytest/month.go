@@ -21,6 +21,8 @@ type MonthOf struct {
 	Hours  int                     // signed, from the month's beginning
 	Change func(st *sla.Statement) // by a hub that lies, before it signs
 	Leaves func(hour uint32, leaves []evidence.Leaf)
+	// Hour signs an hour instead of random leaves: a site that has batches behind them.
+	Hour func(w *prooftest.World, site ident.SiteID, spool ident.SpoolID, miners []ident.MinerID, hour uint32) prooftest.SignedHour
 }
 
 // Parts makes the parts of the month's bundle, anchored.
@@ -72,16 +74,8 @@ func (o MonthOf) Parts(t testing.TB) (*prooftest.Parts, *prooftest.World) {
 	known := map[ident.MinerID][]sla.HourFacts{}
 	for i := range o.Hours {
 		hour := uint32(begin/evidence.HourMS) + uint32(i)
-		leaves := make([]evidence.Leaf, 0, len(miners))
-		for j, m := range miners {
-			if (i+j)%17 != 3 { // now and then one is not there
-				leaves = append(leaves, w.Leaf(site, m, hour, spool))
-			}
-		}
-		if o.Leaves != nil {
-			o.Leaves(hour, leaves)
-		}
-		h := w.Hour(leaves, (int64(hour)+1)*evidence.HourMS+90_000)
+		h := o.hour(w, site, spool, miners, hour, i)
+		leaves := h.Leaves
 		b.Hours = append(b.Hours, h)
 		ref := sla.HourRef{
 			Site: site, Hour: hour, Spool: spool, Root: sla.HexHash(h.Hour.Root), HeaderHash: sla.HexHash(sha256.Sum256(h.RawHeader)), State: sla.HourAgreed,
@@ -124,4 +118,20 @@ func (o MonthOf) Parts(t testing.TB) (*prooftest.Parts, *prooftest.World) {
 	parts, err := w.Bundle(&b)
 	must(err)
 	return parts, w
+}
+
+func (o *MonthOf) hour(w *prooftest.World, site ident.SiteID, spool ident.SpoolID, miners []ident.MinerID, hour uint32, i int) prooftest.SignedHour {
+	if o.Hour != nil {
+		return o.Hour(w, site, spool, miners, hour)
+	}
+	leaves := make([]evidence.Leaf, 0, len(miners))
+	for j, m := range miners {
+		if (i+j)%17 != 3 { // now and then one is not there
+			leaves = append(leaves, w.Leaf(site, m, hour, spool))
+		}
+	}
+	if o.Leaves != nil {
+		o.Leaves(hour, leaves)
+	}
+	return w.Hour(leaves, (int64(hour)+1)*evidence.HourMS+90_000)
 }
