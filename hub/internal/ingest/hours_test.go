@@ -858,7 +858,8 @@ func TestAnHourThatIsNotJudgedInTimeIsPutOff(t *testing.T) {
 	go func() { judged <- h.facts.Judge(ctx, time.Now()) }()
 	waitFor(t, "the lock", func() bool {
 		var waiting int
-		return tx.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'batch'::regclass`).Scan(&waiting) == nil && waiting > 0
+		return tx.QueryRow(t.Context(), `
+SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE NOT l.granted AND l.relation = 'batch'::regclass AND d.datname = current_database()`).Scan(&waiting) == nil && waiting > 0
 	})
 	cancel()
 	if err := <-judged; !errors.Is(err, context.Canceled) {
@@ -867,6 +868,12 @@ func TestAnHourThatIsNotJudgedInTimeIsPutOff(t *testing.T) {
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// The server ends a query whose client has gone only when it is no longer waiting; until then its transaction holds the hour.
+	waitFor(t, "the end of the judgement at the server", func() bool {
+		var held int
+		return h.pool.QueryRow(t.Context(), `
+SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE l.locktype = 'advisory' AND d.datname = current_database()`).Scan(&held) == nil && held == 0
+	})
 	a.wantState(hour, facts.Pending, "the hub could not judge it")
 	h.want(t, "hours that are due", `SELECT count(*) FROM site_hour WHERE look_at <= now()`, 0)
 	a.judge(time.Hour)
