@@ -52,6 +52,11 @@ export type WhyPoll = Why['polls'][number];
 export type WhyExcuse = Why['excuses'][number];
 export type Statement = Get<'/api/statements'>['items'][number];
 export type StatementDetail = Get<'/api/statements/{hash}'>;
+export type LogCheckpoint = Get<'/api/log/checkpoint'>;
+export type LogEntry = Get<'/api/log/entries'>['items'][number];
+export type Anchor = Get<'/api/anchors'>['items'][number];
+export type ProofState = Get<'/api/statements/{hash}/proof/status'>;
+export type AnchorStatus = Get<'/api/anchors/status'>;
 export type StatementChanges = NonNullable<StatementDetail['changes']>;
 
 /** What the events stream sends once a second: whole rows and sites that changed since the event before. */

@@ -28,6 +28,10 @@ const ExcusesPage = lazy(() => import('../excuses/excuses-page'));
 const StatementsPage = lazy(() => import('../statements/statements-page'));
 const StatementPage = lazy(() => import('../statements/statement-page'));
 const DisputesPage = lazy(() => import('../disputes/disputes-page'));
+// Nor are the log and its anchors, which a hub may show without a key too.
+const LogPage = lazy(() => import('../log/log-page'));
+const AnchorsPage = lazy(() => import('../anchors/anchors-page'));
+const PublicPages = lazy(() => import('../log/public'));
 
 /** Areas around contracts share one entry of the navigation: the first of them that the key may see. */
 const contractAreas = [
@@ -54,11 +58,24 @@ export function App() {
       </main>
     );
   }
-  if (!session.data) return <SignIn />;
+  if (!session.data) return <WithoutKey />;
   return (
     <LiveProvider fleet={session.data.permissions.includes('miners:read')}>
       <Frame session={session.data} />
     </LiveProvider>
+  );
+}
+
+function WithoutKey() {
+  const t = useText();
+  const { page } = parseRoute(usePath());
+  if (page !== 'log' && page !== 'anchors') return <SignIn />;
+  return (
+    <ErrorBoundary title={t.error.title} area={page}>
+      <Suspense fallback={<p className="splash">{t.loading}</p>}>
+        <PublicPages page={page} />
+      </Suspense>
+    </ErrorBoundary>
   );
 }
 
@@ -109,6 +126,12 @@ function Frame({ session }: { session: Session }) {
     case 'disputes':
       [page, title] = [<DisputesPage key="disputes" />, t.nav.contracts];
       break;
+    case 'log':
+      [page, title] = [<LogPage key="log" />, t.log.nav];
+      break;
+    case 'anchors':
+      [page, title] = [<AnchorsPage key="anchors" />, t.log.nav];
+      break;
     case 'unknown':
       [page, title] = [<NotFound key="unknown" />, t.product];
   }
@@ -151,6 +174,9 @@ function Frame({ session }: { session: Session }) {
               {t.nav.audit}
             </NavLink>
           )}
+          <NavLink to="/log" here={route.page === 'log' || route.page === 'anchors'}>
+            {t.log.nav}
+          </NavLink>
           <a className="nav-link" href="/verify/">
             {t.nav.verify}
           </a>

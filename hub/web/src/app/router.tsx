@@ -36,7 +36,7 @@ export type Route =
   | { page: 'statement'; hash: string }
   | { page: 'unknown' };
 
-const plain = ['sites', 'fleet', 'keys', 'audit', 'contracts', 'customers', 'excuses', 'statements', 'disputes'] as const;
+const plain = ['sites', 'fleet', 'keys', 'audit', 'contracts', 'customers', 'excuses', 'statements', 'disputes', 'log', 'anchors'] as const;
 
 export function parseRoute(path: string): Route {
   const parts: string[] = [];

@@ -6,6 +6,7 @@ import type { Messages } from '../text/en';
 import { LanguageChoice } from '../text/language-choice';
 import { useText } from '../text/text';
 import { keys } from './queries';
+import { Link } from './router';
 
 function explain(err: unknown, t: Messages): string {
   if (!(err instanceof ApiError)) return String(err);
@@ -88,7 +89,7 @@ export function SignIn() {
           {t.signIn.hint}
         </p>
         <p className="small">
-          <a href="/verify/">{t.signIn.verify}</a>
+          <Link to="/log">{t.log.withoutKey}</Link> · <a href="/verify/">{t.signIn.verify}</a>
         </p>
         <LanguageChoice />
       </main>

@@ -39,6 +39,7 @@ export const en = {
     goSites: 'Go to the start',
   },
   loading: 'Loading…',
+  log: { nav: 'Log', withoutKey: 'Public log (where this hub shows it without a key)' },
 
   link: {
     label: 'Live data',

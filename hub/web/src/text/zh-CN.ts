@@ -39,6 +39,7 @@ export const zhCN: Messages = {
     goSites: '前往首页',
   },
   loading: '加载中…',
+  log: { nav: '日志', withoutKey: '公开日志（若此中心允许无密钥阅读）' },
 
   link: {
     label: '实时数据',

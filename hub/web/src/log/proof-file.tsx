@@ -1,0 +1,77 @@
+// Takes a proof file from the hub. A refusal says why there is none yet, which a plain link would swallow.
+import { useEffect, useRef, useState, type ReactNode } from 'react';
+import { ApiError, problem } from '../api/client';
+import { useLogText } from '../text/log';
+import { Problem } from '../ui/parts';
+import { fileName } from './file-name';
+
+export function ProofFile({ path, className = 'button', children }: { path: string; className?: string; children: ReactNode }) {
+  const t = useLogText().file;
+  const [busy, setBusy] = useState(false);
+  const [said, say] = useState('');
+  const [error, setError] = useState<unknown>(null);
+  const stop = useRef<AbortController | null>(null);
+  useEffect(() => () => stop.current?.abort(), []);
+
+  const get = async () => {
+    const control = new AbortController();
+    stop.current?.abort();
+    stop.current = control;
+    setBusy(true);
+    setError(null);
+    say('');
+    try {
+      const { blob, name } = await proofFile(path, control.signal);
+      save(blob, name);
+      say(t.saved(name));
+    } catch (err) {
+      if (!control.signal.aborted) setError(err);
+    } finally {
+      if (!control.signal.aborted) setBusy(false);
+    }
+  };
+  return (
+    <>
+      {/* A link, so that its address can be copied and saved otherwise. */}
+      <a
+        className={className}
+        href={path}
+        download
+        aria-disabled={busy || undefined}
+        onClick={(e) => {
+          if (e.button !== 0 || e.metaKey || e.ctrlKey || e.shiftKey || e.altKey) return;
+          e.preventDefault();
+          if (!busy) void get();
+        }}
+      >
+        {busy ? t.saving : children}
+      </a>
+      <span role="status" className="quiet small">
+        {said}
+      </span>
+      {error !== null && <Problem title={t.failed} error={error} />}
+    </>
+  );
+}
+
+async function proofFile(path: string, signal: AbortSignal): Promise<{ blob: Blob; name: string }> {
+  let response: Response;
+  try {
+    response = await fetch(path, { credentials: 'same-origin', signal });
+  } catch (cause) {
+    if (signal.aborted) throw cause;
+    throw new ApiError(0, '', cause instanceof Error ? cause.message : String(cause), '', '');
+  }
+  if (!response.ok) throw problem(response, await response.json().catch(() => null));
+  return { blob: await response.blob(), name: fileName(response.headers.get('Content-Disposition')) };
+}
+
+function save(blob: Blob, name: string): void {
+  const url = URL.createObjectURL(blob);
+  const link = document.createElement('a');
+  link.href = url;
+  link.download = name;
+  link.click();
+  // The browser has taken the file when the click returns; a moment more costs nothing.
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
