@@ -4,6 +4,7 @@ import { logEn } from '../text/log.en';
 import { logZhCN } from '../text/log.zh-CN';
 import { entryKinds, parseKind, subjectOf } from './entry';
 import { fileName } from './file-name';
+import { hourProofPath } from './hour-proof';
 
 const site = (id: string) => (id === 'aaaa' ? 'North' : id.slice(0, 8));
 const entry = (e: Partial<LogEntry>): LogEntry => ({ index: 7, kind: 'hour', at: '2026-11-27T00:00:00Z', leaf_hash: '00', bytes: '', ...e });
@@ -42,4 +43,10 @@ it('names a file as the hub does, and never as a path', () => {
   expect(fileName('attachment; filename="../x.hsproof"')).toBe('proof.hsproof');
   expect(fileName('attachment; filename="x.exe"')).toBe('proof.hsproof');
   expect(fileName(null)).toBe('proof.hsproof');
+});
+
+it('asks for the hour that a slot is of', () => {
+  const at = Date.parse('2026-11-26T10:55:00Z');
+  expect(hourProofPath('s', 'm/1', at, undefined)).toBe(`/api/proofs/hours/s/m%2F1/${Date.parse('2026-11-26T10:00:00Z') / 3_600_000}`);
+  expect(hourProofPath('s', 'm', at, 'c d')).toMatch(/\?spool_id=c%20d$/);
 });

@@ -4,6 +4,7 @@ import { ApiError, problem } from '../api/client';
 import { useLogText } from '../text/log';
 import { Problem } from '../ui/parts';
 import { fileName } from './file-name';
+import './log.css';
 
 export function ProofFile({ path, className = 'button', children }: { path: string; className?: string; children: ReactNode }) {
   const t = useLogText().file;

@@ -5,7 +5,10 @@ import { boundText, hashesText, ppmText, rateText } from '../contracts/amounts';
 import { Short, Utc } from '../contracts/area';
 import { useWhy } from '../contracts/queries';
 import { decimal, ms } from '../format';
+import { hourProofPath } from '../log/hour-proof';
+import { ProofFile } from '../log/proof-file';
 import { useContractText } from '../text/contracts';
+import { useLogText } from '../text/log';
 import { useText } from '../text/text';
 import { Mark, Problem } from '../ui/parts';
 import { slotMs, utcMoment, utcTime } from '../utc';
@@ -58,7 +61,7 @@ export function WhyPanel({ contract, site, miner, name, atMs, month, onMonth, on
       </div>
       {why.isPending && <p className="quiet">{text.loading}</p>}
       {why.error && <Problem title={t.why.loadError} error={why.error} onRetry={() => void why.refetch()} />}
-      {why.data && <Answer why={why.data} />}
+      {why.data && <Answer why={why.data} proof={(spool) => hourProofPath(site, miner, atMs, spool)} />}
     </section>
   );
 }
@@ -69,7 +72,7 @@ const share = (a: string, b: string): number | null => {
   return of === 0n ? null : Number((BigInt(a) * 1_000_000n) / of);
 };
 
-function Answer({ why }: { why: Why }) {
+function Answer({ why, proof }: { why: Why; proof: (spool: string | undefined) => string }) {
   const t = useContractText();
   const text = useText();
   const state = stateOf(why.letter);
@@ -108,7 +111,7 @@ function Answer({ why }: { why: Why }) {
         )}
         {(why.hours?.length ? why.hours : [why.hour]).map((h, i) => (
           <Fact key={i} name={t.why.hour}>
-            <Hour of={h} />
+            <Hour of={h} proof={proof(h.spool)} />
           </Fact>
         ))}
         {why.terms && (
@@ -135,8 +138,9 @@ function Fact({ name, children }: { name: string; children: ReactNode }) {
   );
 }
 
-function Hour({ of: h }: { of: Why['hour'] }) {
+function Hour({ of: h, proof }: { of: Why['hour']; proof: string }) {
   const t = useContractText();
+  const file = useLogText().file;
   return (
     <>
       {t.why.hourState[h.state] ?? h.state}
@@ -155,6 +159,12 @@ function Hour({ of: h }: { of: Why['hour'] }) {
           </span>
         )}
       </span>
+      {/* No file proves an hour that the hub could not compute again. */}
+      {h.state === 'agreed' && (
+        <span className="why-proof">
+          <ProofFile path={proof}>{file.hour}</ProofFile>
+        </span>
+      )}
     </>
   );
 }

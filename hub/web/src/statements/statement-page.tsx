@@ -9,6 +9,7 @@ import { boundText, bpText, moneyText, ppmText } from '../contracts/amounts';
 import { Area, UtcField, Utc } from '../contracts/area';
 import { contractKeys, useStatement } from '../contracts/queries';
 import { decimal } from '../format';
+import { StatementProof } from '../log/statement-proof';
 import { Verdict } from '../sla/verdict';
 import { useContractText } from '../text/contracts';
 import { useText } from '../text/text';
@@ -85,6 +86,7 @@ function Shown({ of: x }: { of: StatementDetail }) {
           {s.issued} <Utc at={x.issued_at} /> · <Link to={contractPath(x.contract_id)}>{x.contract_name}</Link> · <Link to={`${contractPath(x.contract_id)}?month=${x.month}`}>{t.contracts.tabs.sla}</Link>
         </p>
       </section>
+      <StatementProof of={x} />
       {x.changes && <Changes of={x.changes} currency={x.credit.currency ?? ''} />}
       <section className="panel" aria-label={s.inputs}>
         <h2>{s.inputs}</h2>

@@ -198,7 +198,7 @@ export const logEn = {
     title: 'Proof',
     loadError: 'How far the proof is could not be loaded.',
     notFinal: 'A file downloaded now says that it is not final. Download it again later.',
-    place: (i: number) => `Place ${n(i)} in the log`,
+    place: (i: number) => `Place ${n(i)} in the log.`,
     statement: 'Download the statement’s proof',
     bundle: 'Download the month’s bundle',
     what: 'The statement’s proof shows that it was issued and when. The bundle holds everything that it was made from: with it the statement is computed again, to the same bytes.',

@@ -198,7 +198,7 @@ export const logZhCN: LogMessages = {
     title: '证明',
     loadError: '无法加载证明的进度。',
     notFinal: '现在下载的文件会注明尚非最终。请以后再次下载。',
-    place: (i) => `日志中的位置 ${n(i)}`,
+    place: (i) => `日志中的位置 ${n(i)}。`,
     statement: '下载结算单的证明',
     bundle: '下载当月的证明包',
     what: '结算单的证明表明它已出具以及何时出具。证明包含有其全部依据：据此可重新计算结算单，得出相同的字节。',
