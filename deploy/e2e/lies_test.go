@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -103,9 +104,11 @@ func TestAHubThatLies(t *testing.T) {
 	}
 	verifier.want(t, "a contract of somebody else's", withAnchor(t, honest.statement, anchor), 1, chain.url, "0x00000000000000000000000000000000000000aa")
 	verifier.want(t, "no contract", withAnchor(t, honest.statement, anchor), 3, chain.url, "")
+	verifier.agree(t)
 	chain.stop(t)
 	verifier.want(t, "no chain that answers", withAnchor(t, honest.statement, anchor), 3, chain.url, contract)
 	verifier.want(t, "no chain, and a leaf that is wrong by itself", withAnchor(t, withOtherWork(t, honest.hour), anchor), 1, chain.url, contract)
+	verifier.agree(t)
 }
 
 // told is what a hub hands out.
@@ -364,24 +367,42 @@ func anvilProgram(t *testing.T) string {
 	return path
 }
 
-// verifiers are the programs that check proofs: neither knows the hub.
-type verifiers struct{ program, dir string }
+// verifiers are the two that check proofs: the program, and the page's, which shares no line with it. Neither knows the hub.
+type verifiers struct {
+	program, dir string
+	cases        []verified // what the program has said, for the page's to be asked
+}
+
+// verified is a file and what it must be called.
+type verified struct {
+	Name     string `json:"name"`
+	File     string `json:"file"`
+	RPC      string `json:"rpc"`
+	Contract string `json:"contract"`
+	Verdict  int    `json:"verdict"`
+}
+
+// page is where the page's verifier lies, with what npm has installed.
+const page = "../../hub/web"
 
 func newVerifiers(t *testing.T) *verifiers {
 	t.Helper()
 	anvilProgram(t)
 	bin := os.Getenv("HSI_TEST_BIN")
 	needs(t, bin != "", "HSI_TEST_BIN, the folder of the built programs")
+	_, err := os.Stat(filepath.Join(page, "node_modules", ".bin", "vitest"))
+	needs(t, err == nil, "the npm packages of hub/web (make installs them)")
 	return &verifiers{program: filepath.Join(bin, "hashinsight-verify"), dir: t.TempDir()}
 }
 
-// want checks a file and compares the exit code.
+// want checks a file with the program and compares the exit code.
 func (v *verifiers) want(t *testing.T, name string, file []byte, want int, rpc, contract string) {
 	t.Helper()
-	path := filepath.Join(v.dir, "file.hsproof")
+	path := filepath.Join(v.dir, fmt.Sprintf("%d.hsproof", len(v.cases)))
 	if err := os.WriteFile(path, file, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	v.cases = append(v.cases, verified{name, path, rpc, contract, want})
 	args := []string{"proof", "--rpc", rpc}
 	if contract != "" {
 		args = append(args, "--contract", contract)
@@ -398,4 +419,24 @@ func (v *verifiers) want(t *testing.T, name string, file []byte, want int, rpc, 
 	if got != want {
 		t.Errorf("%s: exit code %d, want %d:\n%s", name, got, want, out)
 	}
+}
+
+// agree has the page's verifier check every file since the last time, by the same chain.
+func (v *verifiers) agree(t *testing.T) {
+	t.Helper()
+	list, err := json.Marshal(v.cases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(v.dir, "cases.json")
+	if err := os.WriteFile(path, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("npx", "vitest", "run", "verify/src/lies.test.ts")
+	cmd.Dir = page
+	cmd.Env = append(os.Environ(), "HSI_PROOF_CASES="+path)
+	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, fmt.Appendf(nil, "%d files", len(v.cases))) {
+		t.Errorf("the page's verifier: %v\n%s", err, out)
+	}
+	v.cases = nil
 }

@@ -211,7 +211,7 @@ test('contracts', { skip }, async (t) => {
     await page.getByLabel('API key').fill(key.key);
     await page.getByRole('button', { name: 'Sign in' }).click();
     await page.getByRole('heading', { level: 1, name: 'Contracts' }).waitFor();
-    assert.deepEqual(await page.getByRole('navigation', { name: 'Main' }).getByRole('link').allInnerTexts(), ['Contracts', 'Log', 'API reference']);
+    assert.deepEqual(await page.getByRole('navigation', { name: 'Main' }).getByRole('link').allInnerTexts(), ['Contracts', 'Log', 'Verify', 'API reference']);
     await page.getByRole('link', { name: made['en-US'].name }).waitFor();
     assert.equal(await page.getByText(made['zh-CN'].name).count(), 0, 'another customer’s contract is listed');
     assert.equal(await page.getByRole('button', { name: /Make|Assign|Announce|Order|Record/ }).count(), 0);
