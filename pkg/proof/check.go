@@ -65,6 +65,9 @@ type SLA interface {
 // ErrUnchecked means that something could not be computed, which makes it neither right nor wrong.
 var ErrUnchecked = errors.New("could not be computed")
 
+// maxAhead is how long before its end an hour may come into the log where the site's clock is wrong: hubs keep hours that begin at most a day ahead of their own clock.
+const maxAhead = 25 * time.Hour
+
 // maxOrderSkew is how far an entry's time may lie before that of entries with lower indexes: transactions end in another order than they begin.
 const maxOrderSkew = 15 * time.Minute
 
@@ -277,7 +280,7 @@ func (c *checker) bundle(d *Reader, p *StatementProof, s *Statement) error {
 		if err != nil {
 			return err
 		}
-		clock = append(clock, placedTime{h.Entry.Index, min(h.Entry.AtMS, (int64(ref.Hour)+1)*evidence.HourMS)})
+		clock = append(clock, placedTime{h.Entry.Index, ref.notBefore(h.Entry.AtMS)})
 		hc.assigned = who.in(hc.assigned, ref.Site, ref.Hour)
 		if h.State == HourAgreed {
 			err = hc.agreed(&h, &body.Hour)
@@ -429,6 +432,16 @@ func (c *checker) signedHour(ref *HourRef, h *BundleHour, keys map[signerID]*sig
 	return body, nil
 }
 
+// notBefore returns a time in ms before which nothing can stand in the log behind an hour whose entry says that it was recorded at atMS: the hour's end. What the entry says is the hub's word,
+// so it counts only where a site's clock was wrong, of which the statement tells, and within bounds.
+func (h *HourRef) notBefore(atMS int64) int64 {
+	end := (int64(h.Hour) + 1) * evidence.HourMS
+	if h.Skewed == 0 {
+		return end
+	}
+	return max(min(atMS, end), end-maxAhead.Milliseconds())
+}
+
 // inOrder compares the times of excuses with their places in the log. What stands behind an hour that had not ended cannot have been recorded before that: a hub that excuses in hindsight
 // has to put the excuse behind what it has already anchored.
 func (c *checker) inOrder(in *Inputs, s *Statement, clock []placedTime) {
@@ -490,7 +503,7 @@ func (c *checker) hourNotes(s *Statement, who roster, disputed int) {
 	if disputed > 0 {
 		c.r.set(NoteDisputed, Note, "not proven: that the batches of %d disputed hours give other roots than were signed, which makes their slots unknown; hashinsight-verify recompute tells it from the archive", disputed)
 	}
-	c.r.set(NoteReceived, Note, "not proven: when facts came and in which slots a site's clock was wrong by the hub's measurement; both are the hub's word in the statement, and so is when an excuse was recorded, to within some two hours")
+	c.r.set(NoteReceived, Note, "not proven: when facts came and in which slots a site's clock was wrong by the hub's measurement; both are the hub's word in the statement. When an excuse was recorded is known no better than hours came into the log behind it: the proof of its own log entry gives the block before whose time it stood there")
 }
 
 func (c *checker) checkpoint(h *Head, signature []byte) {

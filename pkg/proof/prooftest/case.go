@@ -348,7 +348,7 @@ func (m *Month) Statement(w *World) []byte {
 			state = "disputed"
 		}
 		fmt.Fprintf(&b, `{"site":"%s","hour":%d,"spool":"%s","root":"%x","header_hash":"%x","state":"%s","skewed":%d,"received_ms":%d}`, h.Hour.Site, h.Hour.Hour, h.Hour.Spool, h.Hour.Root,
-			sha256.Sum256(h.RawHeader), state, w.IntN(4096), (int64(h.Hour.Hour)+1)*evidence.HourMS+120_000)
+			sha256.Sum256(h.RawHeader), state, w.IntN(4096)*w.IntN(2), (int64(h.Hour.Hour)+1)*evidence.HourMS+120_000)
 	})
 	totals := func() string {
 		return fmt.Sprintf(`"slots":{"not_contracted":%d,"curtailment":0,"maintenance":0,"up":%d,"degraded":0,"down":0,"unknown_down":0,"unknown_excused":0},"hashes":"%d","needed":"0"`,

@@ -246,6 +246,23 @@ var mutators = []mutator{
 			return
 		}
 	}},
+	{"an excuse logged in hindsight by a hub that dates hours back", ofBundle, false, func(m *made) {
+		s, err := proof.ParseStatement(m.parts.Statement.Statement)
+		must(err)
+		for i := range m.parts.Inputs.Excuses {
+			x := &m.parts.Inputs.Excuses[i]
+			if s.Excuses[i].Counted == 0 || len(s.Hours) == 0 || s.Hours[0].Skewed != 0 {
+				continue
+			}
+			h := &m.parts.Hours[0].Entry
+			h.AtMS = x.AtMS
+			h.Index = m.w.Add(h.Entry)
+			e := proof.ExcuseBody{ID: s.Excuses[i].ID, Hash: s.Excuses[i].Hash}
+			x.Index = m.w.Add(e.Entry(x.AtMS))
+			m.anchorAgain()
+			return
+		}
+	}},
 	{"an excuse twice", ofBundle, false, func(m *made) {
 		if l := m.parts.Inputs.Excuses; len(l) > 0 {
 			m.parts.Inputs.Excuses = append(l, l[0])

@@ -247,6 +247,17 @@ function roster(assignments: readonly Assigned[]): Map<string, number> {
   return counts;
 }
 
+// How long before its end an hour may come into the log where the site's clock is wrong: hubs keep hours that begin at most a day ahead of their own clock.
+const maxAheadMS = 25n * 3_600_000n;
+
+/** The hour's end; what the entry says of its own time is the hub's word, and counts only where the statement tells of a wrong clock, within bounds. */
+function notBeforeMS(ref: HourRef, atMS: bigint): bigint {
+  const ended = hourEndMS(ref.hour);
+  if (!ref.skewed) return ended;
+  const least = ended - maxAheadMS;
+  return atMS < least ? least : atMS < ended ? atMS : ended;
+}
+
 /** A place in the log, and a time before which nothing can have come there. */
 interface Clock {
   readonly index: bigint;
@@ -387,8 +398,7 @@ async function readBundleHour(
   }
   checkPlaced(w, placed);
   if (signed.header.beacon !== undefined) w.f.notes.add('note-beacon');
-  const ended = hourEndMS(ref.hour);
-  const clock = { index: placed.place.index, ms: placed.entry.atMS < ended ? placed.entry.atMS : ended };
+  const clock = { index: placed.place.index, ms: notBeforeMS(ref, placed.entry.atMS) };
   if (state === 2) {
     counts.disputed++;
     w.f.notes.add('note-disputed');

@@ -10,6 +10,7 @@ export interface HourRef {
   readonly root: Uint8Array;
   readonly headerHash: Uint8Array;
   readonly disputed: boolean;
+  readonly skewed: boolean; // the hub found the site's clock wrong in a part of it
 }
 
 export interface Statement {
@@ -187,7 +188,6 @@ function form(r: Doc, want: string): void {
 function hourRef(h: Doc): HourRef {
   const state = h.text('state');
   if (state !== 'agreed' && state !== 'disputed') throw new Malformed('an hour that is neither agreed nor disputed');
-  h.int('skewed', 0, (1 << slotsPerHour) - 1);
   h.int('received_ms', 1);
   return {
     site: h.id('site'),
@@ -196,6 +196,7 @@ function hourRef(h: Doc): HourRef {
     root: h.hash('root'),
     headerHash: h.hash('header_hash'),
     disputed: state === 'disputed',
+    skewed: h.int('skewed', 0, (1 << slotsPerHour) - 1) !== 0,
   };
 }
 
