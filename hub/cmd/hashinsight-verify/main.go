@@ -30,9 +30,16 @@ var version string
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(int(code))
+	defer stop()
+	code := proof.Unchecked
+	defer func() {
+		if p := recover(); p != nil { // a bug of this program must not look like a verdict: Go's own exit code would be 2
+			fmt.Fprintf(os.Stderr, "hashinsight-verify: a bug of this program, nothing was checked: %.1000q\n%s", fmt.Sprint(p), debug.Stack())
+			code = proof.Unchecked
+		}
+		os.Exit(int(code))
+	}()
+	code = run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 }
 
 const usage = `hashinsight-verify checks proof files of HashInsight; the hub that made them is neither asked nor believed.
@@ -133,10 +140,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // check checks a file of any kind.
 func check(ctx context.Context, in io.Reader, o *options, chain *verify.Endpoints, sla proof.SLA) *proof.Report {
 	r := proof.Check(ctx, in, o.trust(chain), sla)
-	switch {
-	case r.Event != nil && chain.Len() == 1:
+	if r.Event != nil && chain.Len() == 1 {
 		note(&r, "note-endpoints", "one endpoint was believed: give a second --rpc of another operator, and they have to agree")
-	case r.Event != nil && o.chainID == 0:
+	}
+	if r.Event != nil && o.chainID == 0 {
 		note(&r, "note-chain-id", "that the contract is on chain %d says the file: compare it with your own contract, or give --chain-id", r.Anchor.ChainID)
 	}
 	return &r

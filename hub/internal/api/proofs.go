@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/google/uuid"
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
 	"github.com/hashinsight/hashinsight/hub/internal/apperr"
@@ -54,6 +56,7 @@ const bundleSuffix = "/bundle"
 // Bounds of bundles.
 const (
 	maxBundles    = 4                // sent at the same time by a process: each reads a month of facts
+	maxBundlesOf  = 2                // of these to one customer, however slowly it takes them
 	bundleTimeout = 30 * time.Second // for a client to take a piece; a dead one is let go then
 	maxBundle     = 2 * time.Hour    // for all of it
 )
@@ -205,21 +208,20 @@ func (s *Server) bundle(ctx context.Context, in *statementInput) (*huma.StreamRe
 	if s.transparency.Bundle == nil {
 		return nil, noLog("the log")
 	}
-	select {
-	case s.bundles <- struct{}{}:
-	default:
+	done, err := s.bundles.take(scope(ctx).Customer)
+	if err != nil {
 		s.metrics.bundles.Inc()
-		p := problemOf(ctx, apperr.E(apperr.TooMany, "API_001", "%d bundles are being sent, which is as many as this hub process sends at the same time", maxBundles))
+		p := problemOf(ctx, err)
 		p.retryAfter = bundleTimeout
 		return nil, p
 	}
 	b, err := s.transparency.Bundle(ctx, scope(ctx), hash)
 	if err != nil {
-		<-s.bundles
+		done()
 		return nil, err
 	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
-		defer func() { <-s.bundles }()
+		defer done()
 		r, w := humago.Unwrap(hc)
 		h := w.Header()
 		h.Set("Content-Type", proofType)
@@ -233,6 +235,37 @@ func (s *Server) bundle(ctx context.Context, in *statementInput) (*huma.StreamRe
 			panic(http.ErrAbortHandler) // the client must not take what it has for the whole
 		}
 	}}, nil
+}
+
+// sending counts the bundles that are being sent, by customer. The zero value is ready.
+type sending struct {
+	mu  sync.Mutex
+	all int
+	of  map[uuid.UUID]int
+}
+
+// take makes room for one more, of the operator with uuid.Nil; done gives it back.
+func (s *sending) take(customer uuid.UUID) (done func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.all == maxBundles:
+		return nil, apperr.E(apperr.TooMany, "API_001", "%d bundles are being sent, which is as many as this hub process sends at the same time", maxBundles)
+	case customer != uuid.Nil && s.of[customer] == maxBundlesOf:
+		return nil, apperr.E(apperr.TooMany, "API_001", "%d bundles are being sent to you, which is as many as one customer gets at the same time", maxBundlesOf)
+	case s.of == nil:
+		s.of = map[uuid.UUID]int{}
+	}
+	s.all++
+	s.of[customer]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.all--
+		if s.of[customer]--; s.of[customer] == 0 {
+			delete(s.of, customer)
+		}
+	}, nil
 }
 
 // patient writes to a client that may take long, but not forever over one piece.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/hub/internal/statement"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
@@ -175,5 +177,35 @@ func TestWhyNothingIsAnchoredIsTheOperatorsBusiness(t *testing.T) {
 		if st := ask(headers...); st.Problem == nil || st.Problem.Code != "BLOCKCHAIN_001" || strings.Contains(st.Problem.Text, "PRIVATE_KEY") {
 			t.Errorf("others read %+v", st.Problem)
 		}
+	}
+}
+
+func TestOneCustomerDoesNotTakeEveryBundle(t *testing.T) {
+	var s sending
+	one, other := uuid.New(), uuid.New()
+	var done []func()
+	take := func(customer uuid.UUID, want bool) {
+		t.Helper()
+		d, err := s.take(customer)
+		if (err == nil) != want {
+			t.Fatalf("taken: %v, want %v", err, want)
+		}
+		if err == nil {
+			done = append(done, d)
+		}
+	}
+	take(one, true)
+	take(one, true)
+	take(one, false)
+	take(other, true)
+	take(uuid.Nil, true)
+	take(uuid.Nil, false)
+	done[0]()
+	take(uuid.Nil, true)
+	for _, d := range done[1:] {
+		d()
+	}
+	if s.all != 0 || len(s.of) != 0 {
+		t.Errorf("%d are still counted, of %d", s.all, len(s.of))
 	}
 }

@@ -98,7 +98,7 @@ type Server struct {
 	facts        *facts.Store
 	statements   *statement.Store
 	transparency Transparency
-	bundles      chan struct{} // a place in it for each that is being sent
+	bundles      sending
 	enrol        *enrol.Store
 	pages        http.Handler
 	tiles        http.Handler
@@ -152,7 +152,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("api metrics: %w", err)
 	}
 	s := &Server{
-		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, peers: c.Peers, series: c.Series, facts: c.Facts, customers: c.Customers, statements: c.Statements, transparency: c.Transparency, bundles: make(chan struct{}, maxBundles), enrol: c.Enrol, pages: c.Pages, tiles: c.Tiles, pki: c.PKI,
+		mux: http.NewServeMux(), access: c.Access, audit: c.Audit, limiter: c.Limiter, fleet: c.Fleet, peers: c.Peers, series: c.Series, facts: c.Facts, customers: c.Customers, statements: c.Statements, transparency: c.Transparency, enrol: c.Enrol, pages: c.Pages, tiles: c.Tiles, pki: c.PKI,
 		modules: append([]string{}, c.Modules...), apiOff: c.APIOff, pageOff: c.PageOff, ready: c.Ready, version: c.Version,
 		trusted: c.TrustedProxies, tls: c.TLS, header: c.ClientHeader, certAPI: c.CertRequired == CertAPI, now: c.Now, log: c.Log, accessLog: c.AccessLog, metrics: m,
 		database: databaseCheck{ping: c.Ping, now: c.Now}, stopping: make(chan struct{}), eventTimeout: eventTimeout,

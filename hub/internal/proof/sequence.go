@@ -22,9 +22,11 @@ const (
 	// One hub at a time. The lock is a transaction's, because a session's would not pass a transaction pooler. The number is this package's alone.
 	qTryLock = `SELECT pg_try_advisory_xact_lock(7391204448)`
 
+	// Signed hours come last: an excuse behind the end of an hour is taken for one that was thought of later, and what is noted of old records together with hours as they
+	// come (catchup.go) must not look so.
 	qAssign = `
-WITH p AS (SELECT id FROM log_entry WHERE idx IS NULL ORDER BY id LIMIT $1),
-	n AS (SELECT id, (SELECT coalesce(max(idx) + 1, 0) FROM log_entry) + row_number() OVER (ORDER BY id) - 1 AS idx FROM p)
+WITH p AS (SELECT id, kind = 1 AS hour FROM log_entry WHERE idx IS NULL ORDER BY kind = 1, id LIMIT $1),
+	n AS (SELECT id, (SELECT coalesce(max(idx) + 1, 0) FROM log_entry) + row_number() OVER (ORDER BY hour, id) - 1 AS idx FROM p)
 UPDATE log_entry e SET idx = n.idx FROM n WHERE e.id = n.id AND e.idx IS NULL`
 	qRows = `SELECT idx, kind, noted_ms, body FROM log_entry WHERE idx >= $1 AND idx < $2 ORDER BY idx`
 	// What the tiles have is what was published: a row that waits has been noted again since the database was restored, at another time.

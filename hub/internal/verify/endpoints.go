@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -46,6 +47,15 @@ type endpoint struct {
 	name string // scheme and host: the rest may be a secret
 }
 
+// hostOf names who answers at an address, however it is written: paths and keys of one host are one witness.
+func hostOf(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), port)
+}
+
 // New checks addresses; it asks nobody.
 func New(c Config) (*Endpoints, error) {
 	if c.Timeout == 0 {
@@ -65,10 +75,11 @@ func New(c Config) (*Endpoints, error) {
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return nil, fmt.Errorf("endpoint %d is not an address like https://host/path", i+1) // it may hold a secret: not shown
 		}
-		if seen[u.String()] {
-			return nil, fmt.Errorf("endpoint %s://%s comes twice: agreeing with itself proves nothing", u.Scheme, u.Host)
+		at := hostOf(u)
+		if seen[at] {
+			return nil, fmt.Errorf("host %s comes twice: agreeing with itself proves nothing", at)
 		}
-		seen[u.String()] = true
+		seen[at] = true
 		e.all = append(e.all, endpoint{u.String(), u.Scheme + "://" + u.Host})
 	}
 	return e, nil

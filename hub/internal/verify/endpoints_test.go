@@ -154,6 +154,8 @@ func TestOfSeveralEndpointsTwoMustAgreeAndNoneContradict(t *testing.T) {
 	honest, other := start(), start()
 	dead := httptest.NewServer(nil)
 	dead.Close()
+	gone := httptest.NewServer(nil)
+	gone.Close()
 	lying := start()
 	lie := lying.Events[7]
 	lie.Root[0]++
@@ -172,7 +174,7 @@ func TestOfSeveralEndpointsTwoMustAgreeAndNoneContradict(t *testing.T) {
 		"one of three lies":              {[]string{honest.URL, other.URL, lying.URL}, "contradict"},
 		"one knows no such event":        {[]string{silent.URL, honest.URL}, "contradict"},
 		"one of three is behind":         {[]string{behind.URL, honest.URL, other.URL}, ""},
-		"all are dead":                   {[]string{dead.URL, dead.URL + "/2"}, "refused"},
+		"all are dead":                   {[]string{dead.URL, gone.URL}, "refused"},
 		"one is behind, one knows of no": {[]string{behind.URL, silent.URL}, "two must agree"},
 	} {
 		_, err := ask(t, a, Config{URLs: c.urls})
@@ -227,8 +229,10 @@ func TestErrorsKeepAnEndpointsSecret(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
-	if _, err := New(Config{URLs: []string{"http://a/", "http://a/"}}); err == nil {
-		t.Error("the same endpoint counts twice")
+	for _, twice := range []string{"http://a/", "http://a", "http://A./other?key=1", "http://a:80/"} {
+		if _, err := New(Config{URLs: []string{"http://a/", twice}}); err == nil {
+			t.Errorf("the same endpoint counts twice, as %s", twice)
+		}
 	}
 	if _, err := New(Config{URLs: make([]string, MaxEndpoints+1)}); err == nil {
 		t.Error("any number of endpoints")

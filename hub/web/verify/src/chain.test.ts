@@ -72,9 +72,9 @@ test('fields are read strictly', () => {
   expect(readContract(' ')).toBeUndefined();
   expect(readContract('0x00112233445566778899aAbBcCdDeEfF00112233')).toEqual(contract);
   for (const s of ['0x', '00112233445566778899aabbccddeeff00112233', '0x00112233445566778899aabbccddeeff0011223g', `0x${'0'.repeat(41)}`]) expect(readContract(s)).toBe('bad');
-  expect(readEndpoints('https://a.example/x \n\nhttp://127.0.0.1:8545\nhttp://localhost:1 https://a.example/x')).toEqual({
+  expect(readEndpoints('https://a.example/x \n\nhttp://127.0.0.1:8545\nhttp://localhost:1 https://a.example/x https://A.example:443/y https://a.example.')).toEqual({
     urls: ['https://a.example/x', 'http://127.0.0.1:8545', 'http://localhost:1'],
   });
   for (const s of ['http://a.example', 'ftp://a.example', 'a.example', 'http://127.0.0.1.example', 'https://user:secret@a.example', 'javascript:alert(1)']) expect(readEndpoints(s)).toEqual({ bad: s });
-  expect(readEndpoints('a b c d e f')).toBe('too many');
+  expect(readEndpoints([1, 2, 3, 4, 5, 6].map((n) => `https://${n}.example`).join(' '))).toBe('too many');
 });
