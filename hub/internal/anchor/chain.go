@@ -35,6 +35,7 @@ var (
 	ErrUnderpriced   = errors.New("the fee is too low, or not enough above the transaction it replaces")
 	ErrFunds         = errors.New("the account cannot pay for the transaction")
 	ErrRefused       = errors.New("every endpoint refuses the transaction")
+	ErrNoFinality    = errors.New("it does not say which blocks are safe and final")
 )
 
 // What the contract refuses with, from Try.
@@ -579,10 +580,13 @@ func (c *Chain) Blocks(ctx context.Context) (b Blocks, err error) {
 		if b.Latest, err = n.block(ctx, "latest"); err != nil {
 			return b, err
 		}
-		if b.Safe, err = n.block(ctx, "safe"); err != nil {
-			return b, err
+		if b.Safe, err = n.block(ctx, "safe"); err == nil {
+			b.Finalized, err = n.block(ctx, "finalized")
 		}
-		b.Finalized, err = n.block(ctx, "finalized")
+		var refused *answerError
+		if errors.As(err, &refused) {
+			err = fmt.Errorf("%w: %w", ErrNoFinality, err)
+		}
 		return b, err
 	})
 	if err != nil {
@@ -632,13 +636,11 @@ func (c *Chain) blockAt(ctx context.Context, number uint64) (Block, error) {
 	return agreed(ctx, c, func(ctx context.Context, n *node) (Block, error) { return n.block(ctx, hexNumber64(number)) })
 }
 
-// Canonical reports whether the block of a number has this hash.
+// Canonical reports whether the block of a number has this hash. That an endpoint does not have the block is no answer: it has not got so far as another one
+// behind the same name, or keeps no old blocks.
 func (c *Chain) Canonical(ctx context.Context, number uint64, hash [32]byte) (bool, error) {
 	return agreed(ctx, c, func(ctx context.Context, n *node) (bool, error) {
 		b, err := n.block(ctx, hexNumber64(number))
-		if errors.Is(err, errNoBlock) {
-			return false, nil
-		}
 		return err == nil && b.Hash == hash, err
 	})
 }

@@ -337,6 +337,10 @@ func (m *Machine) chainTrouble(err error) error {
 		s.code, s.detail = TroubleWrongContract, fmt.Sprintf("there is no AnchorLog at 0x%x on chain %d: set BLOCKCHAIN_CONTRACT to the address that hashinsight-hub anchor deploy has printed", m.s.contract, m.s.chainID)
 	case errors.Is(err, ErrDisagree):
 		s.code, s.detail = TroubleDisagree, "the endpoints of BASE_RPC_URL contradict each other: nothing is believed until they agree; take out the one that is wrong"
+	case errors.Is(err, ErrNoFinality):
+		s.code, s.detail = TroubleUnreachable, fmt.Sprintf("too few endpoints of BASE_RPC_URL say which blocks of chain %d are safe and final (the tags safe and finalized): add one that does; a chain without finality cannot be anchored on", m.s.chainID)
+	case errors.Is(err, errNoBlock):
+		s.code, s.detail = TroubleBehind, "an endpoint of BASE_RPC_URL does not give a block that the chain has gone past: it lags, or keeps no old blocks; add one that does"
 	case errors.Is(err, ErrRefused):
 		s.code, s.detail = TroubleRefused, "every endpoint of BASE_RPC_URL refuses the transaction: the log says with which words"
 	case errors.Is(err, ErrNoKey):
