@@ -2,9 +2,38 @@ package anchor
 
 import (
 	"bytes"
+	"encoding/hex"
 	"testing"
 	"time"
 )
+
+// The hub's clock was far ahead for a while and is right again: what the database has of that time holds nothing up.
+func TestAClockThatWasAhead(t *testing.T) {
+	w := settled(t)
+	w.log.grow(10)
+	ahead := 30 * 24 * time.Hour
+	w.now = w.now.Add(ahead)
+	w.run(time.Minute)
+	w.now = w.now.Add(-ahead)
+	dropped := w.txs(2)[0].hash
+	w.anvil.DropPool("0x" + hex.EncodeToString(dropped[:]))
+	w.mine(1)
+	w.run(time.Minute)
+	w.anvil.Mine(3)
+	w.run(time.Minute)
+	if a := w.anchor(2); a.State != Finalized {
+		t.Errorf("a transaction that was sent in the future and forgotten is not sent again: %s\n%s", a.State, w.rows())
+	}
+	w.log.grow(10)
+	for range 4 {
+		w.run(time.Hour)
+		w.anvil.Mine(3)
+	}
+	st := w.status()
+	if st.Newest.Seq < 3 {
+		t.Errorf("4 hours later the newest anchor is %d of %s, overdue %t, code %q", st.Newest.Seq, st.Newest.BuiltAt, st.Overdue, st.Code)
+	}
+}
 
 // An endpoint that has not got a block yet, or no longer, has not lost it from the chain.
 func TestAMissingBlockIsNotAReorganisation(t *testing.T) {

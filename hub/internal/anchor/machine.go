@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/big"
 	"time"
 
@@ -165,8 +166,36 @@ func (m *Machine) begin(ctx context.Context) (*round, error) {
 	if !r.st.checkedAt.IsZero() && r.now.Sub(r.st.checkedAt) > m.lateAfter() && r.st.late == "" {
 		r.st.late = TroubleDown
 	}
+	if ahead(r.now, r.st.coveredAt) {
+		r.st.coveredAt = r.now
+	}
+	if ahead(r.now, r.st.answeredAt) {
+		r.st.answeredAt = time.Time{}
+	}
 	r.st.account, r.st.checkedAt = m.account, r.now
 	return r, m.reread(ctx, r)
+}
+
+// maxSkew is how far a time in the database may lie ahead of this process's clock: the clocks of several hubs differ a little.
+const maxSkew = 2 * time.Minute
+
+// ahead says that a time was written by a clock that was wrong.
+func ahead(now, t time.Time) bool { return t.Sub(now) > maxSkew }
+
+// ago is how long ago something was. What lies ahead counts as long ago: nothing waits until the time of a wrong clock has come.
+func ago(now, t time.Time) time.Duration {
+	if ahead(now, t) {
+		return math.MaxInt64
+	}
+	return now.Sub(t)
+}
+
+// after is when the next anchor is due, after one that was built at a time.
+func (m *Machine) after(now, built time.Time) time.Time {
+	if ahead(now, built) {
+		return now.Truncate(m.c.Interval)
+	}
+	return built.Truncate(m.c.Interval).Add(m.c.Interval)
 }
 
 // reread reads the newest anchor and the log, and tells from them what is due.
@@ -192,7 +221,7 @@ func (m *Machine) reread(ctx context.Context, r *round) (err error) {
 			r.dueAt, r.st.coveredAt = r.now, r.now // the first run of all
 		}
 	case r.newest.State.InBlock():
-		r.dueAt = r.newest.BuiltAt.Truncate(m.c.Interval).Add(m.c.Interval)
+		r.dueAt = m.after(r.now, r.newest.BuiltAt)
 		if r.st.coveredAt.After(r.dueAt) {
 			r.dueAt = r.st.coveredAt
 		}
@@ -470,10 +499,11 @@ func (m *Machine) drive(ctx context.Context, r *round, a *Anchor) (more bool, er
 	if err != nil {
 		return false, m.chainTrouble(err)
 	}
+	now := m.c.Now() // not the run's, which may have begun long before what it has sent
 	switch {
-	case live == nil && a.State == Failed && len(txs) > 0 && r.now.Before(txs[0].signedAt.Add(m.c.Interval)):
+	case live == nil && a.State == Failed && len(txs) > 0 && ago(now, txs[0].signedAt) < m.c.Interval:
 		return false, m.refusedBy(a, nil)
-	case live == nil && len(txs) == 0 && a.State == Built && !r.now.Before(a.BuiltAt.Truncate(m.c.Interval).Add(m.c.Interval)) && r.logOK && r.log.Size > a.Size:
+	case live == nil && len(txs) == 0 && a.State == Built && !r.now.Before(m.after(r.now, a.BuiltAt)) && r.logOK && r.log.Size > a.Size:
 		return true, m.rebuild(ctx, r, a) // nothing is signed yet, and a newer checkpoint covers more
 	case live == nil:
 		return m.sign(ctx, a, latest)
@@ -489,9 +519,9 @@ func (m *Machine) drive(ctx context.Context, r *round, a *Anchor) (more bool, er
 		return m.sign(ctx, a, latest)
 	case live.state == txSigned:
 		return m.send(ctx, r, a, live)
-	case r.now.Sub(live.sentAt) >= resendAfter:
+	case ago(now, live.sentAt) >= resendAfter:
 		return true, m.resend(ctx, a, live)
-	case r.now.Sub(live.waitsAt) >= stuckAfter:
+	case ago(now, live.waitsAt) >= stuckAfter:
 		return m.sign(ctx, a, live.nonce)
 	}
 	return false, nil
