@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"testing"
 	"time"
+
+	"github.com/ethereum/go-ethereum/crypto"
 )
 
 // The hub's clock was far ahead for a while and is right again: what the database has of that time holds nothing up.
@@ -33,6 +35,27 @@ func TestAClockThatWasAhead(t *testing.T) {
 	if st.Newest.Seq < 3 {
 		t.Errorf("4 hours later the newest anchor is %d of %s, overdue %t, code %q", st.Newest.Seq, st.Newest.BuiltAt, st.Overdue, st.Code)
 	}
+}
+
+// The key was changed for another one while a transaction of the first, which cannot pay, waits with the nonce that the second is to use.
+func TestTheKeyIsChangedForOneThatCanPay(t *testing.T) {
+	w := freshWorld(t)
+	w.anvil.Fund(w.address().Hex(), 0)
+	w.log.grow(10)
+	for range 3 {
+		w.run(time.Minute)
+	}
+	w.want(TroubleFunds)
+	key, err := crypto.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.key = key
+	w.grant(w.address(), true)
+	w.anvil.Fund(w.address().Hex(), 1_000_000_000*gwei)
+	w.m = w.machine()
+	w.settle()
+	w.check()
 }
 
 // An endpoint that has not got a block yet, or no longer, has not lost it from the chain.

@@ -487,9 +487,12 @@ func (m *Machine) drive(ctx context.Context, r *round, a *Anchor) (more bool, er
 	}
 	var live *transaction
 	for i := range txs {
-		if txs[i].live() {
-			live = &txs[i]
-			break
+		switch t := &txs[i]; {
+		case !t.live():
+		case t.sender != m.account: // the hub was given another key. What was sent may come into a block; nothing more is done for it.
+			return true, m.setTx(ctx, a, t, txReplaced)
+		case live == nil:
+			live = t
 		}
 	}
 	if r.head.Root != a.PrevRoot {

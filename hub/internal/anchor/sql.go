@@ -26,6 +26,7 @@ const (
 // transaction is a signed transaction of an anchor.
 type transaction struct {
 	id          int64
+	sender      [20]byte
 	nonce       uint64
 	maxFee, tip int64 // wei for a unit of gas
 	raw         []byte
@@ -82,7 +83,7 @@ UPDATE anchor SET state = CASE WHEN state = 6 THEN 9 ELSE 7 END, vanished = vani
 	tx_hash = NULL, block_number = NULL, block_hash = NULL, block_time = NULL, version = version + 1
 WHERE chain_id = $1 AND contract = $2 AND seq = $3 AND version = $4`
 
-	txColumns = `SELECT id, nonce, max_fee, tip, raw, hash, state, signed_at, waits_at, sent_at FROM anchor_tx WHERE `
+	txColumns = `SELECT id, sender, nonce, max_fee, tip, raw, hash, state, signed_at, waits_at, sent_at FROM anchor_tx WHERE `
 	qTxs      = txColumns + `chain_id = $1 AND contract = $2 AND seq = $3 ORDER BY id DESC LIMIT 32`
 	qTxsNonce = txColumns + `chain_id = $1 AND sender = $2 AND nonce = $3 ORDER BY id DESC LIMIT 32`
 	qAddTx    = `
@@ -198,10 +199,11 @@ func (s *series) txs(ctx context.Context, q querier, sql string, args ...any) ([
 	}
 	list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (t transaction, err error) {
 		var nonce int64
-		var hash []byte
+		var sender, hash []byte
 		var sent *time.Time
-		err = r.Scan(&t.id, &nonce, &t.maxFee, &t.tip, &t.raw, &hash, &t.state, &t.signedAt, &t.waitsAt, &sent)
+		err = r.Scan(&t.id, &sender, &nonce, &t.maxFee, &t.tip, &t.raw, &hash, &t.state, &t.signedAt, &t.waitsAt, &sent)
 		t.nonce, t.sentAt = uint64(nonce), orZero(sent)
+		copy(t.sender[:], sender)
 		copy(t.hash[:], hash)
 		return t, err
 	})
