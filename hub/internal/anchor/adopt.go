@@ -1,12 +1,15 @@
 package anchor
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 )
@@ -14,7 +17,8 @@ import (
 // scan is how far the search for events has come: from the newest block downwards. It is kept between runs only to spare calls.
 type scan struct {
 	want, head uint64 // seqs that are looked for
-	next       uint64 // block up to which is to be read
+	next       uint64 // block up to which is to be read; 0: nothing was read yet
+	blocks     uint64 // that are asked for at once: fewer where an endpoint refuses that many
 	found      []Event
 }
 
@@ -74,18 +78,31 @@ func (m *Machine) adoptOne(ctx context.Context, r *round, e *Event, a *Anchor) e
 				return fmt.Errorf("reading back anchor %d: %w", e.Seq, err)
 			}
 			if tag.RowsAffected() == 0 {
-				return errLost
+				_, there, err := m.s.anchor(ctx, tx, qAnchor, int64(e.Seq))
+				if err == nil && !there {
+					err = m.repeated(e)
+				}
+				return cmp.Or(err, errLost)
 			}
 			return nil
 		}
 		if err := m.s.change(ctx, tx, a, qAdopt, append(fields, string(m.lateness(r, a, at)))...); err != nil {
+			if pe, ok := errors.AsType[*pgconn.PgError](err); ok && pe.ConstraintName == "anchor_size" {
+				return m.repeated(e)
+			}
 			return err
 		}
 		if _, err := tx.Exec(ctx, qMinedTx, m.s.args(int64(e.Seq), e.TxHash[:])...); err != nil {
 			return lostOr(fmt.Errorf("anchor %d: its transactions: %w", e.Seq, err))
 		}
+		r.st.late = ""
 		return nil
 	})
+}
+
+// repeated says that the contract holds a size of the log twice, which this machine never anchors.
+func (m *Machine) repeated(e *Event) error {
+	return &stop{code: TroubleForeign, detail: fmt.Sprintf("anchor %d in the contract repeats one of %d entries: someone else anchors there. Take the role away from whoever it is, and deploy a contract anew: hashinsight-hub anchor deploy", e.Seq, e.Size)}
 }
 
 // events returns the contract's events from the number from on to the head, ascending and without a hole. It reads a bounded number of blocks in a run.
@@ -97,16 +114,25 @@ func (m *Machine) events(ctx context.Context, r *round, from uint64) ([]Event, e
 		low = before.Block
 	}
 	s := &m.scan
-	if s.want != from || s.head != r.head.Seq || len(s.found) == 0 || s.next < low {
-		*s = scan{want: from, head: r.head.Seq, next: r.blocks.Latest.Number}
+	if s.want != from || s.head != r.head.Seq || s.next == 0 || s.next < low {
+		*s = scan{want: from, head: r.head.Seq, next: r.blocks.Latest.Number, blocks: scanChunk}
 	}
 	for range scanChunks {
 		begin := low
-		if s.next >= low+scanChunk {
-			begin = s.next - scanChunk + 1
+		if s.next >= low+s.blocks {
+			begin = s.next - s.blocks + 1
 		}
 		got, err := m.c.Chain.Events(ctx, begin, s.next)
-		if err != nil {
+		var refused *answerError
+		switch {
+		case err == nil:
+		case s.blocks > 1 && (errors.As(err, &refused) || errors.Is(err, ErrDisagree)): // how many blocks an endpoint gives at once it says in no agreed form
+			s.blocks = max(1, s.blocks/8)
+			continue
+		default:
+			if s.blocks == 1 {
+				*s = scan{}
+			}
 			return nil, m.chainTrouble(err)
 		}
 		for _, e := range got {

@@ -3,6 +3,8 @@ package anchor
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,6 +83,75 @@ func TestAMissingBlockIsNotAReorganisation(t *testing.T) {
 	w.check()
 }
 
+// Who has the role anchors the same head once more, which the contract takes.
+func TestTheSameHeadAnchoredTwice(t *testing.T) {
+	w := settled(t)
+	other := *w
+	key, err := crypto.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.key, other.pool = key, newPool(t)
+	w.grant(other.address(), true)
+	w.anvil.Fund(other.address().Hex(), 1_000_000_000*gwei)
+	other.m = other.machine()
+	root := w.log.root(10)
+	nonce, _, err := other.m.c.Chain.Nonce(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fee, err := other.m.c.Chain.Fees(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, _, err := other.m.c.Chain.Build(t.Context(), nonce, fee, Call{Seq: 2, Hour: 1, PrevRoot: root, Root: root, Size: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.anvil.Call(nil, "eth_sendRawTransaction", "0x"+hex.EncodeToString(raw))
+	w.mine(3)
+	w.now = w.now.Add(2 * time.Minute)
+	err = w.m.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.want(TroubleForeign, "anchor 2", "anchor deploy")
+}
+
+// An endpoint that gives events of few blocks at once is asked for fewer.
+func TestAnEndpointThatGivesEventsOfFewBlocks(t *testing.T) {
+	w := settled(t)
+	r := &seeded{world: w, did: map[string]int{}}
+	r.backup = r.save()
+	w.log.grow(10)
+	w.now = w.now.Add(time.Hour)
+	w.settle()
+	w.anvil.Mine(300)
+	r.restore()
+	w.end.set(func(e *endpoint) {
+		e.answer = func(method string, body, out []byte) []byte {
+			if method != "eth_getLogs" {
+				return out
+			}
+			from, to := between(string(body), `"fromBlock":"`), between(string(body), `"toBlock":"`)
+			if hexNumber(to)-hexNumber(from) >= 10 {
+				return []byte(`{"jsonrpc":"2.0","id":1,"error":{"code":-32600,"message":"block range is too large, at most 10 blocks"}}`)
+			}
+			return out
+		}
+	})
+	w.run(2 * time.Minute)
+	w.want(TroubleAhead, "still to be read")
+	w.settle()
+	w.check()
+}
+
+func between(s, mark string) string {
+	_, s, _ = strings.Cut(s, mark)
+	s, _, _ = strings.Cut(s, `"`)
+	return s
+}
+
 // Nodes without the tags safe and finalized are told apart from ones that do not answer.
 func TestANodeWithoutFinality(t *testing.T) {
 	w := freshWorld(t)
@@ -95,4 +166,43 @@ func TestANodeWithoutFinality(t *testing.T) {
 	})
 	w.run(time.Minute)
 	w.want(TroubleUnreachable, "final")
+}
+
+// A reason that an anchor was late for is not the next one's.
+func TestAReasonIsUsedOnce(t *testing.T) {
+	w := settled(t)
+	w.m = w.machine()
+	w.run(24 * time.Hour) // no hub ran, and nothing was due
+	w.mine(1)
+	w.log.grow(5)
+	for range 11 {
+		w.run(10 * time.Minute)
+	}
+	w.settle()
+	if a := w.anchor(2); a.Late != TroubleSlow {
+		t.Errorf("the blocks were slow, the anchor says %q", a.Late)
+	}
+}
+
+// A row that another process has changed since it was read is not changed by this one.
+func TestAnOldVersionChangesNothing(t *testing.T) {
+	w := settled(t)
+	a := w.anchor(1)
+	old := a
+	if err := w.m.s.change(t.Context(), w.pool, &a, qState, int16(Finalized)); err != nil {
+		t.Fatal(err)
+	}
+	now := w.now
+	args := map[string][]any{
+		qRebuild: {int64(1), int64(99), old.Root[:], old.PrevRoot[:], []byte("x"), now}, qState: {int16(Failed)}, qFinal: {now}, qGone: {now},
+		qMined: {old.TxHash[:], int64(1), old.BlockHash[:], now, now, "slow"},
+		qAdopt: {int64(1), int64(99), old.Root[:], old.PrevRoot[:], []byte("x"), old.TxHash[:], int64(1), old.BlockHash[:], now, now, "slow"},
+	}
+	for sql, further := range args {
+		stale := old
+		if err := w.m.s.change(t.Context(), w.pool, &stale, sql, further...); !errors.Is(err, errLost) {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	w.check()
 }

@@ -212,7 +212,7 @@ func (m *Machine) reread(ctx context.Context, r *round) (err error) {
 	}
 	covered := r.some && r.newest.State.InBlock() && r.logOK && r.log.Size <= r.newest.Size || !r.some && r.logOK && r.log.Size == 0
 	if covered {
-		r.st.coveredAt = r.now
+		r.st.coveredAt, r.st.late = r.now, "" // nothing is late
 	}
 	switch {
 	case !r.some:
