@@ -131,6 +131,7 @@ func (w *world) killAt(url, where string) bool {
 // Kill -9 at every place between two things that are kept or sent, in every state. What another process makes of it is what one that was never killed would have.
 func TestKilledInEveryState(t *testing.T) {
 	w := freshWorld(t)
+	w.mustBeStored()
 	url := w.pool.Config().ConnString()
 	w.log.grow(10)
 	killed := func(where string, want State) {

@@ -93,6 +93,7 @@ func (r *seeded) run() {
 		r.second = newEndpoint(t, r.anvil.URL)
 		r.m = r.machine()
 	}
+	r.mustBeStored()
 	r.log.grow(5)
 	for range seededOperations {
 		r.operation()

@@ -71,10 +71,11 @@ func (l *testLog) grow(n uint64) {
 // endpoint stands between a hub and a chain, and fails as it is told.
 type endpoint struct {
 	*httptest.Server
-	mu     sync.Mutex
-	cut    bool
-	lose   int                                          // so many transactions are passed on, and their answers are lost
-	answer func(method string, body, out []byte) []byte // changes answers; nil: as they are
+	mu      sync.Mutex
+	cut     bool
+	lose    int                                          // so many transactions are passed on, and their answers are lost
+	answer  func(method string, body, out []byte) []byte // changes answers; nil: as they are
+	sending func(body []byte)                            // sees every transaction before it is passed on; nil: nobody looks
 }
 
 func newEndpoint(t testing.TB, to string) *endpoint {
@@ -83,7 +84,7 @@ func newEndpoint(t testing.TB, to string) *endpoint {
 	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		e.mu.Lock()
-		cut, answer := e.cut, e.answer
+		cut, answer, sending := e.cut, e.answer, e.sending
 		lost := e.lose > 0 && bytes.Contains(body, []byte("eth_sendRawTransaction"))
 		if lost {
 			e.lose--
@@ -91,6 +92,9 @@ func newEndpoint(t testing.TB, to string) *endpoint {
 		e.mu.Unlock()
 		if err != nil || cut {
 			panic(http.ErrAbortHandler) // the connection breaks
+		}
+		if sending != nil && methodOf(body) == "eth_sendRawTransaction" {
+			sending(body)
 		}
 		req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, to, bytes.NewReader(body))
 		if err != nil {
@@ -115,6 +119,25 @@ func newEndpoint(t testing.TB, to string) *endpoint {
 	e.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	t.Cleanup(e.Close)
 	return e
+}
+
+// mustBeStored has every transaction that comes to the endpoints looked up in the database: nothing is sent that is not stored. What the contract refuses and what is
+// read back from it would hide that it was.
+func (w *world) mustBeStored() {
+	look := func(body []byte) {
+		_, after, _ := bytes.Cut(body, []byte(`"params":["0x`))
+		raw, _, _ := bytes.Cut(after, []byte(`"`))
+		var stored bool
+		err := w.pool.QueryRow(context.Background(), `SELECT EXISTS (SELECT FROM anchor_tx WHERE raw = decode($1, 'hex'))`, string(raw)).Scan(&stored)
+		if err != nil || !stored {
+			w.t.Errorf("a transaction is sent that is not stored (%v): %.80s", err, raw)
+		}
+	}
+	for _, e := range []*endpoint{w.end, w.second} {
+		if e != nil {
+			e.set(func(e *endpoint) { e.sending = look })
+		}
+	}
 }
 
 func methodOf(body []byte) string {
