@@ -58,6 +58,9 @@ func TestSeededRunsLoseAndDoubleNothing(t *testing.T) {
 			})
 		}
 	})
+	if len(totals) == 0 && !t.Failed() {
+		t.Skip("every run was skipped: they say why")
+	}
 	t.Logf("%d runs: %v", seeds, totals)
 	for _, what := range []string{"reorg 1", "reorg 10", "reorg 70", "drop", "spike", "cut", "lost answer", "kill", "race", "restore", "lie", "reread", "adopted", "vanished", "replaced"} {
 		if totals[what] == 0 && seeds >= defaultSeeds {
