@@ -55,7 +55,7 @@ func (m *Machine) known(ctx context.Context, seq, size uint64, root [32]byte) (L
 	h, ok, err := m.c.LogAt(ctx, size)
 	switch {
 	case err != nil:
-		return h, &stop{code: TroubleLogBehind, detail: fmt.Sprintf("the log's first %d entries cannot be read: hashinsight-hub log status says why", size), cause: err}
+		return h, &stop{code: TroubleLogBehind, detail: fmt.Sprintf("the log's first %d entries cannot be read: hashinsight-hub log checkpoint says why", size), cause: err}
 	case !ok:
 		return h, &stop{code: TroubleAhead, detail: fmt.Sprintf("anchor %d in the contract covers %d entries, and this log has fewer: the database is older than the chain. The log reads its missing entries back from its directory; until then nothing is anchored", seq, size)}
 	case h.Root != root:

@@ -508,6 +508,8 @@ func (m *Machine) drive(ctx context.Context, r *round, a *Anchor) (more bool, er
 		return false, m.refusedBy(a, nil)
 	case live == nil && len(txs) == 0 && a.State == Built && !r.now.Before(m.after(r.now, a.BuiltAt)) && r.logOK && r.log.Size > a.Size:
 		return true, m.rebuild(ctx, r, a) // nothing is signed yet, and a newer checkpoint covers more
+	case live == nil && !r.logOK: // what it says of the log may be what the log has since been found to contradict
+		return false, m.logWaits()
 	case live == nil:
 		return m.sign(ctx, a, latest)
 	case latest > live.nonce: // and no receipt, and the contract stands where it stood
@@ -795,7 +797,7 @@ func (m *Machine) next(ctx context.Context, r *round, open bool) (more bool, err
 		if r.now.Before(r.dueAt) {
 			return false, nil
 		}
-		return false, &stop{code: TroubleLogBehind, detail: "the log has no checkpoint that may be anchored: hashinsight-hub log status says what it waits for"}
+		return false, m.logWaits()
 	case open || r.now.Before(r.dueAt) || r.log.Size == 0 || r.log.Size == r.newest.Size:
 		return false, nil
 	case r.log.Size < r.newest.Size:
@@ -816,12 +818,16 @@ func (m *Machine) next(ctx context.Context, r *round, open bool) (more bool, err
 	return true, m.here(ctx, "built")
 }
 
+func (m *Machine) logWaits() error {
+	return &stop{code: TroubleLogBehind, detail: "the log has no checkpoint that may be anchored: hashinsight-hub log checkpoint says what it waits for"}
+}
+
 // continues looks whether the log still begins with what an anchor says of it.
 func (m *Machine) continues(ctx context.Context, a *Anchor) error {
 	was, ok, err := m.c.LogAt(ctx, a.Size)
 	switch {
 	case err != nil:
-		return &stop{code: TroubleLogBehind, detail: fmt.Sprintf("the log's first %d entries cannot be read: hashinsight-hub log status says why", a.Size), cause: err}
+		return &stop{code: TroubleLogBehind, detail: fmt.Sprintf("the log's first %d entries cannot be read: hashinsight-hub log checkpoint says why", a.Size), cause: err}
 	case !ok:
 		return &stop{code: TroubleLogBehind, detail: fmt.Sprintf("the log has fewer than the %d entries that are anchored: it reads back what its database has lost", a.Size)}
 	case was.Root != a.Root:

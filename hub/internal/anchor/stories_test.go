@@ -539,7 +539,7 @@ func TestLogThatMustNotBeAnchored(t *testing.T) {
 	w.log.grow(10)
 	w.log.behind = true
 	w.run(2 * time.Hour)
-	w.want(TroubleLogBehind, "log status")
+	w.want(TroubleLogBehind, "log checkpoint")
 	w.log.behind = false
 	w.log.salt = 9
 	w.run(time.Minute)
@@ -548,6 +548,32 @@ func TestLogThatMustNotBeAnchored(t *testing.T) {
 		t.Errorf("meanwhile the newest anchor is %+v", st.Newest)
 	}
 	w.log.salt = 1
+	w.settle()
+	w.check()
+}
+
+// An anchor that was built before the log halted is not signed until it goes on.
+func TestABuiltAnchorWaitsForAHaltedLog(t *testing.T) {
+	w := settled(t)
+	w.log.grow(10)
+	w.now = w.now.Add(2 * time.Hour)
+	w.m.at = func(_ context.Context, where string) error {
+		if where == "built" {
+			return errKilled
+		}
+		return nil
+	}
+	if err := w.m.Run(t.Context()); !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	w.m = w.machine()
+	w.log.behind = true
+	w.run(time.Minute)
+	w.want(TroubleLogBehind, "log checkpoint")
+	if a := w.anchor(2); a.State != Built || len(w.txs(2)) != 0 {
+		t.Errorf("meanwhile anchor 2 is %v, with %d transactions", a.State, len(w.txs(2)))
+	}
+	w.log.behind = false
 	w.settle()
 	w.check()
 }
