@@ -118,7 +118,7 @@ func (c *checker) file(r io.Reader) error {
 		return err
 	}
 	c.r.set(StepDecode, OK, "a proof file of a %s", d.Kind)
-	c.r.set(StepLog, OK, "%d entries stand in the log %s of %d entries", c.entries, note.Origin, note.Size)
+	c.r.set(StepLog, OK, "entries found in their places in the log %s of %d entries: %d", note.Origin, note.Size, c.entries)
 	c.checkpoint(&d.Head, signature)
 	c.anchor()
 	c.notes(&d.Head)

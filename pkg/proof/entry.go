@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -159,10 +160,8 @@ func ParseHourBody(b []byte) (h HourBody, err error) {
 
 // Entry returns the log entry.
 func (h *HourBody) Entry(atMS int64) Entry {
-	return Entry{EntryHour, atMS, concat(h.RawHeader, h.Signature, h.Payload)}
+	return Entry{EntryHour, atMS, slices.Concat(h.RawHeader, h.Signature, h.Payload)}
 }
-
-func concat(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 // KeyEvent is what happened to a key.
 type KeyEvent uint8
@@ -204,7 +203,7 @@ func ParseSiteKeyBody(b []byte) (k SiteKeyBody, err error) {
 
 // Entry returns the log entry.
 func (k *SiteKeyBody) Entry(atMS int64) Entry {
-	return Entry{EntrySiteKey, atMS, concat(k.Site[:], []byte{byte(k.Event)}, k.Public[:], k.Replaces[:])}
+	return Entry{EntrySiteKey, atMS, slices.Concat(k.Site[:], []byte{byte(k.Event)}, k.Public[:], k.Replaces[:])}
 }
 
 // HubKeyRole is what one of the hub's keys signs.
@@ -243,7 +242,7 @@ func ParseHubKeyBody(b []byte) (k HubKeyBody, err error) {
 
 // Entry returns the log entry.
 func (k *HubKeyBody) Entry(atMS int64) Entry {
-	return Entry{EntryHubKey, atMS, concat([]byte{byte(k.Role), byte(k.Event)}, k.Public[:])}
+	return Entry{EntryHubKey, atMS, slices.Concat([]byte{byte(k.Role), byte(k.Event)}, k.Public[:])}
 }
 
 // TermsBody records one version of a contract's terms by its hash: the terms themselves are the parties' business.
@@ -271,7 +270,7 @@ func ParseTermsBody(b []byte) (t TermsBody, err error) {
 
 // Entry returns the log entry.
 func (t *TermsBody) Entry(atMS int64) Entry {
-	return Entry{EntryTerms, atMS, concat(t.Contract[:], binary.BigEndian.AppendUint32(nil, t.Version), t.Hash[:])}
+	return Entry{EntryTerms, atMS, slices.Concat(t.Contract[:], binary.BigEndian.AppendUint32(nil, t.Version), t.Hash[:])}
 }
 
 // ExcuseBody records an excuse, or a record that shortens one, by its hash. The entry's time is the excuse's time of recording: an excuse counts from its
@@ -297,7 +296,7 @@ func ParseExcuseBody(b []byte) (x ExcuseBody, err error) {
 
 // Entry returns the log entry.
 func (x *ExcuseBody) Entry(atMS int64) Entry {
-	return Entry{EntryExcuse, atMS, concat(x.ID[:], x.Hash[:])}
+	return Entry{EntryExcuse, atMS, slices.Concat(x.ID[:], x.Hash[:])}
 }
 
 // StatementBody records a statement with the hub's signature of it (evidence.SignStatement), so that the log alone shows that the hub said two things.
@@ -339,7 +338,7 @@ func (s *StatementBody) Entry(atMS int64) Entry {
 	if s.Supersedes != (evidence.Hash{}) {
 		kind = EntryRestatement
 	}
-	return Entry{kind, atMS, concat(s.Contract[:], binary.BigEndian.AppendUint32(nil, s.Month), binary.BigEndian.AppendUint32(nil, s.Seq), s.Hash[:], s.Supersedes[:], s.Public[:], s.Signature[:])}
+	return Entry{kind, atMS, slices.Concat(s.Contract[:], binary.BigEndian.AppendUint32(nil, s.Month), binary.BigEndian.AppendUint32(nil, s.Seq), s.Hash[:], s.Supersedes[:], s.Public[:], s.Signature[:])}
 }
 
 // AuditHeadBody records the head of the hub's audit log: nothing up to it can be changed later unseen.
@@ -364,5 +363,5 @@ func ParseAuditHeadBody(b []byte) (a AuditHeadBody, err error) {
 
 // Entry returns the log entry.
 func (a *AuditHeadBody) Entry(atMS int64) Entry {
-	return Entry{EntryAuditHead, atMS, concat(binary.BigEndian.AppendUint64(nil, a.Seq), a.Hash[:])}
+	return Entry{EntryAuditHead, atMS, slices.Concat(binary.BigEndian.AppendUint64(nil, a.Seq), a.Hash[:])}
 }
