@@ -383,7 +383,7 @@ func (s *Store) reach(ctx context.Context, q querier, h *Hour) (r reach, err err
 		return r, nil
 	}
 	if quarantined != 0 {
-		return r, wait("batch %d lies in quarantine: hashinsight-hub deadletter shows why", quarantined)
+		return r, wait("batch %d lies in quarantine: hashinsight-hub deadletter list shows why", quarantined)
 	}
 	if uint64(there) == h.LastSeq-r.first+1 {
 		return r, nil

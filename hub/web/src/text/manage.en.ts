@@ -113,7 +113,7 @@ export const manageEn = {
     newKeyMade: 'made, not in use yet',
     states: { connected: 'Tunnel up', silent: 'Tunnel silent', never_seen: 'Tunnel never seen', quarantined: 'Tunnel in quarantine' } as Record<string, string>,
     quarantined: (why: string) => `The hub’s WireGuard device refuses this peer: ${why}`,
-    quarantineHelp: 'The other sites are not affected. Change the peer’s networks or endpoint (hashinsight-hub peers set), and it is tried again.',
+    quarantineHelp: 'The other sites are not affected. Remove the peer and add it with other networks or another endpoint (hashinsight-hub peers remove, then peers add).',
     noPeer: 'No tunnel: this site has not joined with a WireGuard key.',
     loadError: 'The state of the tunnels could not be loaded.',
     hubProblem: (what: string) => `The hub’s end of the tunnel has a problem: ${what}`,

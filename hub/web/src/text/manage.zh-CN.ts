@@ -114,7 +114,7 @@ export const manageZhCN: ManageMessages = {
     newKeyMade: '已生成，尚未启用',
     states: { connected: '隧道正常', silent: '隧道静默', never_seen: '隧道从未出现', quarantined: '隧道已隔离' },
     quarantined: (why) => `中心的 WireGuard 设备拒绝此对端：${why}`,
-    quarantineHelp: '其他站点不受影响。更改该对端的网段或端点（hashinsight-hub peers set）后会再次尝试。',
+    quarantineHelp: '其他站点不受影响。请删除该对端，并以其他网段或端点重新添加（先 hashinsight-hub peers remove，再 peers add）。',
     noPeer: '无隧道：该站点接入时没有 WireGuard 密钥。',
     loadError: '无法加载隧道状态。',
     hubProblem: (what) => `中心一端的隧道有问题：${what}`,
