@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/hashinsight/hashinsight/hub/hubd"
 	"github.com/hashinsight/hashinsight/hub/internal/anchor"
 	"github.com/hashinsight/hashinsight/hub/internal/anchor/anviltest"
+	"github.com/hashinsight/hashinsight/hub/internal/api"
 	settings "github.com/hashinsight/hashinsight/hub/internal/config"
 	"github.com/hashinsight/hashinsight/hub/pgtest"
 	"github.com/hashinsight/hashinsight/pkg/ident"
@@ -205,5 +207,20 @@ func TestDeploymentWantsAColdAdminAndAgentsHearOfBlocks(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatalf("the welcome says %v", b)
 		}
+	}
+}
+
+// Every problem that a status can have is one that the API's description lists, and no other is listed.
+func TestTheAPIListsEveryProblemOfAnchoring(t *testing.T) {
+	t.Parallel()
+	want := []api.AnchorProblemCode{"no_key", "settings"}
+	for _, p := range anchor.Problems() {
+		want = append(want, api.AnchorProblemCode(p))
+	}
+	listed := api.AnchorProblemCodes()
+	slices.Sort(want)
+	slices.Sort(listed)
+	if !slices.Equal(want, listed) {
+		t.Errorf("listed are %v, want %v", listed, want)
 	}
 }

@@ -111,18 +111,26 @@ func anchorStatus(ctx context.Context, c *Chain, problem error, store *anchor.St
 	}
 	switch {
 	case problem != nil: // nothing runs that could say more
-		out.Problem = &api.AnchorProblem{Text: problem.Error()}
+		out.Problem = &api.AnchorProblem{ProblemCode: problemSettings, Text: problem.Error()}
 		if strings.Contains(out.Problem.Text, codeNoKey) {
-			out.Problem.Code = codeNoKey
+			out.Problem.Code, out.Problem.ProblemCode = codeNoKey, problemNoKey
 		}
 	case st.Code != "":
-		out.Problem, out.ProblemSince = &api.AnchorProblem{Code: string(st.Code), Text: st.Text}, instant(st.Since)
+		out.Problem, out.ProblemSince = &api.AnchorProblem{Code: string(st.Code), ProblemCode: api.AnchorProblemCode(st.Problem), Text: st.Text}, instant(st.Since)
+		params := api.AnchorProblemParams(st.Params)
+		out.Problem.Params = &params
 	}
 	return out, nil
 }
 
 // codeNoKey is the error code of a chain key that is missing or cannot be used.
 const codeNoKey = "BLOCKCHAIN_001"
+
+// Problems that a process has before it anchors; all others are of package anchor.
+const (
+	problemNoKey    = "no_key"   // the chain key is missing, or cannot be used
+	problemSettings = "settings" // other settings of the chain
+)
 
 // instant is a time in an answer; nil where there is none.
 func instant(t time.Time) *api.Time {

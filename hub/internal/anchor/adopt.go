@@ -55,11 +55,11 @@ func (m *Machine) known(ctx context.Context, seq, size uint64, root [32]byte) (L
 	h, ok, err := m.c.LogAt(ctx, size)
 	switch {
 	case err != nil:
-		return h, &stop{code: TroubleLogBehind, detail: fmt.Sprintf("the log's first %d entries cannot be read: hashinsight-hub log checkpoint says why", size), cause: err}
+		return h, &stop{problem: ProblemLogUnreadable, params: Params{Size: size}, detail: fmt.Sprintf("the log's first %d entries cannot be read: hashinsight-hub log checkpoint says why", size), cause: err}
 	case !ok:
-		return h, &stop{code: TroubleAhead, detail: fmt.Sprintf("anchor %d in the contract covers %d entries, and this log has fewer: the database is older than the chain. The log reads its missing entries back from its directory; until then nothing is anchored", seq, size)}
+		return h, &stop{problem: ProblemDatabaseOlder, params: Params{Seq: seq, Size: size}, detail: fmt.Sprintf("anchor %d in the contract covers %d entries, and this log has fewer: the database is older than the chain. The log reads its missing entries back from its directory; until then nothing is anchored", seq, size)}
 	case h.Root != root:
-		return h, m.foreign(seq)
+		return h, m.foreignRoot(seq, size)
 	}
 	return h, nil
 }
@@ -102,7 +102,7 @@ func (m *Machine) adoptOne(ctx context.Context, r *round, e *Event, a *Anchor) e
 
 // repeated says that the contract holds a size of the log twice, which this machine never anchors.
 func (m *Machine) repeated(e *Event) error {
-	return &stop{code: TroubleForeign, detail: fmt.Sprintf("anchor %d in the contract repeats one of %d entries: someone else anchors there. Take the role away from whoever it is, and deploy a contract anew: hashinsight-hub anchor deploy", e.Seq, e.Size)}
+	return &stop{problem: ProblemForeignRoot, params: Params{Seq: e.Seq, Size: e.Size}, detail: fmt.Sprintf("anchor %d in the contract repeats one of %d entries: someone else anchors there. Take the role away from whoever it is, and deploy a contract anew: hashinsight-hub anchor deploy", e.Seq, e.Size)}
 }
 
 // events returns the contract's events from the number from on to the head, ascending and without a hole. It reads a bounded number of blocks in a run.
@@ -146,16 +146,16 @@ func (m *Machine) events(ctx context.Context, r *round, from uint64) ([]Event, e
 			slices.SortFunc(found, func(a, b Event) int { return int(int64(a.Seq) - int64(b.Seq)) })
 			for i := range found {
 				if found[i].Seq != from+uint64(i) || i > 0 && found[i].PrevRoot != found[i-1].Root {
-					return nil, &stop{code: TroubleDisagree, detail: fmt.Sprintf("the endpoint gives the contract's events with a hole, at anchor %d: nothing is believed until it gives all; add a second endpoint to BASE_RPC_URL", from+uint64(i))}
+					return nil, &stop{problem: ProblemEventHole, params: Params{Seq: from + uint64(i)}, detail: fmt.Sprintf("the endpoint gives the contract's events with a hole, at anchor %d: nothing is believed until it gives all; add a second endpoint to BASE_RPC_URL", from+uint64(i))}
 				}
 			}
 			return found, nil
 		}
 		if begin == low {
 			*s = scan{}
-			return nil, &stop{code: TroubleDisagree, detail: fmt.Sprintf("the contract stands at anchor %d and the endpoint does not give the event of anchor %d: some keep no old events; add one that does to BASE_RPC_URL", r.head.Seq, from)}
+			return nil, &stop{problem: ProblemEventMissing, params: Params{Seq: from, HeadSeq: r.head.Seq}, detail: fmt.Sprintf("the contract stands at anchor %d and the endpoint does not give the event of anchor %d: some keep no old events; add one that does to BASE_RPC_URL", r.head.Seq, from)}
 		}
 		s.next = begin - 1
 	}
-	return nil, &stop{code: TroubleAhead, detail: fmt.Sprintf("the contract stands at anchor %d, which the database does not know: it is read back, block %d and below are still to be read", r.head.Seq, s.next)}
+	return nil, &stop{problem: ProblemReadingBack, params: Params{HeadSeq: r.head.Seq, Block: s.next}, detail: fmt.Sprintf("the contract stands at anchor %d, which the database does not know: it is read back, block %d and below are still to be read", r.head.Seq, s.next)}
 }

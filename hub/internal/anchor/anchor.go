@@ -119,19 +119,3 @@ var troubles = [...]Trouble{
 	TroubleUnreachable, TroubleDisagree, TroubleBehind, TroubleWrongChain, TroubleWrongContract, TroubleFee, TroubleFunds, TroubleRefused, TroubleStuck, TroubleNonce,
 	TroubleReverted, TroubleForeign, TroubleAhead, TroubleLogBehind, TroubleLogFork, TroubleVanished,
 }
-
-// stop is an error that ends a run: the trouble is told to the operator, and the next run looks whether it is gone.
-type stop struct {
-	code   Trouble
-	detail string // what to do; no endpoint's URL, which can hold a key
-	cause  error  // for the log
-}
-
-func (s *stop) Error() string {
-	if s.cause != nil {
-		return fmt.Sprintf("%s: %v", s.code, s.cause)
-	}
-	return string(s.code) + ": " + s.detail
-}
-
-func (s *stop) Unwrap() error { return s.cause }

@@ -14,7 +14,7 @@ func (m *Machine) next(ctx context.Context, r *round, open bool) (more bool, err
 	case r.head.Seq < r.newest.Seq:
 		return false, m.lag(r, r.newest.Seq)
 	case r.some && r.head.Root != r.newest.Root:
-		return false, m.foreign(r.head.Seq)
+		return false, m.headNotOurs(r.head.Seq)
 	case !r.logOK:
 		if r.now.Before(r.dueAt) {
 			return false, nil
@@ -23,7 +23,7 @@ func (m *Machine) next(ctx context.Context, r *round, open bool) (more bool, err
 	case open || r.now.Before(r.dueAt) || r.log.Size == 0 || r.log.Size == r.newest.Size:
 		return false, nil
 	case r.log.Size < r.newest.Size:
-		return false, &stop{code: TroubleLogBehind, detail: fmt.Sprintf("the log has %d entries and %d are anchored: it reads back what its database has lost", r.log.Size, r.newest.Size)}
+		return false, &stop{problem: ProblemLogShorter, params: Params{Size: r.newest.Size, LogSize: r.log.Size}, detail: fmt.Sprintf("the log has %d entries and %d are anchored: it reads back what its database has lost", r.log.Size, r.newest.Size)}
 	}
 	if r.some {
 		if err := m.continues(ctx, &r.newest); err != nil {
@@ -41,7 +41,7 @@ func (m *Machine) next(ctx context.Context, r *round, open bool) (more bool, err
 }
 
 func (m *Machine) logWaits() error {
-	return &stop{code: TroubleLogBehind, detail: "the log has no checkpoint that may be anchored: hashinsight-hub log checkpoint says what it waits for"}
+	return &stop{problem: ProblemLogWaits, detail: "the log has no checkpoint that may be anchored: hashinsight-hub log checkpoint says what it waits for"}
 }
 
 // continues looks whether the log still begins with what an anchor says of it.
@@ -49,11 +49,11 @@ func (m *Machine) continues(ctx context.Context, a *Anchor) error {
 	was, ok, err := m.c.LogAt(ctx, a.Size)
 	switch {
 	case err != nil:
-		return &stop{code: TroubleLogBehind, detail: fmt.Sprintf("the log's first %d entries cannot be read: hashinsight-hub log checkpoint says why", a.Size), cause: err}
+		return &stop{problem: ProblemLogUnreadable, params: Params{Size: a.Size}, detail: fmt.Sprintf("the log's first %d entries cannot be read: hashinsight-hub log checkpoint says why", a.Size), cause: err}
 	case !ok:
-		return &stop{code: TroubleLogBehind, detail: fmt.Sprintf("the log has fewer than the %d entries that are anchored: it reads back what its database has lost", a.Size)}
+		return &stop{problem: ProblemLogShorter, params: Params{Size: a.Size}, detail: fmt.Sprintf("the log has fewer than the %d entries that are anchored: it reads back what its database has lost", a.Size)}
 	case was.Root != a.Root:
-		return &stop{code: TroubleLogFork, detail: fmt.Sprintf("the log's first %d entries are not those that anchor %d says: entries were changed; hashinsight-hub log fsck shows where. Nothing is anchored until they are as they were", a.Size, a.Seq)}
+		return &stop{problem: ProblemLogChanged, params: Params{Seq: a.Seq, Size: a.Size}, detail: fmt.Sprintf("the log's first %d entries are not those that anchor %d says: entries were changed; hashinsight-hub log fsck shows where. Nothing is anchored until they are as they were", a.Size, a.Seq)}
 	}
 	return nil
 }
@@ -76,10 +76,10 @@ func (m *Machine) rebase(ctx context.Context, r *round, a *Anchor, live *transac
 		return false, err
 	}
 	if a.Seq > 1 && !ok || r.head.Root != before.Root {
-		return false, m.foreign(r.head.Seq)
+		return false, m.headNotOurs(r.head.Seq)
 	}
 	if !r.logOK || r.log.Size <= before.Size {
-		return false, &stop{code: TroubleLogBehind, detail: fmt.Sprintf("anchor %d is to be built again, for which the log must be longer than %d entries", a.Seq, before.Size)}
+		return false, &stop{problem: ProblemLogNotLonger, params: Params{Seq: a.Seq, Size: before.Size}, detail: fmt.Sprintf("anchor %d is to be built again, for which the log must be longer than %d entries", a.Seq, before.Size)}
 	}
 	if live != nil {
 		return true, m.setTx(ctx, a, live, txVoid)
@@ -88,7 +88,15 @@ func (m *Machine) rebase(ctx context.Context, r *round, a *Anchor, live *transac
 	return true, m.rebuild(ctx, r, a)
 }
 
-// foreign says that the contract is another log's, too.
-func (m *Machine) foreign(seq uint64) error {
-	return &stop{code: TroubleForeign, detail: fmt.Sprintf("anchor %d in the contract is not of this log: another hub anchors there, or this one's log was made anew. Take the key away from the other one, or deploy a contract of this log's own: hashinsight-hub anchor deploy", seq)}
+// headNotOurs says that the contract's newest anchor is another one than this database has under its number.
+func (m *Machine) headNotOurs(seq uint64) error {
+	return &stop{problem: ProblemHeadNotOurs, params: Params{Seq: seq}, detail: fmt.Sprintf("anchor %d in the contract is another one than this hub's database has: another hub anchors there, or this one's log was made anew. %s", seq, ownContract)}
 }
+
+// foreignRoot says that the contract is another log's, too: a root over as many entries as this log has is another one.
+func (m *Machine) foreignRoot(seq, size uint64) error {
+	return &stop{problem: ProblemForeignRoot, params: Params{Seq: seq, Size: size}, detail: fmt.Sprintf("anchor %d in the contract is not of this log, whose first %d entries have another root: another hub anchors there, or this one's log was made anew. %s", seq, size, ownContract)}
+}
+
+// ownContract is what to do where another log is in the contract.
+const ownContract = "Take the key away from the other one, or deploy a contract of this log's own: hashinsight-hub anchor deploy"

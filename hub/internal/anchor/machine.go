@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -248,19 +249,19 @@ func (m *Machine) end(ctx context.Context, r *round, why *stop) error {
 			return err
 		}
 		if ok {
-			why = &stop{code: TroubleVanished, detail: fmt.Sprintf("anchor %d was final and is gone from the chain: proofs over it are suspended, and it is being anchored again", gone.Seq)}
+			why = &stop{problem: ProblemVanished, params: Params{Seq: gone.Seq}, detail: fmt.Sprintf("anchor %d was final and is gone from the chain: proofs over it are suspended, and it is being anchored again", gone.Seq)}
 		}
 	}
-	code, detail := Trouble(""), ""
+	code, is := Trouble(""), stop{}
 	if why != nil {
-		code, detail = why.code, why.detail
+		code, is = why.code(), *why
 		if r.due {
 			r.st.late = code
 		}
 	}
-	if code != r.st.code {
+	if is.problem != r.st.problem || code != r.st.code {
 		if why != nil {
-			m.log.WarnContext(ctx, "anchoring waits", "code", code, "do", detail, "err", why.cause)
+			m.log.WarnContext(ctx, "anchoring waits", "code", code, "problem", is.problem, "do", is.detail, "err", why.cause)
 		} else {
 			m.log.InfoContext(ctx, "anchoring goes on", "was", r.st.code, "since", r.st.since)
 		}
@@ -268,7 +269,7 @@ func (m *Machine) end(ctx context.Context, r *round, why *stop) error {
 	if code != r.st.code || r.st.since.IsZero() {
 		r.st.since = r.now
 	}
-	r.st.code, r.st.detail = code, detail
+	r.st.code, r.st.problem, r.st.params, r.st.detail = code, is.problem, is.params, is.detail
 	if r.asked {
 		r.st.answeredAt = r.now
 		r.st.latest, r.st.safe, r.st.finality, r.st.headSeq = r.blocks.Latest.Number, r.blocks.Safe.Number, r.blocks.Finalized.Number, r.head.Seq
@@ -360,29 +361,50 @@ func (m *Machine) chainTrouble(err error) error {
 	case errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, ErrWrongChain):
-		s.code, s.detail = TroubleWrongChain, fmt.Sprintf("an endpoint of BASE_RPC_URL does not serve chain %d: set it, or BLOCKCHAIN_CHAIN_ID, right", m.s.chainID)
+		s.problem, s.params, s.detail = ProblemWrongChain, Params{ChainID: m.s.chainID, Endpoints: m.endpoints(true)}, fmt.Sprintf("an endpoint of BASE_RPC_URL does not serve chain %d: set it, or BLOCKCHAIN_CHAIN_ID, right", m.s.chainID)
 	case errors.Is(err, ErrWrongContract):
-		s.code, s.detail = TroubleWrongContract, fmt.Sprintf("there is no AnchorLog at 0x%x on chain %d: set BLOCKCHAIN_CONTRACT to the address that hashinsight-hub anchor deploy has printed", m.s.contract, m.s.chainID)
+		s.problem, s.params, s.detail = ProblemWrongContract, Params{ChainID: m.s.chainID, Contract: AddressText(m.s.contract)}, fmt.Sprintf("there is no AnchorLog at 0x%x on chain %d: set BLOCKCHAIN_CONTRACT to the address that hashinsight-hub anchor deploy has printed", m.s.contract, m.s.chainID)
 	case errors.Is(err, ErrDisagree):
-		s.code, s.detail = TroubleDisagree, "the endpoints of BASE_RPC_URL contradict each other: nothing is believed until they agree; take out the one that is wrong"
+		s.problem, s.params, s.detail = ProblemEndpointsDisagree, Params{Endpoints: m.endpoints(false)}, "the endpoints of BASE_RPC_URL contradict each other: nothing is believed until they agree; take out the one that is wrong"
 	case errors.Is(err, ErrNoFinality):
-		s.code, s.detail = TroubleUnreachable, fmt.Sprintf("too few endpoints of BASE_RPC_URL say which blocks of chain %d are safe and final (the tags safe and finalized): add one that does; a chain without finality cannot be anchored on", m.s.chainID)
+		s.problem, s.params, s.detail = ProblemNoFinality, Params{ChainID: m.s.chainID}, fmt.Sprintf("too few endpoints of BASE_RPC_URL say which blocks of chain %d are safe and final (the tags safe and finalized): add one that does; a chain without finality cannot be anchored on", m.s.chainID)
 	case errors.Is(err, errNoBlock):
-		s.code, s.detail = TroubleBehind, "an endpoint of BASE_RPC_URL does not give a block that the chain has gone past: it lags, or keeps no old blocks; add one that does"
+		s.problem, s.detail = ProblemOldBlockMissing, "an endpoint of BASE_RPC_URL does not give a block that the chain has gone past: it lags, or keeps no old blocks; add one that does"
 	case errors.Is(err, ErrRefused):
-		s.code, s.detail = TroubleRefused, "every endpoint of BASE_RPC_URL refuses the transaction: the log says with which words"
+		s.problem, s.detail = ProblemTxRefused, "every endpoint of BASE_RPC_URL refuses the transaction: the log says with which words"
 	case errors.Is(err, ErrNoKey):
-		s.code, s.detail = TroubleRefused, "the key does not sign: see BLOCKCHAIN_PRIVATE_KEY and BLOCKCHAIN_KEYSTORE"
+		s.problem, s.detail = ProblemKeyDoesNotSign, "the key does not sign: see BLOCKCHAIN_PRIVATE_KEY and BLOCKCHAIN_KEYSTORE"
 	case errors.Is(err, ErrFunds):
-		s.code, s.detail = TroubleFunds, m.fundText()
+		s.problem, s.params, s.detail = ProblemOutOfFunds, Params{Account: AddressText(m.account), ChainID: m.s.chainID}, fmt.Sprintf("the account 0x%x cannot pay for a transaction on chain %d: send it some ETH there", m.account, m.s.chainID)
 	default:
-		s.code, s.detail = TroubleUnreachable, "no endpoint of BASE_RPC_URL gives an answer that can be used: nothing is lost, one later anchor covers all"
+		m.unreachable(s)
 	}
 	return s
 }
 
-func (m *Machine) fundText() string {
-	return fmt.Sprintf("the account 0x%x cannot pay for a transaction on chain %d: send it some ETH there", m.account, m.s.chainID)
+// endpoints are the hosts of the endpoints that are set aside, or of those that are not.
+func (m *Machine) endpoints(aside bool) (names []string) {
+	list, _ := m.c.Chain.Endpoints()
+	for _, e := range list {
+		if aside == (e.Reason != "") {
+			names = append(names, e.Name)
+		}
+	}
+	return names
+}
+
+// unreachable says which endpoints do not answer, and what more of them would help.
+func (m *Machine) unreachable(s *stop) {
+	list, need := m.c.Chain.Endpoints()
+	down := m.endpoints(true)
+	s.params = Params{Endpoints: down, Need: need, Total: len(list)}
+	if len(down) == 0 || len(down) == len(list) {
+		s.problem, s.detail = ProblemNoEndpoint, "no endpoint of BASE_RPC_URL gives an answer that can be used: nothing is lost, one later anchor covers all"
+		return
+	}
+	s.problem = ProblemTooFewEndpoints
+	s.detail = fmt.Sprintf("%d endpoints of BASE_RPC_URL must agree, and of %d these give no answer that can be used: %s. Nothing is lost, one later anchor covers all; with an endpoint more, of another provider, one may fail",
+		need, len(list), strings.Join(down, ", "))
 }
 
 // findGone looks whether the anchors that are in a block still are, from the newest down to the first that is: a chain loses blocks from its end.
@@ -393,7 +415,7 @@ func (m *Machine) findGone(ctx context.Context, r *round) (n int, err error) {
 			return n, err
 		}
 		if a.Block > r.blocks.Latest.Number {
-			return n, &stop{code: TroubleBehind, detail: fmt.Sprintf("the chain is said to end at block %d, and anchor %d was in block %d: the endpoint lags, or the chain was set back", r.blocks.Latest.Number, a.Seq, a.Block)}
+			return n, &stop{problem: ProblemChainShorter, params: Params{Seq: a.Seq, Block: a.Block, LatestBlock: r.blocks.Latest.Number}, detail: fmt.Sprintf("the chain is said to end at block %d, and anchor %d was in block %d: the endpoint lags, or the chain was set back", r.blocks.Latest.Number, a.Seq, a.Block)}
 		}
 		canonical, err := m.c.Chain.Canonical(ctx, a.Block, a.BlockHash)
 		if err != nil {
@@ -533,5 +555,5 @@ func (m *Machine) drive(ctx context.Context, r *round, a *Anchor) (more bool, er
 
 // lag says that the chain is said to be shorter than it was.
 func (m *Machine) lag(r *round, want uint64) error {
-	return &stop{code: TroubleBehind, detail: fmt.Sprintf("the contract is said to stand at anchor %d and stood at %d: the endpoint lags, or the chain is being set back", r.head.Seq, want)}
+	return &stop{problem: ProblemContractBehind, params: Params{HeadSeq: r.head.Seq, Seq: want}, detail: fmt.Sprintf("the contract is said to stand at anchor %d and stood at %d: the endpoint lags, or the chain is being set back", r.head.Seq, want)}
 }

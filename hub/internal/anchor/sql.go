@@ -102,12 +102,12 @@ UPDATE anchor_tx t SET state = CASE WHEN EXISTS (SELECT FROM anchor_tx o WHERE o
 WHERE chain_id = $1 AND contract = $2 AND seq = $3 AND state = 4`
 
 	qStatus = `
-SELECT account, code, detail, since, late, checked_at, answered_at, covered_at, log_size, latest_block, safe_block, finalized_block, head_seq
+SELECT account, code, problem, params, detail, since, late, checked_at, answered_at, covered_at, log_size, latest_block, safe_block, finalized_block, head_seq
 FROM anchor_status WHERE chain_id = $1 AND contract = $2`
 	qPutStatus = `
-INSERT INTO anchor_status (chain_id, contract, account, code, detail, since, late, checked_at, answered_at, covered_at, log_size, latest_block, safe_block, finalized_block, head_seq)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-ON CONFLICT (chain_id, contract) DO UPDATE SET account = excluded.account, code = excluded.code, detail = excluded.detail, since = excluded.since, late = excluded.late,
+INSERT INTO anchor_status (chain_id, contract, account, code, problem, params, detail, since, late, checked_at, answered_at, covered_at, log_size, latest_block, safe_block, finalized_block, head_seq)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+ON CONFLICT (chain_id, contract) DO UPDATE SET account = excluded.account, code = excluded.code, problem = excluded.problem, params = excluded.params, detail = excluded.detail, since = excluded.since, late = excluded.late,
 	checked_at = excluded.checked_at, answered_at = excluded.answered_at, covered_at = excluded.covered_at, log_size = excluded.log_size,
 	latest_block = excluded.latest_block, safe_block = excluded.safe_block, finalized_block = excluded.finalized_block, head_seq = excluded.head_seq`
 
@@ -238,6 +238,8 @@ func lostOr(err error) error {
 type standing struct {
 	account                [20]byte
 	code                   Trouble
+	problem                Problem
+	params                 Params
 	detail                 string
 	since                  time.Time
 	late                   Trouble
@@ -252,12 +254,15 @@ func (s *series) standing(ctx context.Context, q querier) (st standing, ok bool,
 	var account []byte
 	var answered, covered *time.Time
 	var size, latest, safe, final, seq int64
-	err = q.QueryRow(ctx, qStatus, s.args()...).Scan(&account, &st.code, &st.detail, &st.since, &st.late, &st.checkedAt, &answered, &covered, &size, &latest, &safe, &final, &seq)
+	err = q.QueryRow(ctx, qStatus, s.args()...).Scan(&account, &st.code, &st.problem, &st.params, &st.detail, &st.since, &st.late, &st.checkedAt, &answered, &covered, &size, &latest, &safe, &final, &seq)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return st, false, nil
 	}
 	if err != nil {
 		return st, false, fmt.Errorf("reading how anchoring stands: %w", err)
+	}
+	if troubleOf[st.problem] != st.code { // the row is of a hub before or after this one, which knows other problems
+		st.problem, st.params = "", Params{}
 	}
 	copy(st.account[:], account)
 	st.since, st.checkedAt, st.answeredAt, st.coveredAt = st.since.UTC(), st.checkedAt.UTC(), orZero(answered), orZero(covered)
@@ -266,7 +271,7 @@ func (s *series) standing(ctx context.Context, q querier) (st standing, ok bool,
 }
 
 func (s *series) putStanding(ctx context.Context, q querier, st *standing) error {
-	if _, err := q.Exec(ctx, qPutStatus, s.args(st.account[:], string(st.code), st.detail, st.since, string(st.late), st.checkedAt, orNil(st.answeredAt), orNil(st.coveredAt),
+	if _, err := q.Exec(ctx, qPutStatus, s.args(st.account[:], string(st.code), string(st.problem), st.params, st.detail, st.since, string(st.late), st.checkedAt, orNil(st.answeredAt), orNil(st.coveredAt),
 		int64(st.logSize), int64(st.latest), int64(st.safe), int64(st.finality), int64(st.headSeq))...); err != nil {
 		return fmt.Errorf("noting how anchoring stands: %w", err)
 	}

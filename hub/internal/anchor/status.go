@@ -80,6 +80,8 @@ type Status struct {
 	Contract [20]byte
 	Account  [20]byte // that pays; to be funded
 	Code     Trouble  // what is wrong; empty: nothing
+	Problem  Problem  // which case of it; empty: nothing, or one that this version does not know
+	Params   Params   // of the problem
 	Text     string   // the same in words, with what to do; empty: nothing
 	Since    time.Time
 	// When the task last ran, when the chain last answered, and when the whole log was last anchored; zero: never.
@@ -104,7 +106,7 @@ func (s *Store) Status(ctx context.Context) (st Status, err error) {
 		return st, err
 	}
 	st = Status{
-		ChainID: s.s.chainID, Contract: s.s.contract, Account: row.account, Code: row.code, Text: row.detail, Since: row.since,
+		ChainID: s.s.chainID, Contract: s.s.contract, Account: row.account, Code: row.code, Problem: row.problem, Params: row.params, Text: row.detail, Since: row.since,
 		CheckedAt: row.checkedAt, AnsweredAt: row.answeredAt, CoveredAt: row.coveredAt, LogSize: row.logSize,
 		LatestBlock: row.latest, SafeBlock: row.safe, FinalizedBlock: row.finality, HeadSeq: row.headSeq,
 	}

@@ -76,7 +76,7 @@ func (m *Machine) found(ctx context.Context, r *round, a *Anchor, t *transaction
 }
 
 func (m *Machine) noEvent(seq, block uint64) error {
-	return &stop{code: TroubleDisagree, detail: fmt.Sprintf("the endpoint says that anchor %d is in block %d and does not give its event: nothing is believed until it does; add a second endpoint to BASE_RPC_URL", seq, block)}
+	return &stop{problem: ProblemEventOfBlock, params: Params{Seq: seq, Block: block}, detail: fmt.Sprintf("the endpoint says that anchor %d is in block %d and does not give its event: nothing is believed until it does; add a second endpoint to BASE_RPC_URL", seq, block)}
 }
 
 // mined notes the block that an anchor is in.
@@ -183,22 +183,24 @@ func (m *Machine) sign(ctx context.Context, a *Anchor, nonce uint64) (more bool,
 }
 
 func tooDear(fee Fee, most *big.Int) error {
-	return &stop{code: TroubleFee, detail: fmt.Sprintf("gas costs %s wei now and the ceiling is %s (BLOCKCHAIN_MAX_FEE_GWEI, BLOCKCHAIN_MAX_USD_DAY): the next anchor covers what waits", fee.Max, most)}
+	return &stop{problem: ProblemFeeCeiling, params: Params{FeeWei: fee.Max.String(), CeilingWei: most.String()}, detail: fmt.Sprintf("gas costs %s wei now and the ceiling is %s (BLOCKCHAIN_MAX_FEE_GWEI, BLOCKCHAIN_MAX_USD_DAY): the next anchor covers what waits", fee.Max, most)}
 }
 
 // refused says what it means that the contract would not take an anchor.
 func (m *Machine) refused(a *Anchor, err error) error {
 	switch {
 	case errors.Is(err, ErrBadSeq) || errors.Is(err, ErrBadPrevRoot) || errors.Is(err, ErrBadSize):
-		return &stop{code: TroubleBehind, detail: fmt.Sprintf("the contract has moved on while anchor %d was made: the next run reads where it stands", a.Seq), cause: err}
-	case errors.Is(err, ErrRole) || errors.Is(err, ErrReverted):
+		return &stop{problem: ProblemContractMoved, params: Params{Seq: a.Seq}, detail: fmt.Sprintf("the contract has moved on while anchor %d was made: the next run reads where it stands", a.Seq), cause: err}
+	case errors.Is(err, ErrRole):
+		return &stop{problem: ProblemNoRole, params: Params{Account: AddressText(m.account), Contract: AddressText(m.s.contract)}, detail: fmt.Sprintf("the account 0x%x may not anchor in the contract: its admin may give it the role (grantRole with ANCHORER_ROLE), which hashinsight-hub anchor verify looks for", m.account), cause: err}
+	case errors.Is(err, ErrReverted):
 		return m.refusedBy(a, err)
 	}
 	return m.chainTrouble(err)
 }
 
 func (m *Machine) refusedBy(a *Anchor, cause error) error {
-	return &stop{code: TroubleReverted, detail: fmt.Sprintf("the contract refuses anchor %d, which is the next one: look with hashinsight-hub anchor verify whether 0x%x may still anchor; what failed in a block is tried again once in %s", a.Seq, m.account, m.c.Interval), cause: cause}
+	return &stop{problem: ProblemContractRefuses, params: Params{Seq: a.Seq, Account: AddressText(m.account), IntervalS: int64(m.c.Interval / time.Second)}, detail: fmt.Sprintf("the contract refuses anchor %d, which is the next one: look with hashinsight-hub anchor verify whether 0x%x may still anchor; what failed in a block is tried again once in %s", a.Seq, m.account, m.c.Interval), cause: cause}
 }
 
 // again sends what was sent under a nonce before, as nothing dearer may be sent: once it is in a block, the nonce is over.
@@ -206,7 +208,7 @@ func (m *Machine) again(ctx context.Context, a *Anchor, t *transaction) error {
 	if err := m.resend(ctx, a, t); err != nil {
 		return err
 	}
-	return &stop{code: TroubleStuck, detail: fmt.Sprintf("transaction 0x%x with nonce %d waits for a block, and may not be replaced by a dearer one: it goes on when gas is cheaper, or the ceiling (BLOCKCHAIN_MAX_FEE_GWEI, BLOCKCHAIN_MAX_USD_DAY) higher", t.hash, t.nonce)}
+	return &stop{problem: ProblemStuck, params: Params{TxHash: fmt.Sprintf("0x%x", t.hash), Nonce: &t.nonce}, detail: fmt.Sprintf("transaction 0x%x with nonce %d waits for a block, and may not be replaced by a dearer one: it goes on when gas is cheaper, or the ceiling (BLOCKCHAIN_MAX_FEE_GWEI, BLOCKCHAIN_MAX_USD_DAY) higher", t.hash, t.nonce)}
 }
 
 // send sends a stored transaction for the first time, or for the first time after its block was lost.
@@ -221,7 +223,7 @@ func (m *Machine) send(ctx context.Context, r *round, a *Anchor, t *transaction)
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrNonceTooLow): // it is in a block, or another one is: the next run's answers tell
-		r.waiting = &stop{code: TroubleNonce, detail: fmt.Sprintf("nonce %d of 0x%x is taken: if this stays, something else sends with the account; it must be the hub's alone", t.nonce, m.account), cause: err}
+		r.waiting = &stop{problem: ProblemNonceTaken, params: Params{Nonce: &t.nonce, Account: AddressText(m.account)}, detail: fmt.Sprintf("nonce %d of 0x%x is taken: if this stays, something else sends with the account; it must be the hub's alone", t.nonce, m.account), cause: err}
 		return false, nil
 	case errors.Is(err, ErrUnderpriced):
 		m.log.InfoContext(ctx, "another transaction has the nonce: this one is replaced by a dearer one", "seq", a.Seq, "nonce", t.nonce)

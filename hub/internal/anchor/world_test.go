@@ -332,12 +332,15 @@ func (w *world) status() Status {
 	return st
 }
 
-// want checks what the status says, and that it says it in words.
+// want checks what the status says, that it says it in words, and that it has a name for the case.
 func (w *world) want(code Trouble, words ...string) {
 	w.t.Helper()
 	st := w.status()
 	if st.Code != code {
 		w.t.Fatalf("the status is %q (%s), want %q\n%s", st.Code, st.Text, code, w.rows())
+	}
+	if (st.Problem == "") != (code == "") || troubleOf[st.Problem] != code {
+		w.t.Errorf("the problem of %q is %q", code, st.Problem)
 	}
 	for _, s := range words {
 		if !strings.Contains(st.Text, s) {

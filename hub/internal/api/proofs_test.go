@@ -159,7 +159,9 @@ func TestABundleIsWholeOrNone(t *testing.T) {
 // Why nothing is anchored names settings and endpoints: the operator reads it, others read that it is so.
 func TestWhyNothingIsAnchoredIsTheOperatorsBusiness(t *testing.T) {
 	w := proofWorld(t, Transparency{Public: true, AnchorState: func(context.Context) (AnchorStatus, error) {
-		return AnchorStatus{Driver: "log-contract", Problem: &AnchorProblem{Code: "BLOCKCHAIN_001", Text: "BLOCKCHAIN_PRIVATE_KEY is missing"}}, nil
+		return AnchorStatus{Driver: "log-contract", Problem: &AnchorProblem{
+			Code: "BLOCKCHAIN_001", ProblemCode: "no_key", Params: &AnchorProblemParams{Endpoints: []string{"rpc.example"}}, Text: "BLOCKCHAIN_PRIVATE_KEY is missing",
+		}}, nil
 	}})
 	ask := func(headers ...string) AnchorStatus {
 		t.Helper()
@@ -168,13 +170,13 @@ func TestWhyNothingIsAnchoredIsTheOperatorsBusiness(t *testing.T) {
 	}
 	cookie, _, _ := w.signIn(w.owner)
 	for _, headers := range [][]string{{"Authorization", "Bearer " + w.owner}, {"Cookie", cookie.Name + "=" + cookie.Value}} {
-		if st := ask(headers...); st.Problem == nil || !strings.Contains(st.Problem.Text, "PRIVATE_KEY") {
+		if st := ask(headers...); st.Problem == nil || !strings.Contains(st.Problem.Text, "PRIVATE_KEY") || st.Problem.Params == nil {
 			t.Errorf("the operator reads %+v", st.Problem)
 		}
 	}
 	party := w.party("Acme")
 	for _, headers := range [][]string{nil, {"Authorization", "Bearer " + w.customerKey(party.customer).Key}} {
-		if st := ask(headers...); st.Problem == nil || st.Problem.Code != "BLOCKCHAIN_001" || strings.Contains(st.Problem.Text, "PRIVATE_KEY") {
+		if st := ask(headers...); st.Problem == nil || st.Problem.Code != "BLOCKCHAIN_001" || st.Problem.ProblemCode != "no_key" || st.Problem.Params != nil || strings.Contains(st.Problem.Text, "PRIVATE_KEY") {
 			t.Errorf("others read %+v", st.Problem)
 		}
 	}

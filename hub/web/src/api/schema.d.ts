@@ -1332,9 +1332,112 @@ export interface components {
             next?: string;
         };
         AnchorProblem: {
-            /** @description Stable, such as BLOCKCHAIN_001 */
+            /** @description Stable: the kind of trouble, as late_reason has it, or BLOCKCHAIN_001 */
             code?: string;
+            /** @description What the case is about; the operator sees them */
+            params?: components["schemas"]["AnchorProblemParams"];
+            /**
+             * @description Stable: the one case of the problem, with the members of params that it has. Absent: one that has no name yet.
+             *     - `no_endpoint`: no RPC endpoint gives an answer that can be used: endpoints, need, total
+             *     - `too_few_endpoints`: fewer endpoints answer than must agree; an endpoint more would help: endpoints (those that do not), need, total
+             *     - `no_finality`: too few endpoints say which blocks are safe and final: chain_id
+             *     - `endpoints_disagree`: endpoints contradict each other: endpoints
+             *     - `event_missing`: the contract stands at head_seq, and no endpoint gives the event of anchor seq: seq, head_seq
+             *     - `event_hole`: the events are given with a hole: seq
+             *     - `event_of_block`: an anchor is said to be in a block, and its event is not given: seq, block
+             *     - `chain_shorter`: the chain is said to end before the block of an anchor: seq, block, latest_block
+             *     - `contract_behind`: the contract is said to stand at head_seq, and stood at seq: seq, head_seq
+             *     - `contract_moved`: the contract went on while an anchor was made; it is looked at again: seq
+             *     - `old_block_missing`: an endpoint does not give a block that the chain has gone past
+             *     - `wrong_chain`: an endpoint serves another chain: chain_id (the right one), endpoints
+             *     - `wrong_contract`: at the address there is no AnchorLog: contract, chain_id
+             *     - `fee_above_ceiling`: gas costs more than is allowed: fee_wei, ceiling_wei
+             *     - `out_of_funds`: the account cannot pay: account, chain_id
+             *     - `transaction_refused`: every endpoint refuses the transaction; the hub's log says why
+             *     - `key_does_not_sign`: the chain key gives no signature
+             *     - `stuck`: a transaction waits for a block and may not be replaced by a dearer one: tx_hash, nonce
+             *     - `nonce_blocked`: a transaction that this database does not know waits, and may not be replaced by a dearer one: nonce, account
+             *     - `nonce_taken`: something else has used a nonce of the account: nonce, account
+             *     - `contract_refuses`: the contract refuses an anchor: seq, account, interval_s (when it is tried again)
+             *     - `no_role`: the account may not anchor in the contract: account, contract
+             *     - `foreign_root`: an anchor in the contract has another root than this log has over as many entries: seq, size
+             *     - `head_not_ours`: the contract's newest anchor is another one than the database has under its number: seq
+             *     - `database_older`: the contract covers more than this log has, which reads back what its database lacks: seq, size, log_size
+             *     - `contract_ahead`: the contract covers more than this log has, which knows of nothing that it lacks: it was set back with its directory, or another log is anchored there: seq, size, log_size, account (that anchored)
+             *     - `reading_back`: anchors that the database lacks are read back from the chain: head_seq, block (so far)
+             *     - `log_unreadable`: the log's first entries cannot be read: size
+             *     - `log_waits`: the log has no checkpoint that may be anchored
+             *     - `log_shorter`: more entries are anchored than the log has: size, log_size
+             *     - `log_not_longer`: an anchor is to be made again once the log is longer: seq, size
+             *     - `log_changed`: the log's first entries are not those that were anchored: an alarm: seq, size
+             *     - `vanished`: an anchor was final and is gone from the chain: an alarm, and it is being anchored again: seq
+             *     - `no_key`: the chain key is missing, or cannot be used; text says which setting
+             *     - `settings`: settings of the chain are wrong; text says which
+             * @enum {string}
+             */
+            problem_code?: "no_endpoint" | "too_few_endpoints" | "no_finality" | "endpoints_disagree" | "event_missing" | "event_hole" | "event_of_block" | "chain_shorter" | "contract_behind" | "contract_moved" | "old_block_missing" | "wrong_chain" | "wrong_contract" | "fee_above_ceiling" | "out_of_funds" | "transaction_refused" | "key_does_not_sign" | "stuck" | "nonce_blocked" | "nonce_taken" | "contract_refuses" | "no_role" | "foreign_root" | "head_not_ours" | "database_older" | "contract_ahead" | "reading_back" | "log_unreadable" | "log_waits" | "log_shorter" | "log_not_longer" | "log_changed" | "vanished" | "no_key" | "settings";
+            /** @description In English, with what to do */
             text: string;
+        };
+        AnchorProblemParams: {
+            /** @description Address, hexadecimal with 0x */
+            account?: string;
+            /**
+             * Format: int64
+             * @description Number of a block
+             */
+            block?: number;
+            /** @description The most that a unit of gas may cost, a decimal number */
+            ceiling_wei?: string;
+            /** Format: int64 */
+            chain_id?: number;
+            /** @description Address, hexadecimal with 0x */
+            contract?: string;
+            /** @description Hosts of RPC endpoints */
+            endpoints?: string[];
+            /** @description Price of a unit of gas, a decimal number */
+            fee_wei?: string;
+            /**
+             * Format: int64
+             * @description Number of the contract's newest anchor
+             */
+            head_seq?: number;
+            /** Format: int64 */
+            interval_s?: number;
+            /**
+             * Format: int64
+             * @description Number of the newest block
+             */
+            latest_block?: number;
+            /**
+             * Format: int64
+             * @description Entries that this hub's log has
+             */
+            log_size?: number;
+            /**
+             * Format: int64
+             * @description Endpoints that must agree
+             */
+            need?: number;
+            /** Format: int64 */
+            nonce?: number;
+            /**
+             * Format: int64
+             * @description Number of an anchor in the contract
+             */
+            seq?: number;
+            /**
+             * Format: int64
+             * @description Entries of the log
+             */
+            size?: number;
+            /**
+             * Format: int64
+             * @description Endpoints that are set
+             */
+            total?: number;
+            /** @description Hexadecimal with 0x */
+            tx_hash?: string;
         };
         AnchorStatus: {
             /** @description Address that pays, hexadecimal with 0x */
