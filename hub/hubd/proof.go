@@ -110,8 +110,16 @@ func logHead(ctx context.Context, s *subjects) (api.LogHead, error) {
 	if err != nil {
 		return api.LogHead{}, err
 	}
-	behind, err := s.log.Behind(ctx)
-	out := api.LogHead{Note: c.Note, Origin: c.Origin, Size: c.Size, Root: c.Root, At: c.PublishedAt, Behind: behind}
+	st, err := s.log.Status(ctx)
+	out := api.LogHead{Note: c.Note, Origin: c.Origin, Size: c.Size, Root: c.Root, At: c.PublishedAt, Behind: st.Behind > 0, State: "growing"}
+	switch {
+	case st.Halted != "":
+		out.State = "halted"
+	case out.Behind:
+		out.State = "behind"
+	case st.Blocked != "":
+		out.State = "blocked"
+	}
 	if key := logKeyOf(s.pki)(); key != nil {
 		out.PublicKey = key.Public().(ed25519.PublicKey) //nolint:forcetypeassert // ed25519 has no other
 	}

@@ -39,6 +39,7 @@ type logView struct {
 	Pending     int64      `json:"pending"`
 	Behind      int64      `json:"behind"`
 	Halted      string     `json:"halted,omitempty"`
+	Blocked     string     `json:"blocked,omitempty"`
 }
 
 func logCheckpointCommand(o *options) *cobra.Command {
@@ -55,7 +56,7 @@ func logCheckpointCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v := logView{Origin: st.Origin, PublicKey: key, Size: st.Newest.Size, Entries: st.Entries, Pending: st.Pending, Behind: st.Behind, Halted: st.Halted}
+			v := logView{Origin: st.Origin, PublicKey: key, Size: st.Newest.Size, Entries: st.Entries, Pending: st.Pending, Behind: st.Behind, Halted: st.Halted, Blocked: st.Blocked}
 			if v.Size > 0 {
 				v.Root, v.PublishedAt, v.Checkpoint = hex.EncodeToString(st.Newest.Root[:]), &st.Newest.PublishedAt, string(st.Newest.Note)
 			}
@@ -74,6 +75,9 @@ func logCheckpointCommand(o *options) *cobra.Command {
 			}
 			if v.Halted != "" {
 				fmt.Fprintf(w, "HALTED: %s\n", plain(v.Halted))
+			}
+			if v.Blocked != "" {
+				fmt.Fprintf(w, "BLOCKED: %s\n", plain(v.Blocked))
 			}
 			return nil
 		},

@@ -47,6 +47,7 @@ type LogHead struct {
 	At        time.Time
 	PublicKey []byte // Ed25519, that signs it
 	Behind    bool   // the database is older than the published log: nothing is added until it has caught up
+	State     string // as in LogCheckpoint
 }
 
 // LogFilter chooses entries of the log.
@@ -85,6 +86,7 @@ type LogCheckpoint struct {
 	PublicKey   string `json:"public_key" doc:"The Ed25519 key that signs checkpoints, hexadecimal. Compare it with the one you were given: what comes with a signature proves nothing about who made it"`
 	PublishedAt Time   `json:"published_at"`
 	Behind      bool   `json:"behind" doc:"The hub's database is older than what it has published: nothing is added or anchored until the missing entries are read back"`
+	State       string `json:"state" enum:"growing,behind,blocked,halted" doc:"growing: entries get their places as they come; behind: as the member says; blocked: what is written cannot be kept at present, because a disk is full or away, or it is not known yet whether the log is the one that was anchored; halted: rows, tiles and checkpoints contradict each other, and a person has to look. In the last three nothing is added, and what was signed stands"`
 	Public      bool   `json:"public" doc:"Whether the log is read without a key here"`
 }
 
@@ -235,7 +237,7 @@ func (s *Server) logCheckpoint(ctx context.Context, _ *struct{}) (*logCheckpoint
 	}
 	return &logCheckpointOutput{LogCheckpoint{
 		Origin: c.Origin, Size: c.Size, Root: hex.EncodeToString(c.Root[:]), Note: string(c.Note), PublicKey: hex.EncodeToString(c.PublicKey), PublishedAt: Time{c.At},
-		Behind: c.Behind, Public: s.transparency.Public,
+		Behind: c.Behind, State: c.State, Public: s.transparency.Public,
 	}}, nil
 }
 

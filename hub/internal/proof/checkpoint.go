@@ -169,20 +169,19 @@ func (s *Store) file(origin string) (c Checkpoint, ok bool, err error) {
 
 // publish puts a checkpoint beside the tiles, whole or not at all.
 func (s *Store) publish(c *Checkpoint) error {
-	path := filepath.Join(s.c.Dir, checkpointName)
 	f, err := os.CreateTemp(s.c.Dir, checkpointName+".*.tmp")
 	if err != nil {
-		return fmt.Errorf("publishing a checkpoint: %w", err)
+		return blocked(s.c.Dir, fmt.Errorf("publishing a checkpoint: %w", err))
 	}
 	_, err = f.Write(c.Note)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
+	err = errors.Join(err, f.Chmod(filePerm), f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = os.Rename(f.Name(), filepath.Join(s.c.Dir, checkpointName))
 	}
 	if err != nil {
-		return fmt.Errorf("publishing a checkpoint: %w", errors.Join(err, os.Remove(f.Name())))
+		return blocked(s.c.Dir, fmt.Errorf("publishing a checkpoint: %w", errors.Join(err, os.Remove(f.Name()))))
 	}
-	return nil
+	return blocked(s.c.Dir, syncDir(s.c.Dir))
 }
 
 // haltError is a contradiction that a person must look at.

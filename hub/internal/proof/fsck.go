@@ -77,13 +77,7 @@ func (l *levels) compare(ctx context.Context, level int, p uint8) (root evidence
 	default:
 		l.v.Tiles++
 	}
-	r := ranges.NewEmptyRange(0)
-	for i := range l.rows[level] {
-		if err := r.Append(l.rows[level][i][:], nil); err != nil {
-			return root, err
-		}
-	}
-	return rootOf(r)
+	return rowRoot(l.rows[level])
 }
 
 // Fsck reads the whole log: every row, every tile that the newest checkpoint rests on, every checkpoint with its signature, and every record of a subject that must have

@@ -2,8 +2,8 @@
 // and heads of the audit log, with signed checkpoints. It owns log_entry, log_checkpoint, log_state and the directory of tiles.
 //
 // A subject notes what it does through Note, in its own transaction: what was not committed is not in the log, and what was noted once is there once.
-// These rows are the truth. Run, which any number of hubs may call, lets one at a time give rows their places, writes them into tiles (tessera's POSIX
-// driver), computes the root from the rows and from the tiles, and signs a checkpoint only when both are the same. In this order, each step is repeated
+// These rows are the truth. Run, which any number of hubs may call, lets one at a time give rows their places, writes them into tiles (as tessera's POSIX
+// driver does), computes the root from the rows and from the tiles, and signs a checkpoint only when both are the same. In this order, each step is repeated
 // with the same bytes after a crash:
 //
 //  1. rows get places, committed;
@@ -12,7 +12,8 @@
 //
 // Tiles that are behind the rows, or gone, are filled from them. Tiles that are ahead belong to a database that was restored to an earlier moment: the hub
 // is Behind, gives no places and must not anchor until Run has read the missing entries back from the tiles, which it does by itself. Tiles, rows and
-// checkpoints that contradict each other halt the log, with an alarm, until a person has looked: Fsck tells where.
+// checkpoints that contradict each other halt the log, with an alarm, until a person has looked: Fsck tells where. A directory that cannot be written, or a disk with less than
+// 16 MB left, blocks it, with an alarm too: no further places are given, what was signed can be proven, and it goes on by itself.
 //
 // It knows nothing of chains, and decides nothing about what it records.
 package proof
@@ -59,6 +60,7 @@ type Store struct {
 	c       Config
 	jobs    *pgxpool.Pool
 	metrics *metrics
+	room    func(dir string) (free uint64, ok bool) // on the disk of the tiles; nil: whatever there is will do
 }
 
 // New checks the configuration. It touches neither the database nor the directory.
@@ -82,13 +84,12 @@ func New(c Config) (*Store, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{c: c, jobs: c.Jobs, metrics: newMetrics(c.Now)}
+	s := &Store{c: c, jobs: c.Jobs, metrics: newMetrics(c.Now), room: freeBytes}
 	if c.Registerer != nil {
 		if err := c.Registerer.Register(s.metrics); err != nil {
 			return nil, fmt.Errorf("metrics of the transparency log: %w", err)
 		}
 	}
-	quietKlog()
 	return s, nil
 }
 
@@ -140,6 +141,7 @@ type state struct {
 	origin   string
 	behind   int64
 	halted   string
+	blocked  string
 	caughtUp time.Time // when the first look at what is older than the log ended; zero: not yet
 	source   string    // where catching up is
 	a, c     [16]byte
@@ -148,8 +150,8 @@ type state struct {
 
 const (
 	qMakeState = `INSERT INTO log_state (id, log_id, made_at) VALUES (1, $1, $2) ON CONFLICT (id) DO NOTHING`
-	qState     = `SELECT log_id, behind, halted, caught_up_at, catch_source, catch_a, coalesce(catch_b, 0), catch_c FROM log_state WHERE id = 1`
-	qLooked    = `UPDATE log_state SET looked_at = $1, behind = $2, halted = $3 WHERE id = 1`
+	qState     = `SELECT log_id, behind, halted, blocked, caught_up_at, catch_source, catch_a, coalesce(catch_b, 0), catch_c FROM log_state WHERE id = 1`
+	qLooked    = `UPDATE log_state SET looked_at = $1, behind = $2, halted = $3, blocked = $4 WHERE id = 1`
 )
 
 // originPrefix begins the origin line of every checkpoint.
@@ -161,7 +163,7 @@ func (s *Store) state(ctx context.Context, db *pgxpool.Pool) (st state, err erro
 	var a, c *[16]byte
 	var caught *time.Time
 	read := func() error {
-		return db.QueryRow(ctx, qState).Scan(&id, &st.behind, &st.halted, &caught, &st.source, &a, &st.b, &c)
+		return db.QueryRow(ctx, qState).Scan(&id, &st.behind, &st.halted, &st.blocked, &caught, &st.source, &a, &st.b, &c)
 	}
 	err = read()
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -201,6 +203,7 @@ type Status struct {
 	Pending int64 // without one yet, at most 100,000
 	Behind  int64 // entries that the tiles have and the database does not
 	Halted  string
+	Blocked string // why the tiles cannot be written now; the log goes on by itself when they can
 	// Newest is the newest checkpoint; Size 0: there is none yet.
 	Newest Checkpoint
 }
@@ -216,7 +219,7 @@ func (s *Store) Status(ctx context.Context) (v Status, err error) {
 	if err != nil {
 		return v, err
 	}
-	v.Origin, v.Behind, v.Halted = st.origin, st.behind, st.halted
+	v.Origin, v.Behind, v.Halted, v.Blocked = st.origin, st.behind, st.halted, st.blocked
 	if err := errors.Join(s.c.Pool.QueryRow(ctx, qSize).Scan(&v.Entries), s.c.Pool.QueryRow(ctx, qPending).Scan(&v.Pending)); err != nil {
 		return v, fmt.Errorf("counting entries of the log: %w", err)
 	}

@@ -19,6 +19,7 @@ type metrics struct {
 	size        prometheus.Gauge
 	behind      prometheus.Gauge
 	halt        prometheus.Gauge
+	blocked     prometheus.Gauge
 
 	age  *prometheus.Desc
 	mu   sync.Mutex
@@ -55,12 +56,15 @@ func newMetrics(now func() time.Time) *metrics {
 		halt: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "hashinsight_log_halted", Help: "1: rows, tiles and checkpoints contradict each other, and nothing is added to the log until a person has looked. Alarm.",
 		}),
+		blocked: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "hashinsight_log_blocked", Help: "1: the log's tiles cannot be written, for example because their disk is full; the log goes on by itself when they can. Alarm.",
+		}),
 		age: prometheus.NewDesc("hashinsight_log_checkpoint_age_seconds", "Time since the newest checkpoint that this process knows of; absent without one.", nil, nil),
 	}
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.sequenced, m.readBack, m.caughtUp, m.checkpoints, m.runs, m.pending, m.size, m.behind, m.halt}
+	return []prometheus.Collector{m.sequenced, m.readBack, m.caughtUp, m.checkpoints, m.runs, m.pending, m.size, m.behind, m.halt, m.blocked}
 }
 
 // Describe implements prometheus.Collector.
@@ -93,9 +97,14 @@ func (m *metrics) look(c *Checkpoint, pending int64) {
 	m.last = c.PublishedAt
 }
 
-func (m *metrics) halted(is bool) {
-	m.halt.Set(0)
-	if is {
-		m.halt.Set(1)
+// stands notes whether something keeps the log from growing.
+func (m *metrics) stands(halted, blocked bool) {
+	set := func(g prometheus.Gauge, is bool) {
+		g.Set(0)
+		if is {
+			g.Set(1)
+		}
 	}
+	set(m.halt, halted)
+	set(m.blocked, blocked)
 }

@@ -284,7 +284,7 @@ func newWorldDir(t *testing.T, w *world, size uint64) string {
 		t.Fatal(err)
 	}
 	sg := &signer{origin, testKey}
-	tl, err := openTiles(t.Context(), dir, sg)
+	tl, err := openTiles(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +363,7 @@ func TestAnEndAtEachStepIsRepaired(t *testing.T) {
 				written = 3000
 			}
 			if written > 0 {
-				tl, err := openTiles(t.Context(), w.dir, sg)
+				tl, err := openTiles(t.Context(), w.dir)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -75,22 +75,25 @@ func (s *Store) Run(ctx context.Context) error {
 // looked records what a run has found.
 func (s *Store) looked(ctx context.Context, st *state, err error) error {
 	var h *haltError
-	halted := ""
+	var b *blockedError
+	halted, blocked := "", ""
 	if errors.As(err, &h) {
 		halted = h.err.Error()
 		s.c.Log.ErrorContext(ctx, "the transparency log is halted: nothing is added to it until a person has looked; hashinsight-hub log fsck tells where it does not fit", "why", halted)
+	} else if errors.As(err, &b) { // which says nothing about what is in it
+		halted, blocked = st.halted, b.text
 	} else if err != nil {
-		return err // a database or a disk that is away says nothing about the log
+		return err // a database that is away says nothing about the log
 	}
-	s.metrics.halted(halted != "")
-	if st.halted == halted && st.behind == 0 {
+	s.metrics.stands(halted != "", blocked != "")
+	if st.halted == halted && st.blocked == blocked && st.behind == 0 {
 		return err
 	}
 	behind := int64(0)
 	if err != nil {
 		behind = st.behind
 	}
-	_, uerr := s.jobs.Exec(ctx, qLooked, s.c.Now().UTC(), behind, halted)
+	_, uerr := s.jobs.Exec(ctx, qLooked, s.c.Now().UTC(), behind, halted, blocked)
 	return errors.Join(err, uerr)
 }
 
@@ -118,7 +121,7 @@ func (s *Store) run(ctx context.Context, st *state, sg *signer) error {
 	if err := s.checkDir(published, file.Size, uint64(size)); err != nil {
 		return err
 	}
-	t, err := openTiles(ctx, s.c.Dir, sg)
+	t, err := openTiles(ctx, s.c.Dir)
 	if err != nil {
 		return err
 	}
@@ -132,6 +135,9 @@ func (s *Store) run(ctx context.Context, st *state, sg *signer) error {
 	}
 	tree, err := s.verify(ctx, t, &newest, uint64(size))
 	if err != nil {
+		return err
+	}
+	if err := s.hasRoom(); err != nil {
 		return err
 	}
 	for done := 0; ; {
@@ -189,9 +195,6 @@ func (s *Store) noteAuditHead(ctx context.Context) error {
 	return s.inTx(ctx, func(tx pgx.Tx) error { return Note(ctx, tx, b.Entry(now)) })
 }
 
-// stateName is where tessera keeps the size of its tree.
-var stateName = filepath.Join(".state", "treeState")
-
 // checkDir refuses a directory that has lost tessera's state while it has a checkpoint that the rows do not reach: opened, it would look like an empty one, and
 // what was published would be written over.
 func (s *Store) checkDir(published bool, file, rows uint64) error {
@@ -211,7 +214,7 @@ func (s *Store) catchBehind(ctx context.Context, st *state, t *tiles, size uint6
 	s.c.Log.ErrorContext(ctx, "the database is older than its own transparency log: it was restored to an earlier moment, or lost its last transactions; "+
 		"the missing entries are read back from the tiles, and until then nothing is added or anchored", "entries", size, "tiles", t.size, "missing", missing)
 	st.behind = missing
-	if _, err := s.jobs.Exec(ctx, qLooked, s.c.Now().UTC(), missing, st.halted); err != nil {
+	if _, err := s.jobs.Exec(ctx, qLooked, s.c.Now().UTC(), missing, st.halted, ""); err != nil {
 		return fmt.Errorf("recording that the database is older than the log: %w", err)
 	}
 	// What both have must be the same, before anything is taken over; and what was published must be what is taken.
@@ -384,7 +387,7 @@ func (s *Store) sameRoot(ctx context.Context, t *tiles, r *compact.Range) error 
 func (s *Store) fill(ctx context.Context, t *tiles, tree *compact.Range, size uint64) error {
 	entries := make([][]byte, 0, chunk)
 	write := func() error {
-		err := t.add(ctx, entries)
+		err := t.add(entries)
 		entries = entries[:0]
 		return err
 	}

@@ -2187,6 +2187,11 @@ export interface components {
              * @description Entries
              */
             size: number;
+            /**
+             * @description growing: entries get their places as they come; behind: as the member says; blocked: what is written cannot be kept at present, because a disk is full or away, or it is not known yet whether the log is the one that was anchored; halted: rows, tiles and checkpoints contradict each other, and a person has to look. In the last three nothing is added, and what was signed stands
+             * @enum {string}
+             */
+            state: "growing" | "behind" | "blocked" | "halted";
         };
         LogConsistency: {
             /** Format: int64 */
