@@ -31,7 +31,7 @@ func (h *Hub) anchorTask(s *subjects, chain *anchor.Chain) (jobs.Task, error) {
 	if err != nil {
 		return jobs.Task{}, err
 	}
-	return jobs.Task{Kind: "anchor", Every: min(10*time.Second, max(time.Second, h.c.Chain.Interval)), Run: m.Run}, nil
+	return jobs.Task{Kind: "anchor", Every: min(10*time.Second, max(time.Second, h.c.Chain.Interval)), Run: m.Run, Locked: true}, nil
 }
 
 // anchorsOf reads what the database knows of anchors; it asks no chain. problem is what is wrong with this process's settings. Without a chain it is the zero value.

@@ -14,7 +14,7 @@ import (
 	"github.com/hashinsight/hashinsight/pkg/lifecycle"
 )
 
-// backgroundDelay keeps background work away from a hub that has just started fast.
+// backgroundDelay keeps background work away from a hub that has just started fast; log and anchor, which take little, do not wait.
 const backgroundDelay = 5 * time.Second
 
 // tasks is the background work of all subjects, and how often it is due.
@@ -30,7 +30,7 @@ func (h *Hub) tasks(s subjects) []jobs.Task {
 		{Kind: "facts", Every: time.Minute, Run: at(s.facts.Judge)},
 		{Kind: "statements", Every: 5 * time.Minute, Run: at(s.statements.Close)},
 		{Kind: "facts_retain", Every: time.Hour, Run: at(s.facts.Retain)},
-		{Kind: "log", Every: h.logEvery(), Run: s.log.Run},
+		{Kind: "log", Every: h.logEvery(), Run: s.log.Run, Locked: true},
 		{Kind: "links", Every: time.Minute, Run: func(ctx context.Context) error {
 			return pg.InTx(ctx, s.pools.Jobs, func(tx pgx.Tx) error { return ingest.SweepLinks(ctx, tx) })
 		}},
@@ -58,19 +58,14 @@ func (h *Hub) startJobs(ctx context.Context, stack *lifecycle.Stack, s subjects)
 	if s.archive != nil {
 		tasks = append(tasks, jobs.Task{Kind: "archive", Every: 10 * time.Minute, Run: func(ctx context.Context) error { return s.archive.Move(ctx, h.c.Now()) }})
 	}
-	runner, err := jobs.New(jobs.Config{Pool: s.pools.Jobs, Tasks: tasks, Alone: h.alone, Log: h.c.Log, Registerer: h.c.Registry})
+	c := jobs.Config{Pool: s.pools.Jobs, Tasks: tasks, Alone: h.alone, Log: h.c.Log, Registerer: h.c.Registry}
+	if h.c.FastStartup {
+		c.Delay = backgroundDelay
+	}
+	runner, err := jobs.New(c)
 	if err != nil {
 		return err
 	}
-	stack.Go("jobs", stopJobs, func(ctx context.Context) error {
-		if h.c.FastStartup {
-			select {
-			case <-time.After(backgroundDelay):
-			case <-ctx.Done():
-				return nil
-			}
-		}
-		return runner.Run(ctx)
-	})
+	stack.Go("jobs", stopJobs, runner.Run)
 	return nil
 }

@@ -1,7 +1,7 @@
 // Package jobs runs the hub's background work on schedules that all hub processes of a database share: River, a queue in
 // PostgreSQL, elects one process that makes each job when it is due, and any process may do it. A job that fails is tried
-// again a bounded number of times. The package knows no job's content: hubd hands it tasks of the subjects, each of which
-// must be safe to run twice or in two processes at once.
+// again a bounded number of times. Tasks with a lock of their own need no queue: each process runs them when it thinks they are due. The
+// package knows no job's content: hubd hands it tasks of the subjects, each of which must be safe to run twice or in two processes at once.
 package jobs
 
 import (
@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -21,6 +22,10 @@ type Task struct {
 	Kind  string                      // stable name, in rows, metrics and lists: lower case with underscores
 	Every time.Duration               // at least a second
 	Run   func(context.Context) error // does what is due and returns; repeating it changes nothing
+	// Locked says that the task sees to it itself that one process at a time does it, by a lock that ends with its process. Every process then runs
+	// it by its own clock, at once and past the queue. When a process is killed another one goes on the next time; through the queue it would
+	// be when the leader's lease has run out (15 s), and after rescueAfter if the process was killed in the middle of the job.
+	Locked bool
 }
 
 // Limits of all jobs.
@@ -41,6 +46,7 @@ const (
 type Config struct {
 	Pool  *pgxpool.Pool // required
 	Tasks []Task
+	Delay time.Duration // before the first task that is not Locked
 	// Alone runs the tasks in one plain loop by this process's clock instead of through River. It is for hubs with a clock
 	// of their own, such as those in virtual time: River goes by the database's clock, and its polling would be most of
 	// what a virtual day costs.
@@ -89,12 +95,46 @@ func New(c Config) (*Runner, error) {
 	return r, nil
 }
 
-// Run does background work until ctx ends, and then lets running jobs finish, for a bounded time.
+// Run does background work until ctx ends, and then lets running jobs of the queue finish, for a bounded time. Tasks that are Locked end at once.
 func (r *Runner) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var locked sync.WaitGroup
+	defer func() { cancel(); locked.Wait() }()
+	if !r.c.Alone {
+		for _, t := range r.c.Tasks {
+			if t.Locked {
+				locked.Go(func() { r.repeat(ctx, t) })
+			}
+		}
+	}
+	select {
+	case <-time.After(r.c.Delay):
+	case <-ctx.Done():
+		return nil
+	}
 	if r.c.Alone {
 		return r.loop(ctx)
 	}
 	return r.river(ctx)
+}
+
+// repeat runs one task again and again, in this process. A failure is told once, until another one takes its place.
+func (r *Runner) repeat(ctx context.Context, t Task) {
+	tick := time.NewTicker(t.Every)
+	defer tick.Stop()
+	for told := ""; ctx.Err() == nil; {
+		text := ""
+		if err := r.once(ctx, t); err != nil && ctx.Err() == nil {
+			if text = err.Error(); text != told {
+				r.c.Log.WarnContext(ctx, "job failed, it is tried again when it is next due", "kind", t.Kind, "err", err)
+			}
+		}
+		told = text
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // do runs a task once and measures it. A panic of a task is a bug of it, and must not end the hub.
@@ -117,7 +157,9 @@ func (r *Runner) loop(ctx context.Context) error {
 		for i, t := range r.c.Tasks {
 			if now := time.Now(); !due[i].After(now) {
 				due[i] = now.Add(t.Every)
-				r.runAlone(ctx, t)
+				if err := r.once(ctx, t); err != nil && ctx.Err() == nil {
+					r.c.Log.WarnContext(ctx, "job failed, it is tried again when it is next due", "kind", t.Kind, "err", err)
+				}
 			}
 			if due[i].Before(next) {
 				next = due[i]
@@ -131,10 +173,9 @@ func (r *Runner) loop(ctx context.Context) error {
 	return nil
 }
 
-func (r *Runner) runAlone(ctx context.Context, t Task) {
-	run, cancel := context.WithTimeout(ctx, runTimeout)
+// once runs a task for at most runTimeout.
+func (r *Runner) once(ctx context.Context, t Task) error {
+	ctx, cancel := context.WithTimeout(ctx, runTimeout)
 	defer cancel()
-	if err := r.do(run, t); err != nil && ctx.Err() == nil {
-		r.c.Log.WarnContext(ctx, "job failed, it is tried again when it is next due", "kind", t.Kind, "err", err)
-	}
+	return r.do(ctx, t)
 }

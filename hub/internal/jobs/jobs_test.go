@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -186,15 +187,51 @@ func TestAloneInVirtualTime(t *testing.T) {
 	})
 }
 
+// What has a lock of its own neither waits for the queue nor goes through it; it ends with its process, and a failure is told once.
+func TestLockedTasksRunByTheirOwnClock(t *testing.T) {
+	pool := pgtest.New(t)
+	synctest.Test(t, func(t *testing.T) {
+		var runs, failures, queued atomic.Int32
+		var log strings.Builder
+		r, err := New(Config{Pool: pool, Delay: time.Hour, Log: slog.New(slog.NewTextHandler(&log, nil)), Tasks: []Task{
+			{Kind: "locked", Every: 10 * time.Second, Locked: true, Run: func(context.Context) error { runs.Add(1); return nil }},
+			{Kind: "fails", Every: 10 * time.Second, Locked: true, Run: func(context.Context) error {
+				return fmt.Errorf("half %d", failures.Add(1)/31) // another failure after 30 runs
+			}},
+			{Kind: "hangs", Every: 10 * time.Second, Locked: true, Run: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
+			{Kind: "queued", Every: time.Second, Run: func(context.Context) error { queued.Add(1); return nil }},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := start(t, r)
+		synctest.Wait()
+		if runs.Load() != 1 || failures.Load() != 1 {
+			t.Errorf("%d runs, %d failures at the start", runs.Load(), failures.Load())
+		}
+		time.Sleep(10*time.Minute - time.Second)
+		stop()
+		if runs.Load() != 60 || failures.Load() != 60 || queued.Load() != 0 {
+			t.Errorf("%d runs, %d failures, %d runs of the queue, which was not to begin yet", runs.Load(), failures.Load(), queued.Load())
+		}
+		if n := strings.Count(log.String(), "kind=fails"); n != 2 {
+			t.Errorf("two failures were told %d times:\n%s", n, log.String())
+		}
+		if n := testutil.ToFloat64(r.metrics.runs.WithLabelValues("hangs", outcomeTimeout)); n != 2 {
+			t.Errorf("%v runs that hang were ended", n)
+		}
+	})
+}
+
 func TestTasksAreChecked(t *testing.T) {
 	pool := pgtest.New(t)
 	run := func(context.Context) error { return nil }
 	for name, tasks := range map[string][]Task{
 		"none":             nil,
-		"kind twice":       {{"a", time.Minute, run}, {"a", time.Minute, run}},
-		"kind with spaces": {{"a b", time.Minute, run}},
-		"no interval":      {{"a", 0, run}},
-		"nothing to run":   {{"a", time.Minute, nil}},
+		"kind twice":       {{Kind: "a", Every: time.Minute, Run: run}, {Kind: "a", Every: time.Minute, Run: run}},
+		"kind with spaces": {{Kind: "a b", Every: time.Minute, Run: run}},
+		"no interval":      {{Kind: "a", Run: run}},
+		"nothing to run":   {{Kind: "a", Every: time.Minute}},
 	} {
 		if _, err := New(Config{Pool: pool, Tasks: tasks}); err == nil {
 			t.Errorf("%s: no error", name)

@@ -43,12 +43,15 @@ func (w worker) Work(ctx context.Context, _ *river.Job[args]) error { return w.r
 
 func (r *Runner) river(ctx context.Context) error {
 	work := river.NewWorkers()
-	periodic := make([]*river.PeriodicJob, len(r.c.Tasks))
-	for i, t := range r.c.Tasks {
-		river.AddWorkerArgs(work, args{t.Kind}, worker{r: r, task: t})
-		periodic[i] = river.NewPeriodicJob(river.PeriodicInterval(t.Every), func() (river.JobArgs, *river.InsertOpts) {
+	var periodic []*river.PeriodicJob
+	for _, t := range r.c.Tasks {
+		river.AddWorkerArgs(work, args{t.Kind}, worker{r: r, task: t}) // also of locked ones: an older hub may have left a job of the kind
+		if t.Locked {
+			continue
+		}
+		periodic = append(periodic, river.NewPeriodicJob(river.PeriodicInterval(t.Every), func() (river.JobArgs, *river.InsertOpts) {
 			return args{t.Kind}, &river.InsertOpts{MaxAttempts: maxAttempts, UniqueOpts: river.UniqueOpts{ByState: unfinished}}
-		}, &river.PeriodicJobOpts{ID: t.Kind, RunOnStart: true}) // a new leader does not know when the last one made a job
+		}, &river.PeriodicJobOpts{ID: t.Kind, RunOnStart: true})) // a new leader does not know when the last one made a job
 	}
 	client, err := river.NewClient(riverpgxv5.New(r.c.Pool), &river.Config{
 		Schema: pg.RiverSchema, PollOnly: true, FetchPollInterval: r.fetch, FetchCooldown: min(r.fetch, time.Second),
