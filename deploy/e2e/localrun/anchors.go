@@ -11,11 +11,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// anchorsVerdict compares what the hub has in its books of anchors with the events of the contract.
+// anchorsVerdict compares what the hub has in its books of anchors, and in its log, with the events of the contract.
 type anchorsVerdict struct {
 	Anchors   int // events of the contract, each of which must be in the books as it is
-	Duplicate int // events beyond the first with a number or with a head of the log
-	Wrong     int // events that are not in the books, or are there otherwise, and booked ones without an event
+	Duplicate int // events beyond the first with a number, a size or a root of the log
+	Wrong     int // events that are not in the books, or are there otherwise, or not of this log; booked ones without an event; what the log has lost
 	Lines     []string
 }
 
@@ -47,38 +47,44 @@ func (s *stack) compareAnchors(ctx context.Context) (v anchorsVerdict, err error
 		return v, err
 	}
 	v.compare(events, booked, mined)
+	log, err := s.readLog(ctx)
+	if err != nil {
+		return v, err
+	}
+	v.compareLog(events, log, s.announced)
 	return v, nil
+}
+
+func (v *anchorsVerdict) wrong(format string, args ...any) {
+	v.Wrong++
+	v.Lines = append(v.Lines, fmt.Sprintf("wrong: "+format, args...))
 }
 
 // compare takes the events in the chain's order, the booked anchors by number, and which of them are on the chain by the books.
 func (v *anchorsVerdict) compare(events []anchorRow, booked map[uint64]anchorRow, mined map[uint64]bool) {
-	seen, heads := map[uint64]bool{}, map[string]bool{}
+	seen, sizes, roots := map[uint64]bool{}, map[uint64]bool{}, map[string]bool{}
 	for _, e := range events {
 		v.Anchors++
-		head := e.Root + strconv.FormatUint(e.Size, 10)
 		switch b, known := booked[e.Seq]; {
-		case seen[e.Seq] || heads[head]:
+		case seen[e.Seq] || sizes[e.Size] || roots[e.Root]:
 			v.Duplicate++
-			v.Lines = append(v.Lines, fmt.Sprintf("duplicate: anchor %d repeats a number or a head of the log", e.Seq))
+			v.Lines = append(v.Lines, fmt.Sprintf("duplicate: anchor %d repeats a number, a size or a root of the log", e.Seq))
 		case !known:
-			v.Wrong++
-			v.Lines = append(v.Lines, fmt.Sprintf("wrong: anchor %d is on the chain and not in the books", e.Seq))
+			v.wrong("anchor %d is on the chain and not in the books", e.Seq)
 		case b != e:
-			v.Wrong++
-			v.Lines = append(v.Lines, fmt.Sprintf("wrong: anchor %d is %+v on the chain and %+v in the books", e.Seq, e, b))
+			v.wrong("anchor %d is %+v on the chain and %+v in the books", e.Seq, e, b)
 		}
-		seen[e.Seq], heads[head] = true, true
+		seen[e.Seq], sizes[e.Size], roots[e.Root] = true, true, true
 	}
 	for seq := range booked {
 		if mined[seq] && !seen[seq] {
-			v.Wrong++
-			v.Lines = append(v.Lines, fmt.Sprintf("wrong: anchor %d is in the books and not on the chain", seq))
+			v.wrong("anchor %d is in the books and not on the chain", seq)
 		}
 	}
 }
 
 func (s *stack) bookedAnchors(ctx context.Context) (booked map[uint64]anchorRow, mined map[uint64]bool, err error) {
-	contract, err := hex.DecodeString(strings.TrimPrefix(s.contractOf.Contract, "0x"))
+	contract, err := hex.DecodeString(s.contractHex())
 	if err != nil {
 		return nil, nil, fmt.Errorf("the contract's address: %w", err)
 	}

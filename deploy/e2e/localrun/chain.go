@@ -55,6 +55,9 @@ type chainState struct {
 func (s *stack) chainFile() string { return filepath.Join(s.dir, "chain.json") }
 func (s *stack) chainURL() string  { return "http://" + s.ports.Chain }
 
+// contractHex is the contract's address without its prefix.
+func (s *stack) contractHex() string { return strings.TrimPrefix(s.contractOf.Contract, "0x") }
+
 // startChain starts the chain and deploys the contract unless an earlier run has, on the same chain.
 func (s *stack) startChain(ctx context.Context) error {
 	err := s.reopenChain(ctx)
@@ -121,7 +124,12 @@ func (s *stack) runChain(ctx context.Context) error {
 
 // patient looks until it is so. It reports false when the time is over, ctx ends or a program cannot be kept running.
 func (s *stack) patient(ctx context.Context, within time.Duration, look func() bool) bool {
-	tick := time.NewTicker(100 * time.Millisecond)
+	return s.patientAt(ctx, 100*time.Millisecond, within, look)
+}
+
+// patientAt is patient that looks so often.
+func (s *stack) patientAt(ctx context.Context, every, within time.Duration, look func() bool) bool {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for deadline := time.After(within); !look(); {
 		select {

@@ -2,12 +2,17 @@ package localrun
 
 import (
 	"cmp"
+	"encoding/hex"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashinsight/hashinsight/pkg/evidence"
+	"github.com/hashinsight/hashinsight/pkg/proof"
 )
 
 // anvil returns the chain's program, or skips the test.
@@ -115,6 +120,7 @@ func TestAnchorsAreHeldAgainstTheChain(t *testing.T) {
 		{"one is not booked", []anchorRow{one, two}, map[uint64]anchorRow{1: one}, map[uint64]bool{1: true}, 0, 1},
 		{"one is booked otherwise", []anchorRow{row(1, 5, "cc")}, map[uint64]anchorRow{1: one}, map[uint64]bool{1: true}, 0, 1},
 		{"a head is anchored twice", []anchorRow{one, row(2, 5, "aa")}, map[uint64]anchorRow{1: one, 2: row(2, 5, "aa")}, map[uint64]bool{1: true, 2: true}, 1, 0},
+		{"a size is anchored twice, with two roots", []anchorRow{one, row(2, 5, "bb")}, map[uint64]anchorRow{1: one, 2: row(2, 5, "bb")}, map[uint64]bool{1: true, 2: true}, 1, 0},
 		{"a number is used twice", []anchorRow{one, one}, map[uint64]anchorRow{1: one}, map[uint64]bool{1: true}, 1, 0},
 	} {
 		var v anchorsVerdict
@@ -123,4 +129,47 @@ func TestAnchorsAreHeldAgainstTheChain(t *testing.T) {
 			t.Errorf("%s: %+v", c.name, v)
 		}
 	}
+}
+
+// What is on the chain must be the log's own root, by a computation that is not the hub's, and the log must have all that the hub has confirmed.
+func TestAnchorsAreHeldAgainstTheLog(t *testing.T) {
+	var log []proof.Entry
+	var leaves []evidence.Hash
+	for i := range 70 {
+		x := proof.ExcuseBody{ID: [16]byte{byte(i)}}
+		log = append(log, x.Entry(int64(i)))
+		leaves = append(leaves, log[i].LeafHash())
+	}
+	var defined func(d []evidence.Hash) evidence.Hash // RFC 6962 section 2.1, word for word
+	defined = func(d []evidence.Hash) evidence.Hash {
+		if len(d) == 1 {
+			return d[0]
+		}
+		k := 1
+		for k*2 < len(d) {
+			k *= 2
+		}
+		return inner(defined(d[:k]), defined(d[k:]))
+	}
+	var events []anchorRow
+	for n := 1; n <= len(log); n++ {
+		root := defined(leaves[:n])
+		events = append(events, anchorRow{Seq: uint64(n), Size: uint64(n), Root: hex.EncodeToString(root[:])})
+	}
+	check := func(what string, want int, events []anchorRow, log []proof.Entry, confirmed ...[16]byte) {
+		t.Helper()
+		var v anchorsVerdict
+		if v.compareLog(events, log, confirmed); v.Wrong != want || len(v.Lines) != want {
+			t.Errorf("%s: %+v, want %d wrong", what, v, want)
+		}
+	}
+	check("all is as it should be", 0, events, log, [16]byte{0}, [16]byte{69})
+	check("the log has lost its end", 1, events, log[:69])
+	check("the log has lost what it had confirmed", 1, nil, log[:69], [16]byte{69})
+	other := slices.Clone(log)
+	other[40].AtMS++
+	check("an entry was changed", 30, events, other)
+	lie := slices.Clone(events)
+	lie[7].Root = lie[6].Root
+	check("a root of another size", 1, lie, log)
 }

@@ -38,6 +38,7 @@ const (
 	anyMoment moment = iota // somewhere in a batch's time
 	atWrite                 // around a commit: of the agent shortly after it wrote to its spool, else after PostgreSQL wrote its log
 	starting                // shortly after the program was started again
+	anchoring               // while an anchor is on its way to the chain
 )
 
 const (
@@ -78,18 +79,26 @@ func (s *stack) killLoop(ctx context.Context) error {
 	defer func() { _ = wal.close() }() // only read
 	look := &ledger{url: s.databaseURL}
 	defer look.close(context.WithoutCancel(ctx))
-	began := time.Now()
+	began, anchorers := time.Now(), 0
 	for i := 0; i < len(order); i++ {
 		h := hit{Victim: order[i], Moment: anyMoment}
 		if r.IntN(3) > 0 {
 			h.Moment = atWrite
+		}
+		if s.chain != nil && (h.Victim == victimHub || h.Victim == victimServer) {
+			if anchorers++; anchorers%anchorEvery == 0 {
+				h.Moment = anchoring
+			}
 		}
 		before, err := s.duplicates(ctx)
 		if err != nil {
 			return err
 		}
 		if s.chain != nil {
-			if err := look.ask(ctx, qUnderWay, &h.Anchor); err != nil {
+			if err := s.announce(ctx); err != nil {
+				return err
+			}
+			if err := look.ask(ctx, &h.Anchor, qUnderWay); err != nil {
 				return err
 			}
 		}
@@ -97,7 +106,15 @@ func (s *stack) killLoop(ctx context.Context) error {
 		if h.Victim == victimAgent {
 			writes, reach = spool, spoolReach
 		}
-		if err := s.aim(ctx, r, h.Moment, writes, reach); err != nil {
+		if h.Moment == anchoring {
+			err = s.aimAtAnchor(ctx, r, look)
+			if err == nil {
+				err = look.ask(ctx, &h.Anchor, qUnderWay) // it may be over by now
+			}
+		} else {
+			err = s.aim(ctx, r, h.Moment, writes, reach)
+		}
+		if err != nil {
 			return err
 		}
 		hubBefore, _ := s.hub.running()
@@ -134,7 +151,13 @@ func (s *stack) killLoop(ctx context.Context) error {
 		s.hits = append(s.hits, &h)
 	}
 	fmt.Fprintf(s.c.Out, "run: %d kills in %.0f s\n", len(s.hits), time.Since(began).Seconds())
-	return nil
+	if s.chain == nil {
+		return nil
+	}
+	if anchorers >= anchorEvery && metAnchor(s.hits) == 0 {
+		return errors.New("no kill met an anchor on its way")
+	}
+	return s.untilAnchored(ctx, look)
 }
 
 // order is a seeded order of all kills, in which the same program may be next again.
@@ -285,10 +308,9 @@ const (
 	qBatches = `SELECT coalesce(sum(batches), 0)::bigint FROM batch_total`
 	qSession = `SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
 		ORDER BY xact_start NULLS LAST, query_start DESC NULLS LAST LIMIT 1`
-	qUnderWay = `SELECT EXISTS (SELECT FROM anchor WHERE state IN (1, 2, 3))`
 )
 
-func (l *ledger) ask(ctx context.Context, query string, into any) error {
+func (l *ledger) ask(ctx context.Context, into any, query string, args ...any) error {
 	if l.conn == nil {
 		conn, err := pgx.Connect(ctx, l.url())
 		if err != nil {
@@ -296,7 +318,7 @@ func (l *ledger) ask(ctx context.Context, query string, into any) error {
 		}
 		l.conn = conn
 	}
-	if err := l.conn.QueryRow(ctx, query).Scan(into); err != nil {
+	if err := l.conn.QueryRow(ctx, query, args...).Scan(into); err != nil {
 		l.close(ctx)
 		return fmt.Errorf("look into the hub's database: %w", err)
 	}
@@ -304,13 +326,13 @@ func (l *ledger) ask(ctx context.Context, query string, into any) error {
 }
 
 func (l *ledger) batches(ctx context.Context) (n int64, err error) {
-	return n, l.ask(ctx, qBatches, &n)
+	return n, l.ask(ctx, &n, qBatches)
 }
 
 // killSession kills a session of the hub's, one in a transaction when there is one.
 func (l *ledger) killSession(ctx context.Context) error {
 	var pid int
-	if err := l.ask(ctx, qSession, &pid); err != nil {
+	if err := l.ask(ctx, &pid, qSession); err != nil {
 		return err
 	}
 	_ = syscall.Kill(pid, syscall.SIGKILL) // as in strike

@@ -279,7 +279,8 @@ func (s *stack) judge() error {
 	}
 	fmt.Fprintf(s.c.Out, "run: miners=%d healthy=%d fresh=%d committed=%d missing=%d duplicate=%d anchors=%d duplicate_anchors=%d\n",
 		f.Miners, f.Healthy, f.Fresh, v.Committed, v.Missing, v.Duplicate, anchors.Anchors, anchors.Duplicate)
-	if freshErr != nil || v.Missing != 0 || v.Duplicate != 0 || slots.Wrong != 0 || f.Fresh != f.Healthy || anchors.Wrong != 0 || anchors.Duplicate != 0 {
+	if freshErr != nil || v.Missing != 0 || v.Duplicate != 0 || slots.Wrong != 0 || f.Fresh != f.Healthy || anchors.Wrong != 0 || anchors.Duplicate != 0 ||
+		s.c.Loop.total() > 0 && s.chain != nil && anchors.Anchors == 0 {
 		return ErrVerdict
 	}
 	return nil

@@ -33,13 +33,14 @@ type stack struct {
 	chain           *child     // nil: none
 	contractOf      chainState // of the chain; zero: none
 
-	mu       sync.Mutex
-	pids     map[string]int
-	kills    []time.Time   // of the agent, by whomever
-	hits     []*hit        // of the kill loop; used by one goroutine
-	readings []reading     // of a soak run; as hits
-	err      error         // why a program cannot be kept running
-	broken   chan struct{} // closed when err is set
+	mu        sync.Mutex
+	pids      map[string]int
+	kills     []time.Time   // of the agent, by whomever
+	hits      []*hit        // of the kill loop; used by one goroutine
+	announced [][16]byte    // by the kill loop: ids of excuses that the hub has confirmed; as hits
+	readings  []reading     // of a soak run; as hits
+	err       error         // why a program cannot be kept running
+	broken    chan struct{} // closed when err is set
 }
 
 func openStack(ctx context.Context, c Config) (*stack, error) {
