@@ -26,7 +26,7 @@ CHAIN    ?= 1
 # make soak: how long heaps and tables are watched.
 SOAK     ?= 20m
 
-.PHONY: help run chain build web test test-go contracts-check test-web test-proofs test-page test-kills smoke lint gen gen-check bench soak fuzz-short verify scan clean install-run install-test
+.PHONY: help run chain build web test test-go contracts-check test-web test-proofs test-page test-kills smoke lint gen gen-check bench soak soak-anchor fuzz-short verify scan clean install-run install-test
 
 help: ## explain the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -60,7 +60,10 @@ hub/%/node_modules/.installed: hub/%/package-lock.json
 	fi
 	@touch $@
 
-test: install-test build test-web test-go test-proofs contracts-check test-kills test-page ## install what tests need, build, and run every test
+# The kill loop mostly waits for what it has killed: beside the Go tests it takes hardly any time of its own.
+test: install-test build test-web ## install what tests need, build, and run every test
+	$(MAKE) --no-print-directory -o build -j2 test-go test-kills
+	$(MAKE) --no-print-directory -o build test-proofs contracts-check test-page
 
 # All modules at once, the longest package first: a processor that waits for the last one is of no use to anybody.
 test-go: build $(CONTRACTS) $(TOOLS)/bin/versitygw ## Go tests of every module with the race detector
@@ -80,7 +83,7 @@ test-web: hub/web/node_modules/.installed ## type check and unit tests of the pa
 # A small fleet polled every second, so that little time lies between the moments that matter.
 KILLRUN := bin/hashinsight-run --fleet 30 --interval 1s --batch 1s --timeout 2s --anchor 3s --fresh
 
-test-kills: build $(CONTRACTS) ## agent killed with -9 20 times, hub 20 times, PostgreSQL 5 times, under stream
+test-kills: build $(CONTRACTS) ## agent killed with -9 20 times, hub 20 times, PostgreSQL 5 times, under stream and while the log is anchored
 	$(KILLRUN) --kill-agent 20 --kill-hub 20 --kill-postgres 5 --name kills --run-dir .run/kills
 
 test-page: build $(CONTRACTS) ## the page in headless Chromium against a running hub with 200 miners
@@ -111,11 +114,14 @@ bench: build ## measure the targets of limits.md into .run/bench.json and print 
 	HSI_BENCH=$(CURDIR)/.run/bench.json bin/hashinsight-run --fleet 200 --name bench --fresh --run-dir .run/bench --chain=false -- npm --prefix hub/web run --silent staleness
 	cd deploy/e2e && go run ./cmd/hashinsight-bench $(CURDIR)/.run/bench.json | tee $(CURDIR)/deploy/BENCHMARKS.md
 
-soak: build $(CONTRACTS) ## 100 kills of agent and hub each, 20 of PostgreSQL; 200 seeded runs of the anchor with reorgs and crashes; the end of an hour under contract; then 20 minutes in which heaps and tables stay within bounds
+soak: build $(CONTRACTS) ## 100 kills of agent and hub each, 20 of PostgreSQL; soak-anchor; the end of an hour under contract; then 20 minutes in which heaps and tables stay within bounds
 	$(KILLRUN) --kill-agent 100 --kill-hub 100 --kill-postgres 20 --name soak-kills --run-dir .run/soak-kills
-	cd hub && HSI_TEST_NO_SKIP=1 HSI_TEST_ANCHOR_SEEDS=200 go test -count=1 -timeout 60m -run '^TestSeededRunsLoseAndDoubleNothing$$' ./internal/anchor
+	$(MAKE) --no-print-directory soak-anchor
 	cd deploy/e2e && HSI_TEST_HOUR=1 HSI_TEST_BIN=$(CURDIR)/bin go test -count=1 -timeout 100m -run '^TestAnHourOfContracts$$' -v ./localrun
 	bin/hashinsight-run --fleet 1000 --duration $(SOAK) --soak --name soak --fresh --run-dir .run/soak
+
+soak-anchor: $(CONTRACTS) ## 200 seeded runs of the anchor with reorgs, faults of endpoints and kills in every state: nothing lost, nothing anchored twice
+	cd hub && HSI_TEST_NO_SKIP=1 HSI_TEST_ANCHOR_SEEDS=200 go test -count=1 -timeout 60m -run '^TestSeededRunsLoseAndDoubleNothing$$' ./internal/anchor
 
 fuzz-short: ## fuzz each decoder for 20 s
 	cd agent && go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 20s ./internal/cgminer
@@ -127,9 +133,9 @@ fuzz-short: ## fuzz each decoder for 20 s
 	cd pkg && go test -run '^$$' -fuzz '^FuzzCheckpoint$$' -fuzztime 20s -fuzzminimizetime 100x ./proof
 	cd pkg && go test -run '^$$' -fuzz '^FuzzFile$$' -fuzztime 20s -fuzzminimizetime 100x ./proof
 
-# As build compiles, also for the linters and the tools: what it has compiled is not compiled again with other flags.
-lint verify: export CGO_ENABLED := 0
-lint verify: export GOFLAGS := -trimpath
+# As build compiles, also for linters, tools and tests without the race detector: what it has compiled is not compiled again with other flags.
+lint verify test-proofs fuzz-short soak-anchor: export CGO_ENABLED := 0
+lint verify test-proofs fuzz-short soak-anchor: export GOFLAGS := -trimpath
 verify: lint gen-check ## every check that is not a test: lint, generated code, tidy modules, builds without the workspace
 	for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy -diff && GOWORK=off go build ./... && GOWORK=off go vet ./...); done
 	for t in windows/amd64 linux/arm64; do (cd agent && GOWORK=off CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} go build -o /dev/null ./cmd/hashinsight-agent); done
