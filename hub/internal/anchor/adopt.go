@@ -1,7 +1,6 @@
 package anchor
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 )
@@ -24,8 +22,8 @@ type scan struct {
 
 // adopt reads anchors back from the contract's events: those from the number from on which the database does not have, or the one that it has as a, in no block.
 func (m *Machine) adopt(ctx context.Context, r *round, from uint64, a *Anchor) (more bool, err error) {
-	if err := m.ours(ctx, r.head.Seq, r.head.Size, r.head.Root); err != nil {
-		return false, err
+	if _, err := m.known(ctx, r.head.Seq, r.head.Size, r.head.Root); err != nil {
+		return false, m.ahead(ctx, r, from, err)
 	}
 	events, err := m.events(ctx, r, from)
 	if err != nil {
@@ -38,6 +36,9 @@ func (m *Machine) adopt(ctx context.Context, r *round, from uint64, a *Anchor) (
 		}
 		m.metrics.event(eventAdopted)
 		m.log.WarnContext(ctx, "an anchor was read back from the chain", "seq", e.Seq, "size", e.Size, "block", e.Block)
+		if e.Root == e.PrevRoot {
+			m.log.WarnContext(ctx, "somebody has anchored the log's head once more, which covers nothing new: unless it is another hub of yours, have the contract's admin take its role away", "seq", e.Seq, "tx", fmt.Sprintf("0x%x", e.TxHash))
+		}
 		if err := m.here(ctx, "adopted"); err != nil || a != nil {
 			return true, err
 		}
@@ -45,19 +46,64 @@ func (m *Machine) adopt(ctx context.Context, r *round, from uint64, a *Anchor) (
 	return true, nil
 }
 
-// ours looks whether a root in the contract is this log's.
-func (m *Machine) ours(ctx context.Context, seq, size uint64, root [32]byte) error {
-	_, err := m.known(ctx, seq, size, root)
-	return err
+// verdict is what was found out about a contract that holds more than the log, so that it is not found out again in each run.
+type verdict struct {
+	head    Head
+	logSize uint64
+	logOK   bool
+	is      *stop // nil: nothing was
 }
 
+// ahead says what it means that the contract's newest anchor covers more than this log has: of the anchors before it, one that this log is long enough for shows
+// whose they are. err is what known said of the newest one, which may be something else.
+func (m *Machine) ahead(ctx context.Context, r *round, from uint64, err error) error {
+	if st, ok := errors.AsType[*stop](err); !ok || st.problem != ProblemDatabaseOlder {
+		return err
+	}
+	if v := &m.verdict; v.is != nil && v.head == r.head && v.logSize == r.log.Size && v.logOK == r.logOK {
+		return v.is
+	}
+	events, eerr := m.events(ctx, r, from)
+	if st, ok := errors.AsType[*stop](eerr); eerr != nil && (!ok || st.code() == TroubleAhead) {
+		return eerr // more is to be read first
+	}
+	is := &stop{problem: ProblemDatabaseOlder, params: Params{Seq: r.head.Seq, Size: r.head.Size, LogSize: r.log.Size}, detail: fmt.Sprintf(
+		"anchor %d in the contract covers %d entries, and this log has %d: the database is older than the chain. The log reads its missing entries back from its directory; until then nothing is anchored", r.head.Seq, r.head.Size, r.log.Size)}
+	var shared *Event // the newest that this log is long enough for: were one before it of another log, it would be too
+	for i := range events {
+		if events[i].Size <= r.log.Size {
+			shared = &events[i]
+		}
+	}
+	if shared != nil {
+		if _, err := m.known(ctx, shared.Seq, shared.Size, shared.Root); err != nil {
+			return err
+		}
+	} else if r.logOK || r.log.Size == 0 {
+		is.problem = ProblemContractAhead
+		is.detail = fmt.Sprintf("anchor %d in the contract covers %d entries, and this log has %d and lacks nothing that it knows of. If the hub was put back to an earlier moment together with TRANSPARENCY_LOG_DIR: put the newest copy of that directory back, from which the log reads what it lacks. If not, another log is anchored there: %s",
+			r.head.Seq, r.head.Size, r.log.Size, ownContract)
+		if len(events) > 0 {
+			if by, err := m.c.Chain.Sender(ctx, events[len(events)-1].TxHash); err == nil {
+				is.params.Account = AddressText(by)
+				is.detail += fmt.Sprintf(". Its transaction is from %s, and this hub's account is %s", is.params.Account, AddressText(m.account))
+			}
+		}
+	}
+	if eerr == nil {
+		m.verdict = verdict{r.head, r.log.Size, r.logOK, is}
+	}
+	return is
+}
+
+// known looks whether a root in the contract is this log's, and returns the checkpoint that it has.
 func (m *Machine) known(ctx context.Context, seq, size uint64, root [32]byte) (LogHead, error) {
 	h, ok, err := m.c.LogAt(ctx, size)
 	switch {
 	case err != nil:
 		return h, &stop{problem: ProblemLogUnreadable, params: Params{Size: size}, detail: fmt.Sprintf("the log's first %d entries cannot be read: hashinsight-hub log checkpoint says why", size), cause: err}
 	case !ok:
-		return h, &stop{problem: ProblemDatabaseOlder, params: Params{Seq: seq, Size: size}, detail: fmt.Sprintf("anchor %d in the contract covers %d entries, and this log has fewer: the database is older than the chain. The log reads its missing entries back from its directory; until then nothing is anchored", seq, size)}
+		return h, &stop{problem: ProblemDatabaseOlder, params: Params{Seq: seq, Size: size}, detail: fmt.Sprintf("anchor %d in the contract covers %d entries, and this log has fewer", seq, size)}
 	case h.Root != root:
 		return h, m.foreignRoot(seq, size)
 	}
@@ -78,18 +124,11 @@ func (m *Machine) adoptOne(ctx context.Context, r *round, e *Event, a *Anchor) e
 				return fmt.Errorf("reading back anchor %d: %w", e.Seq, err)
 			}
 			if tag.RowsAffected() == 0 {
-				_, there, err := m.s.anchor(ctx, tx, qAnchor, int64(e.Seq))
-				if err == nil && !there {
-					err = m.repeated(e)
-				}
-				return cmp.Or(err, errLost)
+				return errLost
 			}
 			return nil
 		}
 		if err := m.s.change(ctx, tx, a, qAdopt, append(fields, string(m.lateness(r, a, at)))...); err != nil {
-			if pe, ok := errors.AsType[*pgconn.PgError](err); ok && pe.ConstraintName == "anchor_size" {
-				return m.repeated(e)
-			}
 			return err
 		}
 		if _, err := tx.Exec(ctx, qMinedTx, m.s.args(int64(e.Seq), e.TxHash[:])...); err != nil {
@@ -98,11 +137,6 @@ func (m *Machine) adoptOne(ctx context.Context, r *round, e *Event, a *Anchor) e
 		r.st.late = ""
 		return nil
 	})
-}
-
-// repeated says that the contract holds a size of the log twice, which this machine never anchors.
-func (m *Machine) repeated(e *Event) error {
-	return &stop{problem: ProblemForeignRoot, params: Params{Seq: e.Seq, Size: e.Size}, detail: fmt.Sprintf("anchor %d in the contract repeats one of %d entries: someone else anchors there. Take the role away from whoever it is, and deploy a contract anew: hashinsight-hub anchor deploy", e.Seq, e.Size)}
 }
 
 // events returns the contract's events from the number from on to the head, ascending and without a hole. It reads a bounded number of blocks in a run.

@@ -67,6 +67,22 @@ func (c *Chain) Receipt(ctx context.Context, hash [32]byte) (Receipt, error) {
 	return Receipt{Found: true, OK: r.ok, Block: r.block, BlockHash: r.blockHash, Time: r.time, GasUsed: r.gas, Fee: fee, Contract: r.contract}, nil
 }
 
+// Sender asks whose a transaction is that is in a block.
+func (c *Chain) Sender(ctx context.Context, tx [32]byte) ([20]byte, error) {
+	return agreed(ctx, c, func(ctx context.Context, n *node) (from [20]byte, err error) {
+		var in *struct {
+			From octets `json:"from"`
+		}
+		if err := n.call(ctx, &in, "eth_getTransactionByHash", hexOf(tx[:])); err != nil {
+			return from, err
+		}
+		if in == nil || len(in.From) != len(from) {
+			return from, &answerError{message: "the transaction is not there"}
+		}
+		return [20]byte(in.From), nil
+	})
+}
+
 // errNoBlock is a node's answer that it does not have a block.
 var errNoBlock = &answerError{message: "the block is not there"}
 

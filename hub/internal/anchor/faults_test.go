@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // The hub's clock was far ahead for a while and is right again: what the database has of that time holds nothing up.
@@ -83,39 +85,89 @@ func TestAMissingBlockIsNotAReorganisation(t *testing.T) {
 	w.check()
 }
 
-// Who has the role anchors the same head once more, which the contract takes.
+// Who has the role anchors the same head once more, which the contract takes, and again while this hub's next one waits: both are read back, and the log goes on
+// behind them.
 func TestTheSameHeadAnchoredTwice(t *testing.T) {
 	w := settled(t)
-	other := *w
-	key, err := crypto.GenerateKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	other.key, other.pool = key, newPool(t)
-	w.grant(other.address(), true)
-	w.anvil.Fund(other.address().Hex(), 1_000_000_000*gwei)
-	other.m = other.machine()
+	other := w.stranger()
 	root := w.log.root(10)
-	nonce, _, err := other.m.c.Chain.Nonce(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	other.anchors(Call{Seq: 2, Hour: 1, PrevRoot: root, Root: root, Size: 10})
+	w.run(2 * time.Minute)
+	if a := w.anchor(2); !a.Adopted || !a.State.InBlock() || a.Size != 10 || w.status().Code != "" {
+		t.Errorf("it was read back as %+v, the status is %+v", a, w.status())
 	}
-	fee, err := other.m.c.Chain.Fees(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	if c, ok, err := w.store().Covering(t.Context(), 9); err != nil || !ok || c.Seq != 1 {
+		t.Errorf("the last entry is covered by %+v, %t, %v", c.Anchor, ok, err)
 	}
-	raw, _, err := other.m.c.Chain.Build(t.Context(), nonce, fee, Call{Seq: 2, Hour: 1, PrevRoot: root, Root: root, Size: 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.anvil.Call(nil, "eth_sendRawTransaction", "0x"+hex.EncodeToString(raw))
 	w.mine(3)
-	w.now = w.now.Add(2 * time.Minute)
-	err = w.m.Run(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	w.run(10 * time.Second)
+	w.log.grow(10)
+	w.run(time.Hour)
+	waits := w.txs(3)[0].hash
+	w.anvil.DropPool(common.Hash(waits).Hex())
+	other.anchors(Call{Seq: 3, Hour: 1, PrevRoot: root, Root: root, Size: 10})
+	w.run(10 * time.Second)
+	if a := w.anchor(3); !a.Adopted || !a.State.InBlock() || a.Size != 10 {
+		t.Errorf("the one in the place of this hub's is %+v", a)
 	}
-	w.want(TroubleForeign, "anchor 2", "anchor deploy")
+	w.settle()
+	if a := w.anchor(4); a.Adopted || a.Size != 20 || a.State != Finalized {
+		t.Errorf("the log goes on with %+v", a)
+	}
+	if events := w.chainEvents(); len(events) != 4 {
+		t.Errorf("%d anchors are in the contract", len(events))
+	}
+	w.checkFees()
+}
+
+// Somebody repeats the head again and again, and what the log has beyond it comes to no block: that is told after 6 hours, whatever was in a block since.
+func TestRepeatedHeadsAreNoProgress(t *testing.T) {
+	w := settled(t)
+	other := w.stranger()
+	root := w.log.root(10)
+	w.log.grow(10)
+	w.grant(w.address(), false)
+	for i := range uint64(8) {
+		w.run(time.Hour)
+		other.now = w.now
+		other.anchors(Call{Seq: 2 + i, Hour: 1, PrevRoot: root, Root: root, Size: 10})
+	}
+	w.run(2 * time.Minute)
+	if st := w.status(); st.Last.Seq != 9 || !st.Overdue || testutil.ToFloat64(w.m.metrics.overdue) != 1 {
+		t.Errorf("the status is %+v, the last anchor %+v", st, st.Last)
+	}
+}
+
+// The contract covers more than this log has. Whose anchors they are shows in one that this log is long enough for; where there is none, and the log lacks nothing
+// that it knows of, both are said, with who has anchored.
+func TestTheContractCoversMoreThanTheLog(t *testing.T) {
+	w := settled(t)
+	b := *w
+	b.log, b.pool = &testLog{salt: 2}, newPool(t)
+	b.log.grow(5)
+	b.m = b.machine()
+	b.run(2 * time.Minute)
+	b.want(TroubleAhead, "anchor 1", "covers 10 entries", "has 5", "TRANSPARENCY_LOG_DIR", "anchor deploy", "from "+w.address().Hex())
+	if st := b.status(); st.Problem != ProblemContractAhead || st.Params.Account != w.address().Hex() || st.Params.LogSize != 5 || st.Newest != nil {
+		t.Errorf("the status is %+v", st)
+	}
+	w.log.grow(20)
+	w.now = w.now.Add(time.Hour)
+	w.settle()
+	b.now = w.now
+	b.log.grow(10)
+	b.run(2 * time.Minute)
+	b.want(TroubleForeign, "anchor 1", "first 10 entries", "anchor deploy")
+	if st := b.status(); st.Problem != ProblemForeignRoot || st.Newest != nil {
+		t.Errorf("the status is %+v", st)
+	}
+	b.log.salt = 1 // its own log, of a database that was put back
+	b.log.behind = true
+	b.run(2 * time.Minute)
+	b.want(TroubleAhead, "anchor 2", "covers 30 entries", "has 15", "older than the chain")
+	b.log.behind, b.log.size = false, 30
+	b.settle()
+	b.check()
 }
 
 // An endpoint that gives events of few blocks at once is asked for fewer.

@@ -51,6 +51,7 @@ type Machine struct {
 	log     *slog.Logger
 	metrics *metrics
 	scan    scan
+	verdict verdict
 	// at is called between any two things that are kept or sent. Tests kill the machine there; it is nil otherwise.
 	at func(ctx context.Context, where string) error
 }
@@ -300,10 +301,14 @@ func (m *Machine) show(ctx context.Context, r *round) error {
 		return err
 	}
 	if !ok {
-		m.metrics.stand(r, nil)
+		m.metrics.stand(r, nil, nil)
 		return nil
 	}
-	m.metrics.stand(r, &last)
+	widest, err := m.s.widest(ctx, m.c.Pool, &last)
+	if err != nil {
+		return err
+	}
+	m.metrics.stand(r, &last, widest)
 	return nil
 }
 

@@ -86,15 +86,15 @@ func (m *metrics) mined(r *Receipt) {
 	m.gas.Add(float64(r.GasUsed))
 }
 
-// stand shows how anchoring stands; last is the newest anchor in a block, nil when there is none.
-func (m *metrics) stand(r *round, last *Anchor) {
+// stand shows how anchoring stands; last is the newest anchor in a block, widest the oldest that covers as much, both nil when there is none.
+func (m *metrics) stand(r *round, last, widest *Anchor) {
 	for _, t := range troubles {
 		m.trouble.WithLabelValues(string(t)).Set(truth(t == r.st.code))
 	}
 	m.checked.Set(stamp(r.st.checkedAt))
 	m.answered.Set(stamp(r.st.answeredAt))
 	m.seq.Set(float64(r.newest.Seq))
-	m.overdue.Set(truth(r.st.overdue(r.now, last)))
+	m.overdue.Set(truth(r.st.overdue(r.now, widest)))
 	var at time.Time
 	var size uint64
 	if last != nil {

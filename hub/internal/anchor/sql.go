@@ -51,9 +51,10 @@ SELECT chain_id, contract, seq, hour, size, root, prev_root, state, version, ado
 	qNewest  = anchorColumns + ` ORDER BY seq DESC LIMIT 1`
 	qAnchor  = anchorColumns + ` AND seq = $3`
 	qList    = anchorColumns + ` AND seq < $3 ORDER BY seq DESC LIMIT $4`
-	// The oldest final one that covers an entry, or else the oldest in a block: size rises with seq.
-	qCoveringFinal = anchorColumns + ` AND state = 6 AND size > $3 ORDER BY size LIMIT 1`
-	qCoveringMined = anchorColumns + ` AND state IN (4, 5) AND size > $3 ORDER BY size LIMIT 1`
+	// The oldest final one that covers an entry, or else the oldest in a block: size rises with seq, or stays where somebody repeats an anchor.
+	qCoveringFinal = anchorColumns + ` AND state = 6 AND size > $3 ORDER BY size, seq LIMIT 1`
+	qCoveringMined = anchorColumns + ` AND state IN (4, 5) AND size > $3 ORDER BY size, seq LIMIT 1`
+	qWidest        = anchorColumns + ` AND state IN (4, 5, 6) ORDER BY size DESC, seq LIMIT 1`
 	qGoneFinal     = anchorColumns + ` AND state = 9 ORDER BY seq LIMIT 1`
 	qCheckpoint    = `SELECT checkpoint FROM anchor WHERE chain_id = $1 AND contract = $2 AND seq = $3`
 
@@ -226,9 +227,9 @@ func (s *series) change(ctx context.Context, q querier, a *Anchor, sql string, f
 	return nil
 }
 
-// lostOr turns what the database's constraints refuse into errLost: another process wrote first. That a size is there already is no matter of who is first.
+// lostOr turns what the database's constraints refuse into errLost: another process wrote first. That this hub would repeat a size of its own is no matter of who is first.
 func lostOr(err error) error {
-	if pe, ok := errors.AsType[*pgconn.PgError](err); ok && pe.Code == "23505" && pe.ConstraintName != "anchor_size" {
+	if pe, ok := errors.AsType[*pgconn.PgError](err); ok && pe.Code == "23505" && pe.ConstraintName != "anchor_size_own" {
 		return fmt.Errorf("%w: %s", errLost, pe.ConstraintName)
 	}
 	return err

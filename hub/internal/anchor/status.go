@@ -127,15 +127,31 @@ func (s *Store) Status(ctx context.Context) (st Status, err error) {
 	if err := s.pool.QueryRow(ctx, qVanished, s.s.args()...).Scan(&st.Vanished); err != nil {
 		return st, fmt.Errorf("counting vanished anchors: %w", err)
 	}
-	st.Overdue = row.overdue(s.now(), st.Last)
+	widest, err := s.s.widest(ctx, s.pool, st.Last)
+	if err != nil {
+		return st, err
+	}
+	st.Overdue = row.overdue(s.now(), widest)
 	return st, nil
 }
 
-// overdue says whether an operator should look: for 6 hours neither was the whole log covered, nor did an anchor come into a block.
-func (st *standing) overdue(now time.Time, last *Anchor) bool {
+// widest is the oldest anchor in a block that covers as much as the newest one, last, does: one that repeats what was covered is no progress.
+func (s *series) widest(ctx context.Context, q querier, last *Anchor) (*Anchor, error) {
+	if last == nil || !last.Adopted { // what a hub makes itself repeats nothing
+		return last, nil
+	}
+	a, ok, err := s.anchor(ctx, q, qWidest)
+	if err != nil || !ok {
+		return last, err
+	}
+	return &a, nil
+}
+
+// overdue says whether an operator should look: for 6 hours neither was the whole log covered, nor did an anchor that covers more than those before it come into a block.
+func (st *standing) overdue(now time.Time, widest *Anchor) bool {
 	since := st.coveredAt
-	if last != nil && last.BlockTime.After(since) {
-		since = last.BlockTime
+	if widest != nil && widest.BlockTime.After(since) {
+		since = widest.BlockTime
 	}
 	return !since.IsZero() && now.Sub(since) > overdueAfter
 }

@@ -237,6 +237,36 @@ func (w *world) revokeFirst(seq uint64) {
 	w.grant(w.address(), false)
 }
 
+// anchors sends a call with the world's key and mines it: whoever has the role can.
+func (w *world) anchors(c Call) {
+	w.t.Helper()
+	nonce, _, err := w.m.c.Chain.Nonce(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	raw, _, err := w.m.c.Chain.Build(w.t.Context(), nonce, Fee{Tip: big.NewInt(gwei), Max: big.NewInt(40 * gwei)}, c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.anvil.Call(nil, "eth_sendRawTransaction", "0x"+hex.EncodeToString(raw))
+	w.mine(1)
+}
+
+// stranger is a hub with a key and a database of its own, which may anchor in the world's contract.
+func (w *world) stranger() *world {
+	w.t.Helper()
+	key, err := crypto.GenerateKey()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	s := *w
+	s.key, s.pool = key, newPool(w.t)
+	w.grant(s.address(), true)
+	w.anvil.Fund(s.address().Hex(), 1_000_000_000*gwei)
+	s.m = s.machine()
+	return &s
+}
+
 // machine makes a machine as a hub that starts does.
 func (w *world) machine() *Machine {
 	w.t.Helper()
