@@ -174,16 +174,20 @@ type ChainState struct {
 	Account   string // that anchors and pays; empty without a key
 	Admin     bool   // the account is the contract's admin too
 	MayAnchor bool
-	Balance   *big.Int // wei; nil: not known
-	Fee       *big.Int // wei for a unit of gas that would be offered now; nil: not known
-	Ceiling   *big.Int // wei for a unit of gas; nil: no limit
-	L1Fee     *big.Int // wei on the chain below, for each anchor
-	Head      anchor.Head
-	Blocks    anchor.Blocks
+	Balance   *big.Int       // wei; nil: not known
+	Gas       uint64         // that the next anchor would be given; 0: not known
+	Fee       *big.Int       // wei for a unit of gas that would be offered now; nil: not known
+	Ceiling   *big.Int       // wei for a unit of gas; nil: no limit
+	L1Fee     *big.Int       // wei on the chain below, for each anchor
+	Head      *anchor.Head   // nil: not known; of zeros before the first
+	Blocks    *anchor.Blocks // nil: not known
 	Endpoints []anchor.EndpointStatus
 	Agree     int     // endpoints that must agree; 1: one alone is believed
 	Problems  []error // all that keeps this hub from anchoring
 }
+
+// Read says whether anything was read from the chain.
+func (st *ChainState) Read() bool { return st.Blocks != nil }
 
 // AskChain asks the chain how all stands. What is wrong is in the state's problems.
 func AskChain(ctx context.Context, c Chain, log *slog.Logger) (st ChainState) {
@@ -204,9 +208,14 @@ func AskChain(ctx context.Context, c Chain, log *slog.Logger) (st ChainState) {
 		}
 		return err == nil
 	}
-	if st.Blocks, err = ch.Blocks(ctx); note(err) && ch.Contract() != ([20]byte{}) && note(ch.Check(ctx)) {
-		st.Head, err = ch.Head(ctx)
-		note(err)
+	if blocks, err := ch.Blocks(ctx); note(err) {
+		st.Blocks = &blocks
+	}
+	if st.Blocks != nil && ch.Contract() != ([20]byte{}) && note(ch.Check(ctx)) {
+		head, err := ch.Head(ctx)
+		if note(err) {
+			st.Head = &head
+		}
 		if from := ch.From(); from != ([20]byte{}) {
 			st.Account = anchor.AddressText(from)
 			if st.MayAnchor, err = ch.MayAnchor(ctx, from); note(err) && !st.MayAnchor {
@@ -218,12 +227,15 @@ func AskChain(ctx context.Context, c Chain, log *slog.Logger) (st ChainState) {
 				note(fmt.Errorf("%w: send some ETH to %s on chain %d", anchor.ErrFunds, st.Account, st.ChainID))
 			}
 		}
-		if fee, err := ch.Fees(ctx); note(err) {
-			st.Fee = fee.Max
+		// Of the next anchor only the number matters: it says what is written where nothing was.
+		if st.Gas, err = ch.Gas(ctx, anchor.Call{Seq: head.Seq + 1, Hour: head.Hour + 1, PrevRoot: head.Root, Root: [32]byte{1}, Size: head.Size + 1}); note(err) {
+			if fee, err := ch.Fees(ctx, st.Gas); note(err) {
+				st.Fee = fee.Max
+			}
 		}
 		st.L1Fee, err = ch.L1Fee(ctx)
 		note(err)
-		if st.Ceiling, err = ch.Ceiling(ctx); note(err) && st.Ceiling != nil && st.Fee != nil && st.Fee.Cmp(st.Ceiling) > 0 {
+		if st.Ceiling, err = ch.Ceiling(ctx, st.Gas); note(err) && st.Ceiling != nil && st.Fee != nil && st.Fee.Cmp(st.Ceiling) > 0 {
 			note(fmt.Errorf("gas costs %s wei and the ceiling is %s (BLOCKCHAIN_MAX_FEE_GWEI, BLOCKCHAIN_MAX_USD_DAY): nothing is sent until one of them changes", st.Fee, st.Ceiling))
 		}
 	}

@@ -170,9 +170,12 @@ func problemWith(c *Chain, anchors bool) error {
 // Time is a time in an answer.
 type Time = api.Time
 
-// AnchorState is how anchoring stands by the database, and what the chain says.
+// AnchorStanding is how anchoring stands by the database.
+type AnchorStanding = api.AnchorStatus
+
+// AnchorState is how anchoring stands by the database, and its newest anchors.
 type AnchorState struct {
-	Known  api.AnchorStatus
+	Known  AnchorStanding
 	Anchor []api.Anchor // the newest first
 }
 

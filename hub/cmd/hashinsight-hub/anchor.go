@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
-	"strconv"
 	"strings"
 	"time"
 
@@ -82,7 +81,8 @@ func anchorDeployCommand(o *options) *cobra.Command {
 func anchorVerifyCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use: "verify", Short: "Ask the chain whether this hub can anchor: endpoints, contract, role, funds, fees", Args: cobra.NoArgs,
-		Long: "Asks the chain, not the hub; it needs the settings BLOCKCHAIN_... and BASE_RPC_URL only, changes nothing, and fails when anything keeps the hub from anchoring.",
+		Long: "Asks the chain, not the hub; it needs the settings BLOCKCHAIN_... and BASE_RPC_URL only, changes nothing, and fails when anything keeps the hub from anchoring.\n" +
+			"Where no endpoint answers, or fewer than must agree, it says so and why; what was not read is not shown.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := o.loadChain()
 			if err != nil {
@@ -92,7 +92,10 @@ func anchorVerifyCommand(o *options) *cobra.Command {
 			if err := showChain(cmd.OutOrStdout(), o, &st); err != nil {
 				return err
 			}
-			if len(st.Problems) > 0 {
+			switch {
+			case len(st.Problems) > 0 && !st.Read():
+				return fmt.Errorf("nothing could be read from the chain: %w", errors.Join(st.Problems...))
+			case len(st.Problems) > 0:
 				return fmt.Errorf("this hub cannot anchor: %w", errors.Join(st.Problems...))
 			}
 			return nil
@@ -120,8 +123,7 @@ func anchorStatusCommand(o *options) *cobra.Command {
 			}
 			rows := []string{
 				fmt.Sprintf("network\t%s (chain %d)", k.Network, k.ChainID), "contract\t" + k.Contract, "account\t" + k.Account,
-				fmt.Sprintf("endpoints\t%d", k.Endpoints), fmt.Sprintf("log\t%d entries", k.LogSize), fmt.Sprintf("blocks\tlatest %d, safe %d, finalized %d", k.LatestBlock, k.SafeBlock, k.FinalizedBlock),
-				"chain last asked\t" + timeText(k.CheckedAt), "whole log anchored\t" + timeText(k.CoveredAt),
+				fmt.Sprintf("endpoints\t%d", k.Endpoints), fmt.Sprintf("log\t%d entries", k.LogSize), "blocks\t" + blocksText(k), "chain last asked\t" + timeText(k.CheckedAt), "chain last answered\t" + timeText(k.AnsweredAt), "whole log anchored\t" + timeText(k.CoveredAt),
 			}
 			if k.Vanished > 0 {
 				rows = append(rows, fmt.Sprintf("VANISHED\t%d anchors were final and are in no block now: proofs over them are suspended", k.Vanished))
@@ -154,6 +156,14 @@ func anchorStatusCommand(o *options) *cobra.Command {
 	return cmd
 }
 
+// blocksText says how far the chain was when it last answered.
+func blocksText(k *hubd.AnchorStanding) string {
+	if k.AnsweredAt == nil {
+		return "not known: the chain has never answered"
+	}
+	return fmt.Sprintf("latest %d, safe %d, finalized %d", k.LatestBlock, k.SafeBlock, k.FinalizedBlock)
+}
+
 func timeText(t *hubd.Time) string {
 	if t == nil {
 		return "never"
@@ -180,8 +190,16 @@ func showChain(w io.Writer, o *options, st *hubd.ChainState) error {
 		}
 		v := map[string]any{
 			"network": st.Network, "chain_id": st.ChainID, "contract": st.Contract, "account": st.Account, "may_anchor": st.MayAnchor, "account_is_admin": st.Admin,
-			"seq": st.Head.Seq, "size": st.Head.Size, "root": fmt.Sprintf("%x", st.Head.Root), "latest_block": st.Blocks.Latest.Number, "safe_block": st.Blocks.Safe.Number, "finalized_block": st.Blocks.Finalized.Number,
-			"endpoints": list, "must_agree": st.Agree, "problems": problems,
+			"endpoints": list, "must_agree": st.Agree, "problems": problems, "read": st.Read(),
+		}
+		if st.Head != nil { // what is not known is not there
+			v["seq"], v["size"], v["root"] = st.Head.Seq, st.Head.Size, fmt.Sprintf("%x", st.Head.Root)
+		}
+		if st.Blocks != nil {
+			v["latest_block"], v["safe_block"], v["finalized_block"] = st.Blocks.Latest.Number, st.Blocks.Safe.Number, st.Blocks.Finalized.Number
+		}
+		if st.Gas > 0 {
+			v["gas"] = st.Gas
 		}
 		for name, n := range map[string]*big.Int{"balance_wei": st.Balance, "fee_wei": st.Fee, "fee_ceiling_wei": st.Ceiling, "l1_fee_wei": st.L1Fee} {
 			if n != nil {
@@ -205,12 +223,21 @@ func showChain(w io.Writer, o *options, st *hubd.ChainState) error {
 	} else if st.Agree > 1 {
 		row("agreement", "%d endpoints must agree", st.Agree)
 	}
-	if st.Blocks.Latest.Number > 0 {
+	if st.Blocks != nil {
 		row("blocks", "latest %d, safe %d, finalized %d", st.Blocks.Latest.Number, st.Blocks.Safe.Number, st.Blocks.Finalized.Number)
 	}
 	if st.Contract != "" {
 		row("contract", "%s", st.Contract)
-		row("newest anchor", "%s, over %d entries of the log", strconv.FormatUint(st.Head.Seq, 10), st.Head.Size)
+	}
+	switch {
+	case !st.Read():
+		row("NOTHING READ", "of the chain nothing is known, neither of the contract nor of the account: see PROBLEM")
+	case st.Head == nil && st.Contract != "":
+		row("newest anchor", "not known: see PROBLEM")
+	case st.Head != nil && st.Head.Seq == 0:
+		row("newest anchor", "none yet")
+	case st.Head != nil:
+		row("newest anchor", "%d, over %d entries of the log", st.Head.Seq, st.Head.Size)
 	}
 	if st.Account != "" {
 		row("account", "%s", st.Account)
@@ -223,7 +250,7 @@ func showChain(w io.Writer, o *options, st *hubd.ChainState) error {
 		row("balance", "%s ETH", etherText(st.Balance))
 	}
 	if st.Fee != nil {
-		row("fee now", "up to %s gwei for a unit of gas", gweiText(st.Fee))
+		row("fee now", "up to %s gwei for a unit of gas, of which the next anchor is given %d", gweiText(st.Fee), st.Gas)
 	}
 	if st.Ceiling != nil {
 		row("ceiling", "%s gwei", gweiText(st.Ceiling))
@@ -232,7 +259,7 @@ func showChain(w io.Writer, o *options, st *hubd.ChainState) error {
 		row("chain below", "%s ETH for an anchor", etherText(st.L1Fee))
 	}
 	for _, p := range problems {
-		row("PROBLEM", "%s", p)
+		row("PROBLEM", "%s", strings.ReplaceAll(p, "\n", "; "))
 	}
 	return writeTable(w, "WHAT\tHOW IT STANDS", rows)
 }

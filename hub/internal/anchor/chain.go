@@ -29,6 +29,7 @@ var (
 	ErrWrongContract = errors.New("there is no AnchorLog at the address")
 	ErrNonceTooLow   = errors.New("the nonce was used already")
 	ErrUnderpriced   = errors.New("the fee is too low, or not enough above the transaction it replaces")
+	ErrReplacement   = fmt.Errorf("another transaction has the nonce: %w", ErrUnderpriced)
 	ErrFunds         = errors.New("the account cannot pay for the transaction")
 	ErrRefused       = errors.New("every endpoint refuses the transaction")
 	ErrNoFinality    = errors.New("it does not say which blocks are safe and final")

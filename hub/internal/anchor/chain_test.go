@@ -100,7 +100,11 @@ func (d deployed) anchor(t *testing.T, c *anchor.Chain, n uint64) anchor.Receipt
 	if err != nil {
 		t.Fatal(err)
 	}
-	fee, err := c.Fees(t.Context())
+	gas, err := c.Gas(t.Context(), call(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fee, err := c.Fees(t.Context(), gas)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,6 +142,9 @@ func TestAnchorCostsAtMostFortyThousandGas(t *testing.T) {
 	for n := uint64(1); n <= 3; n++ {
 		r := d.anchor(t, c, n)
 		t.Logf("anchor %d: %d gas", n, r.GasUsed)
+		if given, err := c.Gas(t.Context(), call(n+1)); err != nil || given < 40_000*5/4 || given > 50_000 {
+			t.Errorf("after it the next one is given %d gas (%v)", given, err)
+		}
 		if most := uint64(40_000); n > 1 && r.GasUsed > most || r.GasUsed > 75_000 {
 			t.Errorf("anchor %d took %d gas", n, r.GasUsed)
 		}
@@ -543,8 +550,8 @@ func TestFees(t *testing.T) {
 		c := d.chain(t, func(c *anchor.ChainConfig) { c.Limits = l }, d.URL)
 		d.BaseFee(base)
 		d.Mine(1)
-		fee, err := c.Fees(t.Context())
-		most, err2 := c.Ceiling(t.Context())
+		fee, err := c.Fees(t.Context(), 40_000)
+		most, err2 := c.Ceiling(t.Context(), 40_000)
 		if err := errors.Join(err, err2); err != nil {
 			t.Fatal(err)
 		}
@@ -561,10 +568,24 @@ func TestFees(t *testing.T) {
 	if fee, most = at(151e9, anchor.Limits{MaxFee: limit}); fee.Max.Cmp(most) <= 0 {
 		t.Errorf("above the ceiling: %s, ceiling %s", fee.Max, most)
 	}
-	// 24 anchors of 40,000 gas for 0.024 USD a day at 2,500 USD: 10^-3 USD each, 4·10^11 wei, 10^7 wei for a unit of gas.
+	// 24 anchors that are given 40,000 gas for 0.024 USD a day at 2,500 USD: 10^-3 USD each, 4·10^11 wei, 10^7 wei for a unit of gas.
 	dollars := anchor.Limits{DayUSD: 24_000, EtherUSD: 2_500_000_000, PerDay: 24}
 	if _, most = at(100e9, dollars); most.Cmp(big.NewInt(10_000_000)) != 0 {
 		t.Errorf("by dollars: %s", most)
+	}
+	// The first anchor takes more, and is reckoned with what it is given.
+	c := d.chain(t, func(c *anchor.ChainConfig) { c.Limits = dollars }, d.URL)
+	given, err := c.Gas(t.Context(), call(1))
+	if err != nil || given < 90_000 || given > 100_000 {
+		t.Errorf("the first anchor is given %d gas (%v)", given, err)
+	}
+	if most, err := c.Ceiling(t.Context(), given); err != nil || most.Int64() != 400_000_000_000/int64(given) {
+		t.Errorf("by dollars for the first: %s (%v)", most, err)
+	}
+	raw, _, err := c.Build(t.Context(), 0, anchor.Fee{Tip: big.NewInt(1), Max: big.NewInt(1), Gas: given}, call(1))
+	var tx types.Transaction
+	if err := errors.Join(err, tx.UnmarshalBinary(raw)); err != nil || tx.Gas() != given {
+		t.Errorf("its transaction is given %d (%v)", tx.Gas(), err)
 	}
 	// What the chain below costs comes first: an oracle that says 10^11 wei leaves three quarters. PUSH5 value, PUSH0, MSTORE, 32 bytes returned.
 	d.Call(nil, "anvil_setCode", "0x420000000000000000000000000000000000000F", "0x64174876e8005f5260205ff3")

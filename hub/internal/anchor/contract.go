@@ -100,13 +100,13 @@ func (c *Chain) pack(call Call) []byte {
 	return c.abi.PackAnchorHead(call.Seq, call.Hour, call.PrevRoot, call.Root, call.Size)
 }
 
-// anchorGas is the limit of gas of an anchor's transaction. The first one takes some 73,000, every other one less than 40,000; what is not used is not paid.
-const anchorGas = 150_000
-
 // Build makes and signs the transaction for a call. It asks no endpoint and sends nothing.
 func (c *Chain) Build(ctx context.Context, nonce uint64, fee Fee, call Call) (raw []byte, hash [32]byte, err error) {
-	to := common.Address(c.c.Contract)
-	return c.sign(ctx, &types.DynamicFeeTx{Nonce: nonce, GasTipCap: fee.Tip, GasFeeCap: fee.Max, Gas: anchorGas, To: &to, Data: c.pack(call)})
+	to, gas := common.Address(c.c.Contract), fee.Gas
+	if gas == 0 {
+		gas = withHeadroom(usualGas(call.Seq))
+	}
+	return c.sign(ctx, &types.DynamicFeeTx{Nonce: nonce, GasTipCap: fee.Tip, GasFeeCap: fee.Max, Gas: gas, To: &to, Data: c.pack(call)})
 }
 
 func (c *Chain) sign(ctx context.Context, tx *types.DynamicFeeTx) (raw []byte, hash [32]byte, err error) {
@@ -157,7 +157,9 @@ func sendError(err error) error {
 		return nil
 	case has("nonce too low", "oldnonce", "nonce is too low"):
 		return fmt.Errorf("%w: %w", ErrNonceTooLow, err)
-	case has("underpriced", "feetoolow", "fee too low", "max fee per gas less than block base fee", "replacement", "tip too low", "gas price below"):
+	case has("replacement"):
+		return fmt.Errorf("%w: %w", ErrReplacement, err)
+	case has("underpriced", "feetoolow", "fee too low", "max fee per gas less than block base fee", "tip too low", "gas price below"):
 		return fmt.Errorf("%w: %w", ErrUnderpriced, err)
 	case has("insufficient funds", "insufficientfunds", "insufficient balance"):
 		return fmt.Errorf("%w: %w", ErrFunds, err)

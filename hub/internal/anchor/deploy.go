@@ -41,7 +41,7 @@ func (c *Chain) Deploy(ctx context.Context, admin [20]byte, told func(tx [32]byt
 	if err != nil {
 		return d, fmt.Errorf("the contract's code in this program: %w", err)
 	}
-	fee, err := c.Fees(ctx)
+	fee, err := c.Fees(ctx, steadyGas)
 	if err != nil {
 		return d, err
 	}

@@ -204,6 +204,28 @@ func between(s, mark string) string {
 	return s
 }
 
+// Of two endpoints, which must agree, one is down: the status says which, and what would help. With a third nothing waits.
+func TestOneOfTwoEndpointsIsDown(t *testing.T) {
+	w := freshWorld(t)
+	w.second = newEndpoint(t, w.anvil.URL)
+	w.second.cut = true
+	w.m = w.machine()
+	w.log.grow(10)
+	w.run(time.Minute)
+	host := strings.TrimPrefix(w.second.URL, "http://")
+	w.want(TroubleUnreachable, "of 2 these give no answer", host, "an endpoint more", "one may fail")
+	if st := w.status(); st.Problem != ProblemTooFewEndpoints || len(st.Params.Endpoints) != 1 || st.Params.Endpoints[0] != host || st.Params.Need != 2 || st.Params.Total != 2 {
+		t.Errorf("the status is %q, %+v", st.Problem, st.Params)
+	}
+	chain, err := chainOf([]string{w.end.URL, w.second.URL, newEndpoint(t, w.anvil.URL).URL}, w.contract, w.key, func() time.Time { return w.now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.m.c.Chain = chain
+	w.settle()
+	w.check()
+}
+
 // Nodes without the tags safe and finalized are told apart from ones that do not answer.
 func TestANodeWithoutFinality(t *testing.T) {
 	w := freshWorld(t)

@@ -13,7 +13,10 @@ import (
 )
 
 // Fee is what a transaction offers, in wei for a unit of gas: to the maker of the block, and in all.
-type Fee struct{ Tip, Max *big.Int }
+type Fee struct {
+	Tip, Max *big.Int
+	Gas      uint64 // units of gas that it may use at most; what is not used is not paid. 0 means what an anchor of its number usually takes, and the headroom
+}
 
 // Limits are what anchoring may cost. Zero values limit nothing.
 type Limits struct {
@@ -28,11 +31,45 @@ func (l Limits) On() bool { return l.MaxFee != nil || l.DayUSD > 0 }
 
 var ether = new(big.Int).Exp(big.NewInt(10), big.NewInt(18), nil)
 
-// steadyGas is what an anchor is reckoned with: the second and later ones take less, which a test asserts.
-const steadyGas = 40_000
+// Gas that anchors take, by the test that asserts it: the first one writes where nothing was, every other one takes less. No anchor may use more than mostGas.
+const (
+	firstGas  = 75_000
+	steadyGas = 40_000
+	mostGas   = 150_000
+)
 
-// ceiling is the most that a unit of gas may cost, when an anchor costs l1 wei besides; nil: no limit. It is 0 where l1 alone is too much.
-func (l Limits) ceiling(l1 *big.Int) *big.Int {
+// usualGas is what the anchor of a number takes at most, as the contract is.
+func usualGas(seq uint64) uint64 {
+	if seq <= 1 {
+		return firstGas
+	}
+	return steadyGas
+}
+
+// withHeadroom is how much gas a transaction is given that was estimated to take so much: a quarter more.
+func withHeadroom(gas uint64) uint64 { return min(gas+gas/4, mostGas) }
+
+// Gas is how much gas the transaction of a call is given: what endpoints estimate, of several answers the highest, but not less than such an anchor usually takes,
+// and a quarter more. Where they cannot tell, as for a call that the contract would refuse, it is by what is usual alone.
+func (c *Chain) Gas(ctx context.Context, call Call) (uint64, error) {
+	from := c.From()
+	answers, err := ask(ctx, c, func(ctx context.Context, n *node) (gas quantity, err error) {
+		return gas, n.call(ctx, &gas, "eth_estimateGas", map[string]any{"from": hexOf(from[:]), "to": hexOf(c.c.Contract[:]), "data": hexOf(c.pack(call))})
+	})
+	if err != nil {
+		return 0, err
+	}
+	most := usualGas(call.Seq)
+	for _, a := range answers {
+		if a.err == nil {
+			most = max(most, min(uint64(a.v), mostGas))
+		}
+	}
+	return withHeadroom(most), nil
+}
+
+// ceiling is the most that a unit of gas may cost, when an anchor is given so much of it and costs l1 wei besides; nil: no limit. It is 0 where l1 alone is too much.
+func (l Limits) ceiling(l1 *big.Int, gas uint64) *big.Int {
 	most := l.MaxFee
 	if l.DayUSD > 0 && l.EtherUSD > 0 && l.PerDay > 0 {
 		// one anchor's share of the day, in wei, rounded down
@@ -42,16 +79,16 @@ func (l Limits) ceiling(l1 *big.Int) *big.Int {
 		if one.Sign() < 0 {
 			one.SetInt64(0)
 		}
-		if one.Quo(one, big.NewInt(steadyGas)); most == nil || one.Cmp(most) < 0 {
+		if one.Quo(one, new(big.Int).SetUint64(max(gas, 1))); most == nil || one.Cmp(most) < 0 {
 			most = one
 		}
 	}
 	return most
 }
 
-// Ceiling is the most wei that a unit of gas may cost now by the limits; nil: no limit. On chains on top of another one, what their transactions cost there is
-// taken from the day's allowance first.
-func (c *Chain) Ceiling(ctx context.Context) (*big.Int, error) {
+// Ceiling is the most wei that a unit of gas may cost now by the limits, when an anchor is given so much of it, as if it used it all; nil: no limit. On chains on
+// top of another one, what their transactions cost there is taken from the day's allowance first.
+func (c *Chain) Ceiling(ctx context.Context, gas uint64) (*big.Int, error) {
 	l1 := new(big.Int)
 	if c.c.Limits.DayUSD > 0 {
 		var err error
@@ -59,20 +96,20 @@ func (c *Chain) Ceiling(ctx context.Context) (*big.Int, error) {
 			return nil, err
 		}
 	}
-	return c.c.Limits.ceiling(l1), nil
+	return c.c.Limits.ceiling(l1, gas), nil
 }
 
-// Fees suggests a fee: the tip that endpoints suggest, and twice the present base fee, so that the transaction stays good for some six full blocks. Of several
+// Fees suggests a fee for a transaction that is given so much gas: the tip that endpoints suggest, and twice the present base fee, so that the transaction stays good for some six full blocks. Of several
 // answers the middle one counts, of two the higher. Where twice the base fee would break the limits and once does not, it is as much as they allow.
-func (c *Chain) Fees(ctx context.Context) (Fee, error) {
+func (c *Chain) Fees(ctx context.Context, gas uint64) (Fee, error) {
 	tip, base, err := c.gasPrice(ctx)
 	if err != nil {
 		return Fee{}, err
 	}
 	now := new(big.Int).Add(base, tip)
-	fee := Fee{Tip: tip, Max: new(big.Int).Add(now, base)}
+	fee := Fee{Tip: tip, Max: new(big.Int).Add(now, base), Gas: gas}
 	if c.c.Limits.On() {
-		most, err := c.Ceiling(ctx)
+		most, err := c.Ceiling(ctx, gas)
 		if err != nil {
 			return Fee{}, err
 		}
@@ -146,7 +183,7 @@ func Replacement(offered, want Fee) Fee {
 		}
 		return v
 	}
-	return Fee{Tip: more(offered.Tip, want.Tip), Max: more(offered.Max, want.Max)}
+	return Fee{Tip: more(offered.Tip, want.Tip), Max: more(offered.Max, want.Max), Gas: want.Gas}
 }
 
 // gasPriceOracle is where chains of the OP stack say what a transaction costs on the chain below.

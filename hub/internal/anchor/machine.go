@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -359,59 +358,6 @@ func (m *Machine) ask(ctx context.Context, r *round) (err error) {
 	return nil
 }
 
-// chainTrouble says what a failed call means to an operator. The text of the error goes to the log only: it can name an endpoint.
-func (m *Machine) chainTrouble(err error) error {
-	s := &stop{cause: err}
-	switch {
-	case errors.Is(err, context.Canceled):
-		return err
-	case errors.Is(err, ErrWrongChain):
-		s.problem, s.params, s.detail = ProblemWrongChain, Params{ChainID: m.s.chainID, Endpoints: m.endpoints(true)}, fmt.Sprintf("an endpoint of BASE_RPC_URL does not serve chain %d: set it, or BLOCKCHAIN_CHAIN_ID, right", m.s.chainID)
-	case errors.Is(err, ErrWrongContract):
-		s.problem, s.params, s.detail = ProblemWrongContract, Params{ChainID: m.s.chainID, Contract: AddressText(m.s.contract)}, fmt.Sprintf("there is no AnchorLog at 0x%x on chain %d: set BLOCKCHAIN_CONTRACT to the address that hashinsight-hub anchor deploy has printed", m.s.contract, m.s.chainID)
-	case errors.Is(err, ErrDisagree):
-		s.problem, s.params, s.detail = ProblemEndpointsDisagree, Params{Endpoints: m.endpoints(false)}, "the endpoints of BASE_RPC_URL contradict each other: nothing is believed until they agree; take out the one that is wrong"
-	case errors.Is(err, ErrNoFinality):
-		s.problem, s.params, s.detail = ProblemNoFinality, Params{ChainID: m.s.chainID}, fmt.Sprintf("too few endpoints of BASE_RPC_URL say which blocks of chain %d are safe and final (the tags safe and finalized): add one that does; a chain without finality cannot be anchored on", m.s.chainID)
-	case errors.Is(err, errNoBlock):
-		s.problem, s.detail = ProblemOldBlockMissing, "an endpoint of BASE_RPC_URL does not give a block that the chain has gone past: it lags, or keeps no old blocks; add one that does"
-	case errors.Is(err, ErrRefused):
-		s.problem, s.detail = ProblemTxRefused, "every endpoint of BASE_RPC_URL refuses the transaction: the log says with which words"
-	case errors.Is(err, ErrNoKey):
-		s.problem, s.detail = ProblemKeyDoesNotSign, "the key does not sign: see BLOCKCHAIN_PRIVATE_KEY and BLOCKCHAIN_KEYSTORE"
-	case errors.Is(err, ErrFunds):
-		s.problem, s.params, s.detail = ProblemOutOfFunds, Params{Account: AddressText(m.account), ChainID: m.s.chainID}, fmt.Sprintf("the account 0x%x cannot pay for a transaction on chain %d: send it some ETH there", m.account, m.s.chainID)
-	default:
-		m.unreachable(s)
-	}
-	return s
-}
-
-// endpoints are the hosts of the endpoints that are set aside, or of those that are not.
-func (m *Machine) endpoints(aside bool) (names []string) {
-	list, _ := m.c.Chain.Endpoints()
-	for _, e := range list {
-		if aside == (e.Reason != "") {
-			names = append(names, e.Name)
-		}
-	}
-	return names
-}
-
-// unreachable says which endpoints do not answer, and what more of them would help.
-func (m *Machine) unreachable(s *stop) {
-	list, need := m.c.Chain.Endpoints()
-	down := m.endpoints(true)
-	s.params = Params{Endpoints: down, Need: need, Total: len(list)}
-	if len(down) == 0 || len(down) == len(list) {
-		s.problem, s.detail = ProblemNoEndpoint, "no endpoint of BASE_RPC_URL gives an answer that can be used: nothing is lost, one later anchor covers all"
-		return
-	}
-	s.problem = ProblemTooFewEndpoints
-	s.detail = fmt.Sprintf("%d endpoints of BASE_RPC_URL must agree, and of %d these give no answer that can be used: %s. Nothing is lost, one later anchor covers all; with an endpoint more, of another provider, one may fail",
-		need, len(list), strings.Join(down, ", "))
-}
-
 // findGone looks whether the anchors that are in a block still are, from the newest down to the first that is: a chain loses blocks from its end.
 func (m *Machine) findGone(ctx context.Context, r *round) (n int, err error) {
 	for below := int64(1<<63 - 1); n < maxGone; n++ {
@@ -524,7 +470,7 @@ func (m *Machine) drive(ctx context.Context, r *round, a *Anchor) (more bool, er
 	if r.head.Root != a.PrevRoot {
 		return m.rebase(ctx, r, a, live)
 	}
-	latest, _, err := m.c.Chain.Nonce(ctx)
+	latest, pending, err := m.c.Chain.Nonce(ctx)
 	if err != nil {
 		return false, m.chainTrouble(err)
 	}
@@ -537,7 +483,7 @@ func (m *Machine) drive(ctx context.Context, r *round, a *Anchor) (more bool, er
 	case live == nil && !r.logOK: // what it says of the log may be what the log has since been found to contradict
 		return false, m.logWaits()
 	case live == nil:
-		return m.sign(ctx, a, latest)
+		return m.sign(ctx, a, latest, pending > latest)
 	case latest > live.nonce: // and no receipt, and the contract stands where it stood
 		m.log.WarnContext(ctx, "another transaction of the account took the nonce: the anchor is signed again", "seq", a.Seq, "nonce", live.nonce)
 		if err := m.setTx(ctx, a, live, txVoid); err != nil {
@@ -547,13 +493,13 @@ func (m *Machine) drive(ctx context.Context, r *round, a *Anchor) (more bool, er
 	case latest < live.nonce:
 		// Transactions before it are gone. The anchor itself takes the free nonce; should both be mined, the contract refuses the second.
 		m.log.WarnContext(ctx, "transactions of the account are gone: the anchor is signed again with the free nonce", "seq", a.Seq, "nonce", live.nonce, "free", latest)
-		return m.sign(ctx, a, latest)
+		return m.sign(ctx, a, latest, pending > latest)
 	case live.state == txSigned:
 		return m.send(ctx, r, a, live)
 	case ago(now, live.sentAt) >= resendAfter:
 		return true, m.resend(ctx, a, live)
 	case ago(now, live.waitsAt) >= stuckAfter:
-		return m.sign(ctx, a, live.nonce)
+		return m.sign(ctx, a, live.nonce, true)
 	}
 	return false, nil
 }

@@ -122,17 +122,33 @@ func (m *Machine) setTx(ctx context.Context, a *Anchor, t *transaction, to txSta
 	})
 }
 
-// sign stores a transaction for an anchor. It is sent by the next step, so that nothing is ever sent that is not stored.
-func (m *Machine) sign(ctx context.Context, a *Anchor, nonce uint64) (more bool, err error) {
+// sign stores a transaction for an anchor. It is sent by the next step, so that nothing is ever sent that is not stored. waits says that something may wait with
+// the nonce already: a database that was restored does not know all that was sent.
+func (m *Machine) sign(ctx context.Context, a *Anchor, nonce uint64, waits bool) (more bool, err error) {
 	same, err := m.s.txs(ctx, m.c.Pool, qTxsNonce, int64(m.s.chainID), m.account[:], int64(nonce))
 	if err != nil {
 		return false, err
 	}
-	want, err := m.c.Chain.Fees(ctx)
+	var forgotten *Waiting
+	if waits {
+		if forgotten, err = m.forgotten(ctx, nonce, same); err != nil {
+			return false, err
+		}
+		if forgotten != nil && m.wanted(ctx, a, forgotten) {
+			m.log.WarnContext(ctx, "a transaction for the anchor waits that the database does not know: it is taken for this hub's own", "seq", a.Seq, "nonce", nonce, "tx", fmt.Sprintf("0x%x", forgotten.Hash))
+			return true, m.keep(ctx, a, nonce, forgotten.Fee, forgotten.Raw, forgotten.Hash)
+		}
+	}
+	call := Call{Seq: a.Seq, Hour: a.Hour, PrevRoot: a.PrevRoot, Root: a.Root, Size: a.Size}
+	gas, err := m.c.Chain.Gas(ctx, call)
 	if err != nil {
 		return false, m.chainTrouble(err)
 	}
-	most, err := m.c.Chain.Ceiling(ctx)
+	want, err := m.c.Chain.Fees(ctx, gas)
+	if err != nil {
+		return false, m.chainTrouble(err)
+	}
+	most, err := m.c.Chain.Ceiling(ctx, gas)
 	if err != nil {
 		return false, m.chainTrouble(err)
 	}
@@ -147,10 +163,15 @@ func (m *Machine) sign(ctx context.Context, a *Anchor, nonce uint64) (more bool,
 		// Transactions of the nonce were sent, whatever became of them: nodes that have one take another only for more.
 		fee = Replacement(Fee{Tip: big.NewInt(same[i].tip), Max: big.NewInt(same[i].maxFee)}, fee)
 	}
-	if len(same) > 0 && (above(fee) || len(same) > maxReplacements) {
-		return false, m.again(ctx, a, &same[0])
+	if forgotten != nil {
+		fee = Replacement(forgotten.Fee, fee)
 	}
-	call := Call{Seq: a.Seq, Hour: a.Hour, PrevRoot: a.PrevRoot, Root: a.Root, Size: a.Size}
+	switch dear := above(fee); {
+	case len(same) > 0 && (dear || len(same) > maxReplacements):
+		return false, m.again(ctx, a, &same[0])
+	case dear:
+		return false, m.blocked(nonce, nil)
+	}
 	if err := m.c.Chain.Try(ctx, call); err != nil { // what the contract would refuse costs nothing yet
 		return false, m.refused(a, err)
 	}
@@ -158,11 +179,22 @@ func (m *Machine) sign(ctx context.Context, a *Anchor, nonce uint64) (more bool,
 	if err != nil {
 		return false, m.chainTrouble(err)
 	}
+	if err := m.keep(ctx, a, nonce, fee, raw, hash); err != nil {
+		return false, err
+	}
+	if len(same) > 0 || forgotten != nil {
+		m.metrics.event(eventReplaced)
+	}
+	return true, m.here(ctx, "signed")
+}
+
+// keep stores a signed transaction for an anchor, in the place of those that wait.
+func (m *Machine) keep(ctx context.Context, a *Anchor, nonce uint64, fee Fee, raw []byte, hash [32]byte) error {
 	to := a.State
 	if to == Built || to == Sent {
 		to = Signed
 	}
-	if err := pg.InTx(ctx, m.c.Pool, func(tx pgx.Tx) error {
+	return pg.InTx(ctx, m.c.Pool, func(tx pgx.Tx) error {
 		if err := m.s.change(ctx, tx, a, qState, int16(to)); err != nil {
 			return err
 		}
@@ -173,13 +205,7 @@ func (m *Machine) sign(ctx context.Context, a *Anchor, nonce uint64) (more bool,
 			return lostOr(fmt.Errorf("storing a transaction of anchor %d: %w", a.Seq, err))
 		}
 		return nil
-	}); err != nil {
-		return false, err
-	}
-	if len(same) > 0 {
-		m.metrics.event(eventReplaced)
-	}
-	return true, m.here(ctx, "signed")
+	})
 }
 
 func tooDear(fee Fee, most *big.Int) error {
@@ -205,7 +231,9 @@ func (m *Machine) refusedBy(a *Anchor, cause error) error {
 
 // again sends what was sent under a nonce before, as nothing dearer may be sent: once it is in a block, the nonce is over.
 func (m *Machine) again(ctx context.Context, a *Anchor, t *transaction) error {
-	if err := m.resend(ctx, a, t); err != nil {
+	if err := m.c.Chain.Send(ctx, t.raw); errors.Is(err, ErrReplacement) {
+		return m.blocked(t.nonce, err)
+	} else if err = m.passed(ctx, a, t, err); err != nil {
 		return err
 	}
 	return &stop{problem: ProblemStuck, params: Params{TxHash: fmt.Sprintf("0x%x", t.hash), Nonce: &t.nonce}, detail: fmt.Sprintf("transaction 0x%x with nonce %d waits for a block, and may not be replaced by a dearer one: it goes on when gas is cheaper, or the ceiling (BLOCKCHAIN_MAX_FEE_GWEI, BLOCKCHAIN_MAX_USD_DAY) higher", t.hash, t.nonce)}
@@ -227,7 +255,7 @@ func (m *Machine) send(ctx context.Context, r *round, a *Anchor, t *transaction)
 		return false, nil
 	case errors.Is(err, ErrUnderpriced):
 		m.log.InfoContext(ctx, "another transaction has the nonce: this one is replaced by a dearer one", "seq", a.Seq, "nonce", t.nonce)
-		return m.sign(ctx, a, t.nonce)
+		return m.sign(ctx, a, t.nonce, true)
 	default:
 		return false, m.chainTrouble(err)
 	}
@@ -250,7 +278,11 @@ func (m *Machine) send(ctx context.Context, r *round, a *Anchor, t *transaction)
 
 // resend sends the same bytes again, to whoever has forgotten them. That its nonce is taken, or that it pays too little by now, the next steps look after.
 func (m *Machine) resend(ctx context.Context, a *Anchor, t *transaction) error {
-	err := m.c.Chain.Send(ctx, t.raw)
+	return m.passed(ctx, a, t, m.c.Chain.Send(ctx, t.raw))
+}
+
+// passed notes that a transaction was sent again; err is what became of it.
+func (m *Machine) passed(ctx context.Context, a *Anchor, t *transaction, err error) error {
 	if err != nil && !errors.Is(err, ErrNonceTooLow) && !errors.Is(err, ErrUnderpriced) {
 		return m.chainTrouble(err)
 	}

@@ -75,6 +75,7 @@ type endpoint struct {
 	cut     bool
 	lose    int                                          // so many transactions are passed on, and their answers are lost
 	answer  func(method string, body, out []byte) []byte // changes answers; nil: as they are
+	refuse  func(method string, body []byte) []byte      // answers in the chain's place; nil, or where it returns nil: the chain does
 	sending func(body []byte)                            // sees every transaction before it is passed on; nil: nobody looks
 }
 
@@ -84,7 +85,7 @@ func newEndpoint(t testing.TB, to string) *endpoint {
 	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		e.mu.Lock()
-		cut, answer, sending := e.cut, e.answer, e.sending
+		cut, answer, refuse, sending := e.cut, e.answer, e.refuse, e.sending
 		lost := e.lose > 0 && bytes.Contains(body, []byte("eth_sendRawTransaction"))
 		if lost {
 			e.lose--
@@ -95,6 +96,13 @@ func newEndpoint(t testing.TB, to string) *endpoint {
 		}
 		if sending != nil && methodOf(body) == "eth_sendRawTransaction" {
 			sending(body)
+		}
+		if refuse != nil {
+			if out := refuse(methodOf(body), body); out != nil {
+				w.Header().Set("Content-Type", "application/json")
+				_, _ = w.Write(out)
+				return
+			}
 		}
 		req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, to, bytes.NewReader(body))
 		if err != nil {

@@ -204,7 +204,10 @@ func (c *Config) warnChain() {
 		}
 		hosts = append(hosts, u.Host)
 	}
-	if len(ch.URLs) == 1 {
-		c.Warnings = append(c.Warnings, "BASE_RPC_URL has one endpoint, whose word is believed: two or more, of different providers, must agree")
+	switch len(ch.URLs) {
+	case 1:
+		c.Warnings = append(c.Warnings, "BASE_RPC_URL has one endpoint, whose word is believed: of three, of different providers, two must agree, and one may fail")
+	case 2:
+		c.Warnings = append(c.Warnings, "BASE_RPC_URL has two endpoints, which must agree: while one of them fails nothing is anchored; with a third, of another provider, one may fail")
 	}
 }

@@ -85,7 +85,10 @@ func TestChainWarnings(t *testing.T) {
 	if text := strings.Join(c.Warnings, "\n"); !strings.Contains(text, "http://") || !strings.Contains(text, "one endpoint") || strings.Contains(text, "KEY") {
 		t.Errorf("warnings %q", text)
 	}
-	if c, _ = chainOf(t, "BASE_RPC_URL=https://a.example,https://b.example"); len(c.Warnings) != 0 {
-		t.Errorf("warnings %q", c.Warnings)
+	if c, _ = chainOf(t, "BASE_RPC_URL=https://a.example,https://b.example"); len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "with a third") {
+		t.Errorf("warnings of two %q", c.Warnings)
+	}
+	if c, _ = chainOf(t, "BASE_RPC_URL=https://a.example,https://b.example,https://c.example"); len(c.Warnings) != 0 {
+		t.Errorf("warnings of three %q", c.Warnings)
 	}
 }
