@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { ask, assertAccessible, assertFits, base, launch, looks, open, signedIn, signedInWith, skip } from './page.mjs';
+import { ask, assertAccessible, assertCopied, assertFits, base, launch, looks, open, signedIn, signedInWith, skip } from './page.mjs';
 
 const markup = '<img src=x onerror=alert(1)>';
 const run = Math.random().toString(36).slice(2, 8);
@@ -45,7 +45,7 @@ test('API keys', { skip }, async (t) => {
       assert.equal(res.status, 200, 'the key that was shown does not work');
       await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: base });
       await dialog.getByRole('button', { name: w.copy }).click();
-      assert.equal(await page.evaluate(() => navigator.clipboard.readText()), secret);
+      await assertCopied(page, secret);
       await dialog.getByRole('button', { name: w.done }).click();
       await dialog.waitFor({ state: 'detached' });
       assert.ok(!(await page.content()).includes(secret), 'the key is still on the page');
@@ -62,6 +62,7 @@ test('API keys', { skip }, async (t) => {
       const second = (await dialog.getByRole('group', { name: w.key, exact: true }).innerText()).trim();
       assert.notEqual(second, secret);
       await dialog.getByRole('button', { name: w.done }).click();
+      await dialog.waitFor({ state: 'detached' });
       for (const k of [secret, second]) {
         const both = await fetch(`${base}/api/sites`, { headers: { Authorization: `Bearer ${k}` } });
         assert.equal(both.status, 200, 'old and new key do not both work');
@@ -86,6 +87,7 @@ test('API keys', { skip }, async (t) => {
     await ownersRow.waitFor();
     assert.equal(await ownersRow.getByRole('button').count(), 0);
     await page.getByRole('button', { name: 'Make a key' }).click();
+    await page.getByRole('dialog').getByRole('checkbox').first().waitFor();
     const offered = await page.getByRole('dialog').getByRole('checkbox').evaluateAll((all) => all.map((c) => c.closest('label').querySelector('code').textContent));
     assert.deepEqual(offered.sort(), ['apikeys:read', 'apikeys:write', 'miners:read', 'sites:read']);
     assert.deepEqual(wrong, []);

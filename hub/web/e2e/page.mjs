@@ -32,9 +32,14 @@ export function launch() {
   });
 }
 
+/** How long anything is waited for, ms: it only bounds a failure, on a machine that is busy too. */
+const patience = 60_000;
+
 /** A page, and what it did that it must not: requests to another host, errors, dialogs. */
 export async function open(browser, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, locale: 'en-US', ...options });
+  // Without motion: a colour half way between two is neither.
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, locale: 'en-US', reducedMotion: 'reduce', ...options });
+  context.setDefaultTimeout(patience);
   const page = await context.newPage();
   const wrong = [];
   const host = new URL(base).host;
@@ -86,12 +91,16 @@ export async function assertAccessible(page, what) {
 
 export const rowCount = async (page) => Number(await page.getByRole('grid').getAttribute('aria-rowcount')) - 1;
 
-/** Repeats a look at the page until it holds, or says what was seen last. */
-export async function eventually(look, what, timeoutMs = 30_000) {
+/** Repeats a look at the page until it holds, or says what was seen last; what could not be looked at does not hold yet. */
+export async function eventually(look, what, timeoutMs = patience) {
   const end = Date.now() + timeoutMs;
   let last;
   for (;;) {
-    last = await look();
+    try {
+      last = await look();
+    } catch (err) {
+      last = String(err);
+    }
     if (last === true) return;
     if (Date.now() > end) assert.fail(`${what}: ${JSON.stringify(last)} after ${timeoutMs / 1000} s`);
     await new Promise((resolve) => setTimeout(resolve, 100));
@@ -145,13 +154,25 @@ export async function signedInWith(browser, permissions) {
   return state;
 }
 
+/** Fails when the page is wider than its window. */
+export const assertNotWide = (page, what) =>
+  eventually(async () => {
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+    return wide <= 0 || `${wide} px too wide`;
+  }, `${what}: the page fits its window`);
+
 /** Fails when the page is wider than its window, or its frame higher: only the content scrolls. */
 export async function assertFits(page, what) {
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-  assert.ok(wide <= 0, `${what}: the page is ${wide} px too wide`);
-  const high = await page.evaluate(() => document.documentElement.scrollHeight - window.innerHeight);
-  assert.ok(high <= 0, `${what}: the frame itself scrolls, by ${high} px`);
+  await assertNotWide(page, what);
+  await eventually(async () => {
+    const high = await page.evaluate(() => document.documentElement.scrollHeight - window.innerHeight);
+    return high <= 0 || `${high} px too high`;
+  }, `${what}: the frame itself does not scroll`);
 }
+
+/** Fails unless the clipboard comes to hold a text, which is no part of the message: it may be a secret. */
+export const assertCopied = (page, text) =>
+  eventually(async () => (await page.evaluate(() => navigator.clipboard.readText())) === text || 'something else', 'what was copied is in the clipboard');
 
 /** The ways in which every area is looked at. */
 export const looks = [

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { assertAccessible, assertFits, base, launch, open, signedIn, skip } from './page.mjs';
+import { assertAccessible, assertFits, base, eventually, launch, open, signedIn, skip } from './page.mjs';
 
 test('sites and documentation', { skip }, async (t) => {
   let browser;
@@ -14,17 +14,18 @@ test('sites and documentation', { skip }, async (t) => {
   await t.test('each site shows its link, and leads to its miners', async () => {
     const { page, context, wrong } = await open(browser, { storageState });
     await page.goto(`${base}/`);
-    const { items } = await (await context.request.get(`${base}/api/sites`)).json();
-    assert.ok(items.length > 0, 'the hub has no sites');
-    await page.getByRole('article').nth(items.length - 1).waitFor();
-    assert.equal(await page.getByRole('article').count(), items.length);
-    for (const site of items) {
-      const badge = page.getByRole('article').filter({ has: page.getByRole('heading', { name: site.name, exact: true }) }).locator('.site-head .badge');
-      assert.match(await badge.innerText(), site.revoked_at ? /Cut off/ : site.connected ? /Connected/ : /Link cut|Never connected/);
-    }
-    await page.getByRole('link', { name: items[0].name, exact: true }).click();
+    // A link may come or go between a look at the hub and one at the page.
+    let sites;
+    await eventually(async () => {
+      sites = (await (await context.request.get(`${base}/api/sites`)).json()).items;
+      const shown = await page.getByRole('article').evaluateAll((all) => all.map((a) => ({ name: a.querySelector('h2').textContent, badge: a.querySelector('.site-head .badge').textContent })));
+      const says = (site) => (site.revoked_at ? /Cut off/ : site.connected ? /Connected/ : /Link cut|Never connected/);
+      const right = sites.every((site) => shown.some((s) => s.name === site.name && says(site).test(s.badge)));
+      return (sites.length > 0 && shown.length === sites.length && right) || { sites: sites.map((s) => [s.name, s.connected, s.revoked_at]), shown };
+    }, 'a card for each site, with its link');
+    await page.getByRole('link', { name: sites[0].name, exact: true }).click();
     await page.getByRole('grid').waitFor();
-    assert.equal(new URL(page.url()).searchParams.get('site'), items[0].id);
+    await page.waitForURL((u) => u.searchParams.get('site') === sites[0].id);
     assert.deepEqual(wrong, []);
     await context.close();
   });
@@ -38,7 +39,7 @@ test('sites and documentation', { skip }, async (t) => {
     if ((await show.count()) > 0) await show.click();
     await card.locator('.site-history canvas').or(card.getByText('No sums of this site yet')).first().waitFor();
     await card.getByRole('button', { name: 'Hide 24 hours' }).click();
-    assert.equal(await card.locator('.site-history canvas').count(), 0);
+    await card.locator('.site-history canvas').first().waitFor({ state: 'detached' });
     assert.deepEqual(wrong, []);
     await context.close();
   });
