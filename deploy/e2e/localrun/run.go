@@ -65,8 +65,8 @@ func (s *site) exec(argv []string) []string {
 var ErrVerdict = errors.New("the run's verdict is not clean")
 
 const (
-	startTimeout = 60 * time.Second // until all healthy miners are fresh
-	freshTimeout = 20 * time.Second // for the last look before the end
+	startTimeout = 3 * time.Minute  // until all healthy miners are fresh: seconds where the machine is not busy
+	freshTimeout = time.Minute      // for the last look before the end
 	stopTimeout  = 40 * time.Second // for a child to end after SIGTERM
 	killMargin   = 25 * time.Second // after the last kill, so that the end is undisturbed
 	killLead     = 5 * time.Second  // before the first kill

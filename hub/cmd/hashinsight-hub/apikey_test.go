@@ -65,7 +65,7 @@ func TestAPIKeyCommands(t *testing.T) {
 	}
 	run("ratelimit", "--set", "default")
 	run("apikey", "revoke", "--key-id", made.ID, "--why", "test")
-	for end := time.Now().Add(10 * time.Second); status(made.Key) != http.StatusUnauthorized; {
+	for end := time.Now().Add(time.Minute); status(made.Key) != http.StatusUnauthorized; {
 		if time.Now().After(end) {
 			t.Fatal("the running hub still lets the revoked key in")
 		}

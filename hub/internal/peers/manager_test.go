@@ -136,6 +136,9 @@ func echo(l net.Listener) {
 	}
 }
 
+// patience only bounds a failure.
+const patience = 30 * time.Second
+
 // eventually waits until something holds.
 func eventually(t testing.TB, what string, within time.Duration, holds func() bool) {
 	t.Helper()
@@ -150,7 +153,7 @@ func eventually(t testing.TB, what string, within time.Duration, holds func() bo
 
 func (h *hub) awaitOwner() {
 	h.t.Helper()
-	eventually(h.t, "the hub has the tunnel", 10*time.Second, h.Owner)
+	eventually(h.t, "the hub has the tunnel", patience, h.Owner)
 }
 
 // snapshot reads the hub's first device.
@@ -230,12 +233,12 @@ func ask(c net.Conn, within time.Duration) (string, error) {
 // seen returns what the hub says it is called from.
 func (e *end) seen() string {
 	e.t.Helper()
-	c, err := e.dial(10 * time.Second)
+	c, err := e.dial(patience)
 	if err != nil {
 		e.t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	answer, err := ask(c, 10*time.Second)
+	answer, err := ask(c, patience)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -252,11 +255,11 @@ func TestASiteCallsThroughTheTunnelAsSoonAsItIsAdded(t *testing.T) {
 	if got := south.seen(); !strings.HasPrefix(got, "10.8.0.3:") {
 		t.Errorf("the hub sees %s", got)
 	}
-	eventually(t, "the hub has noted what it sees", 5*time.Second, func() bool {
+	eventually(t, "the hub has noted what it sees", patience, func() bool {
 		p, err := h.Get(t.Context(), north.site)
 		return err == nil && p.Connected(time.Now()) && strings.HasPrefix(p.Observed.Endpoint, "127.0.0.1:") && p.Observed.Received > 0 && p.Observed.Sent > 0
 	})
-	eventually(t, "it shows in the metrics", 5*time.Second, func() bool {
+	eventually(t, "it shows in the metrics", patience, func() bool {
 		return testutil.ToFloat64(h.metrics.peers.WithLabelValues(StateConnected)) == 2
 	})
 	o, err := h.Store.Owner(t.Context())
@@ -270,7 +273,7 @@ func TestOthersComeAndGoUnnoticed(t *testing.T) {
 	h := newRig(t).hub(nil)
 	h.awaitOwner()
 	north := h.join("North")
-	c, err := north.dial(10 * time.Second)
+	c, err := north.dial(patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,10 +285,10 @@ func TestOthersComeAndGoUnnoticed(t *testing.T) {
 		}
 		h.tx(func(tx pgx.Tx) error { return h.Remove(t.Context(), tx, other, "test") })
 		begun := time.Now()
-		if _, err := ask(c, 5*time.Second); err != nil {
+		if _, err := ask(c, patience); err != nil {
 			t.Fatalf("after change %d: %v", i, err)
 		}
-		if took := time.Since(begun); took > time.Second {
+		if took := time.Since(begun); took > 4*time.Second { // a session that was lost is made anew after 5 s
 			t.Errorf("an answer took %v", took)
 		}
 	}
@@ -299,11 +302,11 @@ func TestARemovedSiteIsCutOff(t *testing.T) {
 	h := newRig(t).hub(nil)
 	h.awaitOwner()
 	north, south := h.join("North"), h.join("South")
-	c, err := north.dial(10 * time.Second)
+	c, err := north.dial(patience)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ask(c, 5*time.Second); err != nil {
+	if _, err := ask(c, patience); err != nil {
 		t.Fatal(err)
 	}
 	begun := time.Now()
@@ -317,7 +320,7 @@ func TestARemovedSiteIsCutOff(t *testing.T) {
 	t.Logf("removed in %v", took)
 	south.seen() // others are not
 	// The row is younger than a late message of its revocation: it stays, and the next pass puts the peer back.
-	eventually(t, "the pass has put a live row back", 5*time.Second, func() bool {
+	eventually(t, "the pass has put a live row back", patience, func() bool {
 		d, err := h.snapshot()
 		return err == nil && len(d.Peers) == 2
 	})
@@ -349,7 +352,7 @@ func TestABadPeerIsSetAsideAndTheOthersWork(t *testing.T) {
 	south := h.join("South")
 	north.seen()
 	south.seen()
-	eventually(t, "the bad peer is in quarantine", 5*time.Second, func() bool {
+	eventually(t, "the bad peer is in quarantine", patience, func() bool {
 		p, err := h.Get(t.Context(), bad)
 		return err == nil && !p.QuarantinedAt.IsZero() && strings.Contains(p.QuarantineReason, "own")
 	})
@@ -387,7 +390,7 @@ func TestAnUnresolvableEndpointKeepsNobodyOut(t *testing.T) {
 		_, err := h.Change(t.Context(), tx, north.site, Change{Endpoint: &endpoint}, "test")
 		return err
 	})
-	eventually(t, "the hub has tried", 5*time.Second, func() bool { return testutil.ToFloat64(h.metrics.unresolved) > 0 })
+	eventually(t, "the hub has tried", patience, func() bool { return testutil.ToFloat64(h.metrics.unresolved) > 0 })
 	north.seen()
 	if p, err := h.Get(t.Context(), north.site); err != nil || !p.QuarantinedAt.IsZero() {
 		t.Errorf("quarantined for a name: %+v, %v", p, err)
@@ -480,7 +483,7 @@ func TestTheTunnelOutlivesItsDatabaseSession(t *testing.T) {
 	h := newRig(t).hub(nil)
 	h.awaitOwner()
 	north := h.join("North")
-	c, err := north.dial(10 * time.Second)
+	c, err := north.dial(patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -488,12 +491,12 @@ func TestTheTunnelOutlivesItsDatabaseSession(t *testing.T) {
 SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the session's end is noticed", 5*time.Second, func() bool { return !h.Owner() })
-	if _, err := ask(c, 5*time.Second); err != nil {
+	eventually(t, "the session's end is noticed", patience, func() bool { return !h.Owner() })
+	if _, err := ask(c, patience); err != nil {
 		t.Errorf("a connection through the tunnel was cut: %v", err)
 	}
 	h.awaitOwner()
-	if _, err := ask(c, 5*time.Second); err != nil {
+	if _, err := ask(c, patience); err != nil {
 		t.Errorf("a connection through the tunnel was cut when the session came back: %v", err)
 	}
 	h.join("South").seen()
@@ -504,7 +507,7 @@ func TestAChangeWhoseNoticeWasLostIsFound(t *testing.T) {
 	h.awaitOwner()
 	site, key := h.site("North"), newKey()
 	h.add(site, key) // and nobody is told
-	eventually(t, "the device has the peer", 5*time.Second, func() bool {
+	eventually(t, "the device has the peer", patience, func() bool {
 		d, err := h.snapshot()
 		return err == nil && len(d.Peers) == 1 && d.Peers[0].PublicKey == key
 	})
@@ -535,7 +538,7 @@ func TestADeviceThatIsNotOursIsLeftAlone(t *testing.T) {
 	if err != nil || len(d.Peers) != 1 || d.Peers[0].PublicKey != theirs {
 		t.Errorf("the device has %+v, %v", d.Peers, err)
 	}
-	eventually(t, "operators see it", 5*time.Second, func() bool {
+	eventually(t, "operators see it", patience, func() bool {
 		o, err := h.Store.Owner(t.Context())
 		return err == nil && strings.Contains(o.Problem, "WG_INTERFACE")
 	})
@@ -545,7 +548,7 @@ func TestTheHubsKeyIsChangedWithASecondDevice(t *testing.T) {
 	h := newRig(t).hub(nil)
 	h.awaitOwner()
 	north, south := h.join("North"), h.join("South")
-	c, err := north.dial(10 * time.Second)
+	c, err := north.dial(patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -556,7 +559,7 @@ func TestTheHubsKeyIsChangedWithASecondDevice(t *testing.T) {
 	if err := h.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ask(c, 5*time.Second); err != nil {
+	if _, err := ask(c, patience); err != nil {
 		t.Errorf("the session with the old key was cut: %v", err)
 	}
 	p, err := h.Get(t.Context(), south.site)
@@ -575,7 +578,7 @@ func TestTheHubsKeyIsChangedWithASecondDevice(t *testing.T) {
 	}
 	south.seen()
 	t.Logf("a site is over at the new key in %v", time.Since(begun))
-	if _, err := ask(c, 5*time.Second); err != nil {
+	if _, err := ask(c, patience); err != nil {
 		t.Errorf("the session with the old key was cut: %v", err)
 	}
 	if _, err := h.EndHubRotation(t.Context(), "test"); err != nil {
@@ -597,7 +600,7 @@ func TestARoamingSiteIsFollowed(t *testing.T) {
 	north := h.join("North")
 	north.seen()
 	var before string
-	eventually(t, "the endpoint is noted", 5*time.Second, func() bool {
+	eventually(t, "the endpoint is noted", patience, func() bool {
 		p, err := h.Get(t.Context(), north.site)
 		before = p.Observed.Endpoint
 		return err == nil && before != ""
@@ -613,7 +616,7 @@ func TestARoamingSiteIsFollowed(t *testing.T) {
 	_ = north.net.Close()
 	north.open(h, p.Address, north.private, keys.PSK)
 	north.seen()
-	eventually(t, "the new endpoint is noted, and traffic is summed up", 5*time.Second, func() bool {
+	eventually(t, "the new endpoint is noted, and traffic is summed up", patience, func() bool {
 		q, err := h.Get(t.Context(), north.site)
 		return err == nil && q.Observed.Endpoint != before && q.Observed.Received > p.Observed.Received
 	})

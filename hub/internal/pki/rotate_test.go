@@ -49,7 +49,7 @@ func TestRollOverToANewRoot(t *testing.T) {
 	addr := serve(t, other) // a second process: the command line rolls over, the hub follows
 	follow := func(state pki.State, n int) {
 		t.Helper()
-		for end := time.Now().Add(10 * time.Second); ; {
+		for end := time.Now().Add(30 * time.Second); ; {
 			st, err := other.Status(t.Context())
 			if err != nil {
 				t.Fatal(err)
