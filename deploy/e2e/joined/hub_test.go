@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -111,16 +112,20 @@ func newHub(t *testing.T) *hub {
 	return h
 }
 
-// freeTCP names an address that was free a moment ago.
+// freeTCP names an address that was free a moment ago, with a port below those that the system gives away by itself: nobody gets it while the hub is
+// down.
 func freeTCP(t *testing.T) string {
 	t.Helper()
 	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
+		if l, err := lc.Listen(t.Context(), "tcp", addr); err == nil {
+			_ = l.Close() // it was only to learn whether it is free
+			return addr
+		}
 	}
-	defer func() { _ = l.Close() }() // it was only to learn a port
-	return l.Addr().String()
+	t.Fatal("no free port from 20000 to 32000")
+	return ""
 }
 
 // freeUDP names an address that was free a moment ago, and the next port too: a hub whose key changes needs both.

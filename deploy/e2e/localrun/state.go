@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -144,7 +145,8 @@ func choosePorts(ctx context.Context, dir, web string) (ports, error) {
 	return p, nil
 }
 
-// freeAddress returns want when it is free, else a free loopback address.
+// freeAddress returns want when it is free, else a free loopback address. Its port is below those that the system gives away by itself: nobody gets it
+// while the program that listens there is killed and started again.
 func freeAddress(ctx context.Context, want string) (string, error) {
 	var config net.ListenConfig
 	listen := func(address string) (net.Listener, error) { return config.Listen(ctx, "tcp", address) }
@@ -153,11 +155,16 @@ func freeAddress(ctx context.Context, want string) (string, error) {
 			return want, l.Close()
 		}
 	}
-	l, err := listen("127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
+	var last error
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 20_000+mathrand.IntN(12_000))
+		l, err := listen(address)
+		if err == nil {
+			return address, l.Close()
+		}
+		last = err
 	}
-	return l.Addr().String(), l.Close()
+	return "", fmt.Errorf("find a free port: %w", last)
 }
 
 // freeUDP is freeAddress for UDP.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -42,14 +44,19 @@ func environment(t *testing.T) []string {
 	}
 }
 
+// freeAddr names an address that was free a moment ago. Its port is below those that the system gives away by itself: nobody gets it until the hub
+// listens there, which takes as long as a start of PostgreSQL.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			_ = l.Close() // it was only to learn whether it is free
+			return addr
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Fatal("no free port from 20000 to 32000")
+	return ""
 }
 
 func value(env []string, name string) string {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -89,14 +90,19 @@ func isFile(path string) bool {
 	return err == nil && st.Mode().IsRegular()
 }
 
+// freeAddr names an address that was free a moment ago, with a port below those that the system gives away by itself: a server that is stopped
+// and started again finds it free.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on loopback, closed at once
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+mathrand.IntN(12_000))
+		if l, err := net.Listen("tcp", addr); err == nil { //nolint:noctx // on loopback, closed at once
+			_ = l.Close() // it was only to learn whether it is free
+			return addr
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Fatal("no free port from 20000 to 32000")
+	return ""
 }
 
 // Restart starts the server again, with the same address and objects.
