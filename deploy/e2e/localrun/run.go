@@ -70,7 +70,7 @@ const (
 	stopTimeout  = 40 * time.Second // for a child to end after SIGTERM
 	killMargin   = 25 * time.Second // after the last kill, so that the end is undisturbed
 	killLead     = 5 * time.Second  // before the first kill
-	maxCommand   = 20 * time.Minute // for Config.Command
+	maxCommand   = time.Hour        // for Config.Command: the page tests took 14 minutes where everything else ran beside them
 )
 
 func (c Config) withDefaults() Config {
