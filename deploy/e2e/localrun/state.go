@@ -157,7 +157,7 @@ func freeAddress(ctx context.Context, want string) (string, error) {
 	}
 	var last error
 	for range 100 {
-		address := fmt.Sprintf("127.0.0.1:%d", 20_000+mathrand.IntN(12_000))
+		address := fmt.Sprintf("127.0.0.1:%d", 20_000+mathrand.IntN(12_000)) //nolint:gosec // a port is no secret
 		l, err := listen(address)
 		if err == nil {
 			return address, l.Close()
