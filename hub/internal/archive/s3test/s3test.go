@@ -96,7 +96,7 @@ func freeAddr(t testing.TB) string {
 	t.Helper()
 	for range 100 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+mathrand.IntN(12_000)) //nolint:gosec // a port is no secret
-		if l, err := net.Listen("tcp", addr); err == nil { //nolint:noctx // on loopback, closed at once
+		if l, err := net.Listen("tcp", addr); err == nil {                //nolint:noctx // on loopback, closed at once
 			_ = l.Close() // it was only to learn whether it is free
 			return addr
 		}
