@@ -234,16 +234,22 @@ func TestWhatAFileSaysDoesNotReachTheTerminal(t *testing.T) {
 	c.want(3, []string{"\x1b[31m"}, `hashinsight-verify: "\\x1b\[31m" is no command`)
 }
 
-// TestTheProgramIsSmall: whoever distrusts the hub reads and builds it himself, or at least sees what is in it.
-func TestTheProgramIsSmall(t *testing.T) {
-	const most = 8_000_000
+// built builds the program as it is released.
+func built(t *testing.T) string {
+	t.Helper()
 	out := filepath.Join(t.TempDir(), "hashinsight-verify")
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if b, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, b)
 	}
-	info, err := os.Stat(out)
+	return out
+}
+
+// TestTheProgramIsSmall: whoever distrusts the hub reads and builds it himself, or at least sees what is in it.
+func TestTheProgramIsSmall(t *testing.T) {
+	const most = 8_000_000
+	info, err := os.Stat(built(t))
 	if err != nil {
 		t.Fatal(err)
 	}
