@@ -46,9 +46,9 @@ var arrows = map[string]map[string]string{
 		"internal/poll": "asic cgminer inventory spool", "internal/facts": "inventory spool", "internal/faults": "",
 	},
 	"hub": {
-		// config reads the form of an address with archive/place, which imports nothing.
+		// config reads the form of an address with archive/place, verify that of an export with statement/export: both import nothing.
 		"internal/apperr": "", "internal/config": "archive", "internal/pg": "", "internal/webui": "", "internal/webtls": "",
-		"internal/sla": "", "internal/verify": "sla", "internal/batches": "archive", "internal/audit": "pg", "internal/access": "apperr pg audit", "internal/jobs": "pg", "internal/archive": "pg", "internal/fleet": "apperr pg", "internal/series": "apperr pg",
+		"internal/sla": "", "internal/verify": "sla statement", "internal/batches": "archive", "internal/audit": "pg", "internal/access": "apperr pg audit", "internal/jobs": "pg", "internal/archive": "pg", "internal/fleet": "apperr pg", "internal/series": "apperr pg",
 		"internal/pki": "apperr pg audit fleet", "internal/facts": "apperr archive audit pg pki",
 		"internal/ingest":    "apperr facts pg fleet series",
 		"internal/anchor":    "apperr audit pg proof",
@@ -97,10 +97,10 @@ var standalone = []struct {
 	// Evidence is compressed protobuf. Of protobuf's runtime only the encoding of numbers is there: reflection would be most of the program.
 	{
 		"hub", "./cmd/hashinsight-verify",
-		"hub/cmd/hashinsight-verify hub/internal/verify hub/internal/batches hub/internal/archive/export hub/internal/sla pkg/wire pkg/proof pkg/evidence pkg/ident pkg/telemetry pkg/unit",
+		"hub/cmd/hashinsight-verify hub/internal/verify hub/internal/batches hub/internal/archive/export hub/internal/statement/export hub/internal/sla pkg/wire pkg/proof pkg/evidence pkg/ident pkg/telemetry pkg/unit",
 		"github.com/klauspost/compress google.golang.org/protobuf/encoding/protowire google.golang.org/protobuf/internal/errors google.golang.org/protobuf/internal/detrand",
 	},
-	{"hub", "./internal/verify", "hub/internal/verify hub/internal/sla pkg/proof pkg/evidence pkg/ident pkg/telemetry pkg/unit", ""},
+	{"hub", "./internal/verify", "hub/internal/verify hub/internal/statement/export hub/internal/sla pkg/proof pkg/evidence pkg/ident pkg/telemetry pkg/unit", ""},
 }
 
 func TestCheckingAProofNeedsTheStandardLibraryOnly(t *testing.T) {

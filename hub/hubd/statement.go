@@ -172,10 +172,10 @@ func RecomputeStatement(ctx context.Context, c Database, e Evidence, hash Statem
 	return v, err
 }
 
-// ExportStatement writes a statement with everything it was made from into a directory, and returns the number of files.
-func ExportStatement(ctx context.Context, c Database, e Evidence, hash StatementHash, dir string) (files int, err error) {
+// ExportStatement writes a statement with everything it was made from into a directory, with batches those that its facts were made from too, and returns the number of files.
+func ExportStatement(ctx context.Context, c Database, e Evidence, hash StatementHash, dir string, batches bool) (files int, err error) {
 	err = withStatements(ctx, c, e, false, func(ctx context.Context, s *statement.Store) error {
-		files, err = s.Export(ctx, hash, dir)
+		files, err = s.Export(ctx, hash, dir, batches)
 		return err
 	})
 	return files, err

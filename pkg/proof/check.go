@@ -42,11 +42,27 @@ var (
 
 // Trust is what the checker brings himself; what he does not bring is taken from the file, and the report says so.
 type Trust struct {
-	Contract *[20]byte           // the log's contract, from the customer's own contract; without it nothing is proven
-	Chain    Chain               // without it nothing is proven
-	LogKey   ed25519.PublicKey   // of checkpoints
-	HubKey   ed25519.PublicKey   // of statements
-	SiteKeys []ed25519.PublicKey // of agents, all of the sites in the file
+	Contract *[20]byte         // the log's contract, from the customer's own contract; without it nothing is proven
+	Chain    Chain             // without it nothing is proven
+	LogKey   ed25519.PublicKey // of checkpoints
+	HubKey   ed25519.PublicKey // of statements
+	SiteKeys []SiteKey         // of agents, all of the sites in the file
+}
+
+// SiteKey is a key that the checker knows as a site's. The zero site stands for any site that has no key of its own in the list: whoever has keys without knowing whose they are
+// cannot tell a site's hours from what another site signed in its name.
+type SiteKey struct {
+	Site ident.SiteID
+	Key  ed25519.PublicKey
+}
+
+// Trusts tells whether a key may sign for a site: all may if the checker brings none.
+func (t *Trust) Trusts(site ident.SiteID, key ed25519.PublicKey) bool {
+	own := slices.ContainsFunc(t.SiteKeys, func(k SiteKey) bool { return k.Site == site })
+	if !own {
+		site = ident.SiteID{}
+	}
+	return len(t.SiteKeys) == 0 || slices.ContainsFunc(t.SiteKeys, func(k SiteKey) bool { return k.Site == site && bytes.Equal(k.Key, key) })
 }
 
 // SLA computes a bundle's statement again. Package sla of the hub is what does it: this package cannot import it, and a browser has no such thing. Errors mean that the statement is not
@@ -179,8 +195,8 @@ func (c *checker) siteKey(k *SiteKeyBody, p *PlacedEntry) {
 	if k.Event != KeyAdded {
 		c.r.wrong(StepSiteKey, "the entry of key %s does not say that it is the site's", id)
 	}
-	if len(c.t.SiteKeys) > 0 && !slices.ContainsFunc(c.t.SiteKeys, func(t ed25519.PublicKey) bool { return bytes.Equal(t, k.Public[:]) }) {
-		c.r.wrong(StepSiteKey, "key %s of site %s is none of those given", id, k.Site)
+	if !c.t.Trusts(k.Site, k.Public[:]) {
+		c.r.wrong(StepSiteKey, "key %s of site %s is none of those given for it", id, k.Site)
 	}
 	c.r.SiteKeys[k.Site] = append(c.r.SiteKeys[k.Site], id)
 }
@@ -298,6 +314,8 @@ func (c *checker) notes(h *Head) {
 		note(NoteSite, "not proven: that the site measured right; proven is what its agent signed, and that it stood in the log by the block's time")
 		if len(c.t.SiteKeys) == 0 {
 			note(NoteSiteKey, "not proven: that the keys are the sites' own (%s): the log says so; ask the site for the id of its key, or give the keys", keyNames(c.r.SiteKeys))
+		} else if slices.ContainsFunc(c.t.SiteKeys, func(k SiteKey) bool { return k.Site == ident.SiteID{} }) {
+			note(NoteSiteKey, "not proven: that each key is that site's for which it signed (%s): some were given without saying whose they are", keyNames(c.r.SiteKeys))
 		}
 	}
 	if c.r.Kind == KindEntry {

@@ -490,10 +490,13 @@ func statementRecomputeCommand(o *options) *cobra.Command {
 
 func statementExportCommand(o *options) *cobra.Command {
 	var out string
+	var batches bool
 	cmd := &cobra.Command{
 		Use:   "export STATEMENT --out DIRECTORY",
 		Short: "Write a statement with everything it was made from to a new directory, for somebody else to check",
-		Args:  cobra.ExactArgs(1),
+		Long: "hashinsight-verify recompute DIRECTORY checks it, without this hub. With --batches it computes the facts from the signed batches as well; these hold all\n" +
+			"miners of the sites, those of other customers too, and are some gigabytes for a large site's month. EVIDENCE_URL says where they lie.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			hash, err := parseStatement(args[0])
 			if err != nil {
@@ -515,18 +518,19 @@ func statementExportCommand(o *options) *cobra.Command {
 					err = errors.Join(err, os.RemoveAll(tmp))
 				}
 			}()
-			files, err := hubd.ExportStatement(cmd.Context(), database(c, commandLog()), evidencePlace(c), hash, tmp)
+			files, err := hubd.ExportStatement(cmd.Context(), database(c, commandLog()), evidencePlace(c), hash, tmp, batches)
 			if err != nil {
 				return err
 			}
 			if err := os.Rename(tmp, out); err != nil {
 				return fmt.Errorf("--out: %w", err)
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "%d files; README.txt says how to check them\n", files)
+			fmt.Fprintf(cmd.ErrOrStderr(), "%d files: hashinsight-verify recompute checks them, README.txt says how\n", files)
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "the directory to make")
 	_ = cmd.MarkFlagRequired("out")
+	cmd.Flags().BoolVar(&batches, "batches", false, "write the signed batches too, of all miners of the sites")
 	return cmd
 }

@@ -15,12 +15,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"syscall"
 
-	"github.com/hashinsight/hashinsight/hub/internal/batches"
 	"github.com/hashinsight/hashinsight/hub/internal/verify"
+	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/proof"
 )
 
@@ -47,6 +46,7 @@ const usage = `hashinsight-verify checks proof files of HashInsight; the hub tha
   hashinsight-verify proof FILE [options]      check a proof file: a miner-hour, a statement, a bundle or a log entry
   hashinsight-verify bundle FILE [options]     the same; for a month's bundle
   hashinsight-verify recompute FILE [options]  compute a bundle's statement again from its facts, without asking a chain
+  hashinsight-verify recompute DIR [options]   the same with the directory that hashinsight-hub statement export wrote
   hashinsight-verify version
   hashinsight-verify help
 
@@ -56,9 +56,11 @@ FILE is the file's name, or - for standard input. Options:
   --chain-id N     id of the chain the contract is on, from your own contract too
   --log-key KEY    the log's public key, if you were given one: 64 hexadecimal digits, or base64
   --hub-key KEY    the hub's public key for statements, likewise
-  --site-key KEY   a site's public key, likewise; repeat it for every site
-  --evidence DIR   of recompute: files that hashinsight-hub evidence export wrote, of every hour of the month and the two hours
-                   before it; the facts are then computed from the signed batches themselves
+  --site-key SITE=KEY  a site's public key, likewise, with the site's id; repeat it for every site and key. KEY alone is taken
+                   for any site that no other --site-key names
+  --evidence DIR   of recompute: files that hashinsight-hub evidence export wrote, of every hour of the month, the two hours
+                   before it and the one after; the facts are then computed from the signed batches themselves. In the
+                   directory of statement export --batches they are found
   -o text|json     form of the output
 
 Exit codes: 0 proven, 1 false, 2 not yet final, 3 could not check (mistakes in the command among them).
@@ -71,7 +73,7 @@ type options struct {
 	chainID  uint64
 	logKey   ed25519.PublicKey
 	hubKey   ed25519.PublicKey
-	siteKeys []ed25519.PublicKey
+	siteKeys []proof.SiteKey
 	evidence string
 	json     bool
 }
@@ -114,21 +116,32 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return mistake(err)
 	}
 	in := stdin
+	directory := false
 	if files[0] != "-" {
 		f, err := os.Open(files[0])
 		if err != nil {
 			return mistake(err)
 		}
 		defer f.Close()
-		in = f
-	}
-	var r report
-	if command == "recompute" {
-		if r, err = recompute(ctx, in, o, chain); err != nil {
+		info, err := f.Stat()
+		if err != nil {
 			return mistake(err)
 		}
-	} else {
+		in, directory = f, info.IsDir()
+	}
+	var r report
+	switch {
+	case directory && command == "recompute":
+		r, err = recomputeExport(ctx, files[0], o, chain)
+	case directory:
+		err = fmt.Errorf("%s is a directory: %s checks a proof file, recompute takes what hashinsight-hub statement export wrote", files[0], command)
+	case command == "recompute":
+		r, err = recompute(ctx, in, o, chain)
+	default:
 		r = newReport(check(ctx, in, o, chain, verify.NewSLA()))
+	}
+	if err != nil {
+		return mistake(err)
 	}
 	if err := r.write(stdout, o.json); err != nil {
 		fmt.Fprintln(stderr, "hashinsight-verify: writing the result:", err)
@@ -151,40 +164,6 @@ func check(ctx context.Context, in io.Reader, o *options, chain *verify.Endpoint
 
 func note(r *proof.Report, id, format string, args ...any) {
 	r.Steps = append(r.Steps, proof.Step{ID: id, State: proof.Note, Text: fmt.Sprintf(format, args...)})
-}
-
-// recompute computes a bundle's statement again, from its leaves, and where there are batches those from them. Without an endpoint the anchor is no part of the question.
-func recompute(ctx context.Context, in io.Reader, o *options, chain *verify.Endpoints) (report, error) {
-	var sla proof.SLA = verify.NewSLA()
-	var compared *batches.Compared
-	if o.evidence != "" {
-		dir, err := batches.Open(o.evidence)
-		if err != nil {
-			return report{}, fmt.Errorf("the evidence: %w", err)
-		}
-		defer dir.Close()
-		compared = batches.Compare(dir, sla)
-		sla = compared
-	}
-	r := check(ctx, in, o, chain, sla)
-	if chain.Len() == 0 {
-		r.Steps = slices.DeleteFunc(r.Steps, func(s proof.Step) bool { return s.ID == proof.StepAnchor || s.ID == proof.StepTime })
-		note(r, "note-anchor", "no chain was asked: hashinsight-verify bundle does it")
-	}
-	at := slices.IndexFunc(r.Steps, func(s proof.Step) bool { return s.State == proof.Note && s.ID != proof.StepSLA })
-	var more []proof.Step
-	if r.Kind != proof.KindBundle && r.Verdict() != proof.False {
-		more = append(more, proof.Step{ID: proof.StepSLA, State: proof.Unknown, Text: fmt.Sprintf("a file of a %s has no facts to compute a statement from: download the statement's bundle", r.Kind)})
-	}
-	if compared != nil {
-		if s, ok := compared.Step(); ok {
-			more = append(more, s)
-		}
-	} else if r.Kind == proof.KindBundle {
-		note(r, "note-evidence", "the facts are those that the site has signed: --evidence computes them from its signed batches")
-	}
-	r.Steps = slices.Insert(r.Steps, max(at, 0), more...)
-	return newReport(r), nil
 }
 
 func (o *options) trust(chain *verify.Endpoints) proof.Trust {
@@ -210,22 +189,13 @@ func parse(args []string) (*options, []string, error) {
 		return nil
 	})
 	f.Uint64Var(&o.chainID, "chain-id", 0, "")
-	key := func(take func(ed25519.PublicKey)) func(string) error {
-		return func(s string) error {
-			b, err := hex.DecodeString(s)
-			if err != nil {
-				b, err = base64.StdEncoding.DecodeString(s)
-			}
-			if err != nil || len(b) != ed25519.PublicKeySize {
-				return errors.New("want a public key of 64 hexadecimal digits, or in base64")
-			}
-			take(b)
-			return nil
-		}
-	}
-	f.Func("log-key", "", key(func(k ed25519.PublicKey) { o.logKey = k }))
-	f.Func("hub-key", "", key(func(k ed25519.PublicKey) { o.hubKey = k }))
-	f.Func("site-key", "", key(func(k ed25519.PublicKey) { o.siteKeys = append(o.siteKeys, k) }))
+	f.Func("log-key", "", func(s string) (err error) { o.logKey, err = parseKey(s); return err })
+	f.Func("hub-key", "", func(s string) (err error) { o.hubKey, err = parseKey(s); return err })
+	f.Func("site-key", "", func(s string) error {
+		k, err := parseSiteKey(s)
+		o.siteKeys = append(o.siteKeys, k)
+		return err
+	})
 	f.StringVar(&o.evidence, "evidence", "", "")
 	f.Func("o", "", func(s string) error {
 		if s != "text" && s != "json" {
@@ -248,6 +218,34 @@ func parse(args []string) (*options, []string, error) {
 		}
 		files, args = append(files, rest[0]), rest[1:]
 	}
+}
+
+func parseKey(s string) (ed25519.PublicKey, error) {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		b, err = base64.StdEncoding.DecodeString(s)
+	}
+	if err != nil || len(b) != ed25519.PublicKeySize {
+		return nil, errors.New("want a public key of 64 hexadecimal digits, or in base64")
+	}
+	return b, nil
+}
+
+// parseSiteKey reads SITE=KEY, or a key of no site in particular. Base64 of 32 bytes has its only = at the end, and a site's id is shorter than a key.
+func parseSiteKey(s string) (k proof.SiteKey, err error) {
+	site, key, bound := strings.Cut(s, "=")
+	if !bound || key == "" {
+		k.Key, err = parseKey(s)
+		return k, err
+	}
+	if k.Site, err = ident.ParseSiteID(site); err != nil {
+		return k, fmt.Errorf("want SITE=KEY: %w", err)
+	}
+	if k.Site == (ident.SiteID{}) {
+		return k, errors.New("want SITE=KEY with the id of a site")
+	}
+	k.Key, err = parseKey(key)
+	return k, err
 }
 
 func versionName() string {

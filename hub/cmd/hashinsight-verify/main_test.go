@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -16,6 +18,8 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
 	"github.com/hashinsight/hashinsight/hub/internal/verify/verifytest"
+	"github.com/hashinsight/hashinsight/pkg/evidence"
+	"github.com/hashinsight/hashinsight/pkg/ident"
 	"github.com/hashinsight/hashinsight/pkg/proof"
 	"github.com/hashinsight/hashinsight/pkg/proof/prooftest"
 )
@@ -176,6 +180,42 @@ func TestWhatCannotBeCheckedIsNeitherTrueNorFalse(t *testing.T) {
 	c.want(0, []string{"help"}, "hashinsight-verify checks")
 	c.want(0, []string{"proof", "--help"}, "hashinsight-verify checks")
 	c.want(0, []string{"version"}, "hashinsight-verify ")
+}
+
+// TestASitesHourIsNotAcceptedUnderAnothersKey: the hub has one site's key, signs what it likes in another's name, and writes into its log that the key is that other site's.
+func TestASitesHourIsNotAcceptedUnderAnothersKey(t *testing.T) {
+	const at, hour = 1_700_000_000_000, 1_700_000_000_000/3_600_000 + 1
+	w := prooftest.New(71)
+	north, south := w.Site(at), w.Site(at)
+	own, _ := w.SiteKey(north)
+	others, _ := w.SiteKey(south)
+	w.Borrow(north, south, at)
+	miner := ident.MinerID(w.ID())
+	h := w.Hour([]evidence.Leaf{w.Leaf(north, miner, hour, w.ID())}, (hour+1)*3_600_000+90_000)
+	parts := prooftest.Parts{Miner: w.HourProof(&h, miner, w.Anchor((hour+2)*3_600_000))}
+	file, err := parts.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := write(t, file, &w.Chain)
+	ownKey, otherKey := fmt.Sprintf("%x", own.Public()), base64.StdEncoding.EncodeToString(others.Public().(ed25519.PublicKey))
+	with := func(keys ...string) []string {
+		args := c.args("proof")
+		for _, k := range keys {
+			args = append(args, "--site-key", k)
+		}
+		return args
+	}
+	a, b := north.String()+"=", south.String()+"="
+	c.want(0, with(), `ok      site-key  `, `note    note-site-key `)
+	c.want(0, with(ownKey, otherKey), `note    note-site-key   not proven: that each key is that site's`) // he was not told whose they are
+	c.want(0, with(a+otherKey), `ok      site-key  `)
+	for _, keys := range [][]string{{a + ownKey, b + otherKey}, {a + ownKey, otherKey}, {b + otherKey}, {b + otherKey, ownKey}} {
+		c.want(1, with(keys...), `wrong   site-key        key \S+ of site `+north.String()+` is none of those given for it`)
+	}
+	for _, k := range []string{"=" + ownKey, "north=" + ownKey, a, a + "12", a + "=" + ownKey, ident.SiteID{}.String() + "=" + ownKey} {
+		c.want(3, with(k), `hashinsight-verify: .*want `)
+	}
 }
 
 // TestTheFormForPrograms: names and values of the JSON are an interface.

@@ -1,26 +1,31 @@
 package statement
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
+	"github.com/hashinsight/hashinsight/hub/internal/statement/export"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 	"github.com/hashinsight/hashinsight/pkg/ident"
+	"github.com/hashinsight/hashinsight/pkg/proof"
 )
 
 // readme is what an export tells its reader.
-const readme = `This directory holds a statement of uptime and everything it was made from. Nothing in it needs the hub.
+const readme = `This directory holds a statement of uptime and everything it was made from. Nothing in it needs the hub: hashinsight-verify recompute DIRECTORY checks
+all that is below by itself, and says what it finds.
 
 statement.json      the statement: exactly the bytes that were signed. Their SHA-256 is the statement's name: %s
 statement.sig       the signature, hexadecimal: Ed25519 over the 17 bytes "hsi/statement/v1" and a zero byte, followed by statement.json
@@ -32,6 +37,8 @@ excuses.jsonl       announcements of maintenance, orders to curtail, and the rec
                     of all miners that they name, of whomever
 hours.jsonl         the signed hours of the sites: the site's word for what its miners did
 leaves.jsonl        the facts of the contract's miners, each with the proof that it belongs to its signed hour
+absent.jsonl        for each of the contract's miners without facts in a signed hour the proof that it has none
+evidence            only where it was asked for: the signed batches that the facts were made from, of all miners of the sites
 
 How to check, step by step:
 1. SHA-256 of statement.json is its name, and hub.key verifies statement.sig.
@@ -43,35 +50,17 @@ How to check, step by step:
 4. Each line of leaves.jsonl: the leaf (480 bytes, base64) is entry "index" of "size" under that root: entries are SHA-256(miner id) followed by SHA-256(leaf),
    and "path" is the inclusion proof of RFC 6962 section 2.1.1. The leaves of an hour that the statement calls disputed are the ones the hub
    computed from the site's batches: they do not belong to the signed root, and such an hour counts as unknown.
-5. From leaves, terms, assignments and excuses the rules of the engine version that the statement names give each slot, each day, and the month, and so the bytes
+5. Each line of absent.jsonl: the "entries" follow each other under that root, or are the first or last of "size"; the SHA-256 of the miner's id lies
+   between theirs, before the first or behind the last. "hashes" are those of the largest subtrees without these entries, from the root's left to its right.
+   Each miner that is assigned in an hour has a line here or in leaves.jsonl.
+6. From leaves, terms, assignments and excuses the rules of the engine version that the statement names give each slot, each day, and the month, and so the bytes
    of statement.json.
 
 What this does not show: that the site told the truth. The leaves are what the site signed; that they are what its measurements say can be checked against the
-signed batches themselves: hashinsight-hub statement recompute %s, or hashinsight-hub evidence export for each hour.
+signed batches themselves: hashinsight-verify does so where the directory evidence is here, and hashinsight-hub statement export --batches writes it.
+Nor that statement, hours and excuses stood in the hub's log, and since when: that shows against a chain the bundle which the page has, and
+hashinsight-hub proof bundle %s
 `
-
-// exportedHour is a line of hours.jsonl: what a site signed.
-type exportedHour struct {
-	Site      string `json:"site"`
-	Hour      string `json:"hour"`
-	Chain     string `json:"chain"`
-	Key       []byte `json:"key"` // the site's public key
-	Header    []byte `json:"header"`
-	Signature []byte `json:"signature"`
-	Payload   []byte `json:"payload"`
-}
-
-// exportedLeaf is a line of leaves.jsonl.
-type exportedLeaf struct {
-	Site  string   `json:"site"`
-	Hour  string   `json:"hour"`
-	Chain string   `json:"chain"`
-	Miner string   `json:"miner"`
-	Leaf  []byte   `json:"leaf"`
-	Index int      `json:"index"`
-	Size  int      `json:"size"`
-	Path  []string `json:"path"` // hexadecimal; none in a disputed hour
-}
 
 // exporter writes files into a directory.
 type exporter struct {
@@ -95,9 +84,9 @@ func (e *exporter) bytes(name string, b []byte) error {
 	return e.file(name, func(f *os.File) error { _, err := f.Write(b); return err })
 }
 
-// Export writes a statement with everything it was made from into a directory that is there and empty, and returns the number of files. What it writes is
-// compared with what the statement names: an input that has changed since ends it.
-func (s *Store) Export(ctx context.Context, hash evidence.Hash, dir string) (files int, err error) {
+// Export writes a statement with everything it was made from into a directory that is there and empty, and returns the number of files; with batches, the signed batches
+// of its hours too. What it writes is compared with what the statement names: an input that has changed since ends it.
+func (s *Store) Export(ctx context.Context, hash evidence.Hash, dir string, batches bool) (files int, err error) {
 	i, err := s.statement(ctx, s.c.Pool, Scope{}, hash)
 	if err != nil {
 		return 0, err
@@ -124,8 +113,8 @@ func (s *Store) Export(ctx context.Context, hash evidence.Hash, dir string) (fil
 		name string
 		b    []byte
 	}{
-		{"README.txt", fmt.Appendf(nil, readme, name, name)}, {"statement.json", i.Bytes}, {"statement.sig", []byte(hex.EncodeToString(i.Signature) + "\n")},
-		{"hub.key", []byte(hex.EncodeToString(i.PublicKey) + "\n")},
+		{"README.txt", fmt.Appendf(nil, readme, name, name)}, {export.Statement, i.Bytes}, {export.Signature, []byte(hex.EncodeToString(i.Signature) + "\n")},
+		{export.HubKey, []byte(hex.EncodeToString(i.PublicKey) + "\n")},
 	} {
 		if err := e.bytes(f.name, f.b); err != nil {
 			return e.files, err
@@ -134,11 +123,16 @@ func (s *Store) Export(ctx context.Context, hash evidence.Hash, dir string) (fil
 	if err := s.exportInputs(e, st, rules); err != nil {
 		return e.files, err
 	}
-	if err := e.file("hours.jsonl", func(f *os.File) error { return s.exportHours(ctx, f, st) }); err != nil {
+	if err := e.file(export.Hours, func(f *os.File) error { return s.exportHours(ctx, f, st) }); err != nil {
 		return e.files, err
 	}
-	if err := e.file("leaves.jsonl", func(f *os.File) error { return s.exportLeaves(ctx, f, st, rules) }); err != nil {
+	if err := e.file(export.Leaves, func(leaves *os.File) error {
+		return e.file(export.Absent, func(absent *os.File) error { return s.exportLeaves(ctx, leaves, absent, st, rules) })
+	}); err != nil {
 		return e.files, err
+	}
+	if batches {
+		return e.files, s.exportBatches(ctx, e, st)
 	}
 	return e.files, nil
 }
@@ -169,9 +163,9 @@ func (s *Store) exportInputs(e *exporter, st *sla.Statement, rules *sla.Rules) e
 	}
 	terms, assigned, excuses := rules.Terms(), rules.Assignments(), rules.Excuses()
 	if err := errors.Join(
-		lines("terms.jsonl", len(terms), func(i int) ([]byte, evidence.Hash) { return terms[i].Canonical(), terms[i].Hash() }),
-		lines("assignments.jsonl", len(assigned), func(i int) ([]byte, evidence.Hash) { return assigned[i].Canonical(), assigned[i].Hash() }),
-		lines("excuses.jsonl", len(excuses), func(i int) ([]byte, evidence.Hash) { return excuses[i].Canonical(), excuses[i].Hash() }),
+		lines(export.Terms, len(terms), func(i int) ([]byte, evidence.Hash) { return terms[i].Canonical(), terms[i].Hash() }),
+		lines(export.Assignments, len(assigned), func(i int) ([]byte, evidence.Hash) { return assigned[i].Canonical(), assigned[i].Hash() }),
+		lines(export.Excuses, len(excuses), func(i int) ([]byte, evidence.Hash) { return excuses[i].Canonical(), excuses[i].Hash() }),
 	); err != nil {
 		return err
 	}
@@ -180,8 +174,6 @@ func (s *Store) exportInputs(e *exporter, st *sla.Statement, rules *sla.Rules) e
 	}
 	return nil
 }
-
-func hourName(hour uint32) string { return time.Unix(int64(hour)*3600, 0).UTC().Format(time.RFC3339) }
 
 func (s *Store) exportHours(ctx context.Context, f *os.File, st *sla.Statement) error {
 	out := json.NewEncoder(f)
@@ -197,7 +189,7 @@ func (s *Store) exportHours(ctx context.Context, f *os.File, st *sla.Statement) 
 		for _, ref := range refs {
 			h := place[hourKey{site, ref.Hour, ref.Spool}]
 			if h == nil || sla.HexHash(h.Header) != ref.HeaderHash {
-				return fmt.Errorf("hour %s of site %s is not as the statement names it: hashinsight-hub statement recompute shows the difference", hourName(ref.Hour), site)
+				return fmt.Errorf("hour %s of site %s is not as the statement names it: hashinsight-hub statement recompute shows the difference", export.HourName(ref.Hour), site)
 			}
 			b, err := s.batch(ctx, site, h.InSpool, h.InSeq)
 			if err != nil {
@@ -207,7 +199,9 @@ func (s *Store) exportHours(ctx context.Context, f *os.File, st *sla.Statement) 
 			if err != nil {
 				return err
 			}
-			if err := out.Encode(exportedHour{site.String(), hourName(ref.Hour), ref.Spool.String(), key, b.RawHeader, b.Signature, b.Payload}); err != nil {
+			if err := out.Encode(export.Hour{
+				Site: site.String(), Hour: export.HourName(ref.Hour), Chain: ref.Spool.String(), Key: key, Header: b.RawHeader, Signature: b.Signature, Payload: b.Payload,
+			}); err != nil {
 				return err
 			}
 		}
@@ -231,33 +225,43 @@ func bySite(hours []sla.HourRef) func(yield func(ident.SiteID, []sla.HourRef) bo
 	}
 }
 
-// exportLeaves writes the leaves of the contract's miners. Leaves of others stay where they are: of them a reader sees hashes alone.
-func (s *Store) exportLeaves(ctx context.Context, f *os.File, st *sla.Statement, rules *sla.Rules) error {
-	wanted := map[sla.MinerKey]bool{}
+// exportLeaves writes the leaves of the contract's miners, and of those that have none that it is so. Leaves of others stay where they are: of them a reader sees hashes alone.
+func (s *Store) exportLeaves(ctx context.Context, leaves, absent io.Writer, st *sla.Statement, rules *sla.Rules) error {
+	toLeaves, toAbsent := bufio.NewWriter(leaves), bufio.NewWriter(absent)
+	out := leafWriter{leaves: json.NewEncoder(toLeaves), absent: json.NewEncoder(toAbsent), wanted: map[sla.MinerKey]bool{}, assigned: map[ident.SiteID][]proof.Assignment{}}
 	for _, k := range rules.Miners() {
-		wanted[k] = true
+		out.wanted[k] = true
 	}
-	out := json.NewEncoder(f)
+	for _, a := range rules.Assignments() {
+		out.assigned[a.Site] = append(out.assigned[a.Site], proof.Assignment{Site: a.Site, Miner: a.Miner, FromMS: a.FromMS, ToMS: a.ToMS})
+	}
 	for site, refs := range bySite(st.Hours) {
 		for _, ref := range refs {
-			var leaves []evidence.Leaf
+			var all []evidence.Leaf
 			if err := s.c.Facts.Each(ctx, s.c.Pool, site, ref.Hour, ref.Hour+1, nil, func(_ *facts.Hour, l *evidence.Leaf) error {
 				if l.Spool == ref.Spool {
-					leaves = append(leaves, *l)
+					all = append(all, *l)
 				}
 				return nil
 			}); err != nil {
 				return err
 			}
-			if err := writeLeaves(out, &ref, leaves, wanted); err != nil {
-				return fmt.Errorf("hour %s of site %s: %w", hourName(ref.Hour), site, err)
+			if err := out.hour(&ref, all); err != nil {
+				return fmt.Errorf("hour %s of site %s: %w", export.HourName(ref.Hour), site, err)
 			}
 		}
 	}
-	return nil
+	return errors.Join(toLeaves.Flush(), toAbsent.Flush())
 }
 
-func writeLeaves(out *json.Encoder, ref *sla.HourRef, leaves []evidence.Leaf, wanted map[sla.MinerKey]bool) error {
+// leafWriter writes lines of hours.
+type leafWriter struct {
+	leaves, absent *json.Encoder
+	wanted         map[sla.MinerKey]bool
+	assigned       map[ident.SiteID][]proof.Assignment
+}
+
+func (w *leafWriter) hour(ref *sla.HourRef, leaves []evidence.Leaf) error {
 	if len(leaves) == 0 {
 		return nil // disputed, and its batches give none
 	}
@@ -269,29 +273,63 @@ func writeLeaves(out *json.Encoder, ref *sla.HourRef, leaves []evidence.Leaf, wa
 	if agreed && sla.HexHash(tree.Root()) != ref.Root {
 		return errors.New("the leaves that are kept do not give the root: hashinsight-hub statement recompute shows the difference")
 	}
+	told := map[ident.MinerID]bool{}
 	for i := range leaves {
 		l := &leaves[i]
-		if !wanted[sla.MinerKey{Site: l.Site, Miner: l.Miner}] {
+		if !w.wanted[sla.MinerKey{Site: l.Site, Miner: l.Miner}] {
 			continue
 		}
+		told[l.Miner] = true
 		b, err := l.AppendBinary(nil)
 		if err != nil {
 			return err
 		}
-		line := exportedLeaf{Site: l.Site.String(), Hour: hourName(l.Hour), Chain: l.Spool.String(), Miner: l.Miner.String(), Leaf: b, Size: tree.Len(), Path: []string{}}
+		line := export.Leaf{Site: l.Site.String(), Hour: export.HourName(l.Hour), Chain: l.Spool.String(), Miner: l.Miner.String(), Leaf: b, Size: tree.Len(), Path: []string{}}
 		if agreed {
 			index, path, err := tree.Inclusion(l.Miner)
 			if err != nil {
 				return err
 			}
-			line.Index = index
-			for _, h := range path {
-				line.Path = append(line.Path, hex.EncodeToString(h[:]))
-			}
+			line.Index, line.Path = index, hexes(path)
 		}
-		if err := out.Encode(line); err != nil {
+		if err := w.leaves.Encode(line); err != nil {
+			return err
+		}
+	}
+	if !agreed {
+		return nil
+	}
+	for i := range w.assigned[ref.Site] {
+		a := &w.assigned[ref.Site][i]
+		if told[a.Miner] || !a.In(ref.Hour) {
+			continue
+		}
+		told[a.Miner] = true
+		if err := w.absent.Encode(neighbours(tree, ref, a.Miner)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// neighbours shows between which entries a miner's would be.
+func neighbours(tree *evidence.Tree, ref *sla.HourRef, miner ident.MinerID) export.Neighbours {
+	line := export.Neighbours{Site: ref.Site.String(), Hour: export.HourName(ref.Hour), Chain: ref.Spool.String(), Miner: miner.String(), Size: tree.Len()}
+	at, _ := tree.Find(sha256.Sum256(miner[:]))
+	var indexes []int
+	for i := max(at-1, 0); i < min(at+1, tree.Len()); i++ {
+		m, l := tree.Entry(i)
+		indexes = append(indexes, i)
+		line.Entries = append(line.Entries, export.Entry{Index: i, Miner: hex.EncodeToString(m[:]), Leaf: hex.EncodeToString(l[:])})
+	}
+	line.Hashes = hexes(tree.Multiproof(indexes))
+	return line
+}
+
+func hexes(hashes []evidence.Hash) []string {
+	out := make([]string, len(hashes))
+	for i := range hashes {
+		out[i] = hex.EncodeToString(hashes[i][:])
+	}
+	return out
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashinsight/hashinsight/hub/internal/facts/factstest"
 	"github.com/hashinsight/hashinsight/hub/internal/sla"
+	"github.com/hashinsight/hashinsight/hub/internal/statement/export"
 	"github.com/hashinsight/hashinsight/pkg/evidence"
 )
 
@@ -31,9 +32,9 @@ func TestAnExportCanBeCheckedByItself(t *testing.T) {
 	hash, err := w.store.Issue(t.Context(), c, month)
 	w.must(err)
 	dir := t.TempDir()
-	files, err := w.store.Export(t.Context(), hash, dir)
+	files, err := w.store.Export(t.Context(), hash, dir, false)
 	w.must(err)
-	if list, err := os.ReadDir(dir); err != nil || len(list) != files || files != 9 {
+	if list, err := os.ReadDir(dir); err != nil || len(list) != files || files != 10 {
 		t.Errorf("%d files told, %d there, %v", files, len(list), err)
 	}
 	read := func(name string) []byte {
@@ -65,7 +66,7 @@ func TestAnExportCanBeCheckedByItself(t *testing.T) {
 	}
 	roots := map[string]evidence.Hash{}
 	for scan := bufio.NewScanner(bytes.NewReader(read("hours.jsonl"))); scan.Scan(); {
-		var h exportedHour
+		var h export.Hour
 		w.must(json.Unmarshal(scan.Bytes(), &h))
 		w.must(evidence.VerifyHeader(h.Key, h.Header, h.Signature))
 		header, err := evidence.ParseHeader(h.Header)
@@ -78,7 +79,7 @@ func TestAnExportCanBeCheckedByItself(t *testing.T) {
 	leaves := 0
 	scan := bufio.NewScanner(bytes.NewReader(read("leaves.jsonl")))
 	for scan.Scan() {
-		var l exportedLeaf
+		var l export.Leaf
 		w.must(json.Unmarshal(scan.Bytes(), &l))
 		leaf, err := evidence.ParseLeaf(l.Leaf)
 		w.must(err)

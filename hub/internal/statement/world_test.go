@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/hashinsight/hashinsight/hub/internal/access"
+	"github.com/hashinsight/hashinsight/hub/internal/archive"
 	"github.com/hashinsight/hashinsight/hub/internal/audit"
 	"github.com/hashinsight/hashinsight/hub/internal/customer"
 	"github.com/hashinsight/hashinsight/hub/internal/facts"
@@ -28,6 +29,7 @@ type world struct {
 	pool      *pgxpool.Pool
 	customers *customer.Store
 	store     *Store
+	archive   *archive.Archive // nil unless a test opens one
 	key       ed25519.PrivateKey
 	by        access.Actor
 	customer  uuid.UUID
@@ -60,7 +62,7 @@ func (w *world) hub() *Store {
 	w.Facts, err = facts.New(facts.Config{Pool: w.pool, Audit: l, Password: factstest.Password, Keys: w.siteKey, Now: w.now})
 	w.must(err)
 	s, err := New(Config{
-		Pool: w.pool, Customers: w.customers, Facts: w.Facts, Audit: l, Key: func() ed25519.PrivateKey { return w.key }, SiteKey: w.siteKey, Now: w.now,
+		Pool: w.pool, Customers: w.customers, Facts: w.Facts, Audit: l, Key: func() ed25519.PrivateKey { return w.key }, SiteKey: w.siteKey, Archive: w.archive, Now: w.now,
 	})
 	w.must(err)
 	return s

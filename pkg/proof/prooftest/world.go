@@ -186,6 +186,14 @@ func (w *World) SiteKey(id ident.SiteID) (ed25519.PrivateKey, uint64) {
 	return w.sites[id].key, w.sites[id].logged
 }
 
+// Borrow makes a site sign with another one's key from now on, and the log name that key as the site's own: what a hub can do that has got hold of one site.
+func (w *World) Borrow(site, from ident.SiteID, atMS int64) {
+	s := w.sites[site]
+	s.key = w.sites[from].key
+	k := proof.SiteKeyBody{Site: site, Event: proof.KeyAdded, Public: Public(s.key)}
+	s.logged = w.Add(k.Entry(atMS))
+}
+
 // Leaf makes up what a site says of a miner and hour.
 func (w *World) Leaf(site ident.SiteID, miner ident.MinerID, hour uint32, spool ident.SpoolID) evidence.Leaf {
 	l := evidence.Leaf{Site: site, Miner: miner, Hour: hour, Spool: spool, FirstSeq: 1, LastSeq: 9}
