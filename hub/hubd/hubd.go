@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hashinsight/hashinsight/hub/internal/anchor"
 	"github.com/hashinsight/hashinsight/hub/internal/config"
 	"github.com/hashinsight/hashinsight/hub/internal/pg"
 	"github.com/hashinsight/hashinsight/pkg/diag"
@@ -83,6 +84,7 @@ type Hub struct {
 	also  net.Listener // agents too: Tunnel.FallbackListen; nil without it
 	meter net.Listener
 	ready atomic.Bool
+	chain *anchor.Chain // of a process that anchors: there before its jobs start, nil otherwise
 }
 
 // New opens the listeners, so that a port in use is found before anything else happens.

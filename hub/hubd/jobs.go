@@ -43,8 +43,8 @@ func (h *Hub) startJobs(ctx context.Context, stack *lifecycle.Stack, s subjects)
 		return errors.New("ENCRYPTION_PASSWORD is required by the module jobs: it opens the miners' salt keys, with which signed hours are judged, and the key that signs statements")
 	}
 	tasks := h.tasks(s)
-	if chain := h.openForJobs(ctx, stack); chain != nil {
-		task, err := h.anchorTask(&s, chain)
+	if h.chain = h.openForJobs(ctx, stack); h.chain != nil {
+		task, err := h.anchorTask(&s, h.chain)
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/hashinsight/hashinsight/hub/internal/anchor"
 	"github.com/hashinsight/hashinsight/hub/internal/proof"
 )
 
@@ -23,10 +26,26 @@ func (h *Hub) transparency(s *subjects) (*proof.Store, error) {
 			return head.Seq, head.Hash, err
 		},
 	}
+	if h.c.Chain.On {
+		c.Anchored = func(ctx context.Context) (uint64, bool, error) { return h.anchored(ctx, s.pools.Jobs) }
+	}
 	if s.pki != nil {
 		c.Key, c.Evidence = s.pki.LogKey, s.pki.EvidenceKey
 	}
 	return proof.New(c)
+}
+
+// anchored asks the chain how many entries of the log it has the root of. A contract of which the database knows no anchor may be another log's, and says nothing.
+func (h *Hub) anchored(ctx context.Context, pool *pgxpool.Pool) (size uint64, ok bool, err error) {
+	if h.chain == nil {
+		return 0, false, nil
+	}
+	st, err := anchor.NewStore(pool, h.chain.ID(), h.chain.Contract(), h.c.Now).Status(ctx)
+	if err != nil || st.Last == nil {
+		return 0, false, err
+	}
+	head, err := h.chain.Head(ctx)
+	return head.Size, err == nil, err
 }
 
 // logEvery is how often entries get their places: what happens is under a signed checkpoint within that time.

@@ -15,7 +15,9 @@
 // checkpoints that contradict each other halt the log, with an alarm, until a person has looked: Fsck tells where. A directory that cannot be written, or a disk with less than
 // 16 MB left, blocks it, with an alarm too: no further places are given, what was signed can be proven, and it goes on by itself.
 //
-// It knows nothing of chains, and decides nothing about what it records.
+// When a process starts that anchors, it asks (Anchored) how much of the log the chain has before it gives the first place: where both rows and tiles are older, only the chain shows it.
+//
+// It knows nothing of chains beyond that number, and decides nothing about what it records.
 package proof
 
 import (
@@ -49,7 +51,9 @@ type Config struct {
 	// nothing to the log.
 	Key, Evidence func() ed25519.PrivateKey
 	// AuditHead returns the number and hash of the audit log's last entry, which is noted every hour. Nil: never.
-	AuditHead  func(context.Context) (seq int64, hash [32]byte, err error)
+	AuditHead func(context.Context) (seq int64, hash [32]byte, err error)
+	// Anchored asks the chain how many entries of this log it has the root of. ok is false when none of its anchors is known. Nil: this process anchors nothing.
+	Anchored   func(context.Context) (size uint64, ok bool, err error)
 	Now        func() time.Time      // nil means time.Now
 	Log        *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil means no metrics
@@ -61,6 +65,8 @@ type Store struct {
 	jobs    *pgxpool.Pool
 	metrics *metrics
 	room    func(dir string) (free uint64, ok bool) // on the disk of the tiles; nil: whatever there is will do
+
+	compared comparison
 }
 
 // New checks the configuration. It touches neither the database nor the directory.

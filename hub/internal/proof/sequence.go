@@ -140,6 +140,9 @@ func (s *Store) run(ctx context.Context, st *state, sg *signer) error {
 	if err := s.hasRoom(); err != nil {
 		return err
 	}
+	if err := s.mayGrow(ctx, uint64(size), newest.Size); err != nil {
+		return err
+	}
 	for done := 0; ; {
 		if err := s.fill(ctx, t, tree, uint64(size)); err != nil {
 			return err
@@ -435,6 +438,7 @@ func (s *Store) sign(ctx context.Context, t *tiles, tree *compact.Range, sg *sig
 	if err := s.publish(&c); err != nil {
 		return err
 	}
+	s.compared.saw(c.Size)
 	s.metrics.look(&c, 0)
 	s.metrics.behind.Set(0)
 	return nil
