@@ -16,8 +16,8 @@
 //   - failed: the contract refused it, and does not hold it either. It is tried again once in an interval.
 //
 // When the contract holds more than the database knows (the database was restored, or another hub with another database has anchored), the anchors are
-// read back from its events, provided that their roots are those of this log; when the log is not that long yet, the machine waits; when a root is another
-// one, it stops: two logs would use one contract.
+// read back from its events, provided that their roots are those of this log, one that repeats the log's head too; when the log is not that long yet, the machine
+// waits; when a root over as many entries as the log has is another one, it stops: two logs would use one contract.
 package anchor
 
 import (
@@ -106,7 +106,7 @@ const (
 	TroubleNonce         Trouble = "nonce"          // the account's transactions are not the ones that were sent
 	TroubleReverted      Trouble = "reverted"       // the contract refuses
 	TroubleForeign       Trouble = "foreign"        // the contract holds roots of another log
-	TroubleAhead         Trouble = "ahead"          // the contract holds more than this log has: the database is an older one
+	TroubleAhead         Trouble = "ahead"          // the contract holds more than this log has: it is an older one, or another
 	TroubleLogBehind     Trouble = "log_behind"     // the log reads back what its database has lost, or is not there
 	TroubleLogFork       Trouble = "log_fork"       // the log does not continue what was anchored
 	TroubleVanished      Trouble = "vanished"       // final anchors are gone from the chain
