@@ -42,12 +42,14 @@ chain: ## only the chain of the last make run, to check proofs while nothing els
 
 build: web ## build the page and every program into bin/
 	@mkdir -p bin
-	for p in $(PROGRAMS); do (cd $${p%%/cmd/*} && GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(CURDIR)/bin/ ./cmd/$${p##*/}); done
+	@echo "build: the programs, version $(VERSION), into bin/"
+	@for p in $(PROGRAMS); do (cd $${p%%/cmd/*} && GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(CURDIR)/bin/ ./cmd/$${p##*/}); done
 
 # The page is rebuilt when a source is newer than the last build.
 web: hub/internal/webui/dist/app/index.html ## build the page (hub/web) into the hub's embedded files
 hub/internal/webui/dist/app/index.html: hub/web/node_modules/.installed $(shell git ls-files hub/web 2>/dev/null)
-	cd hub/web && npm run --silent build
+	@echo "build: the page"
+	@cd hub/web && npm run --silent build | sed -E '/^(\.\.\/|vite |transforming|rendering|computing|$$)/d' # not each of its hundred files
 	@touch $@
 # npm ci empties the directory first: through a link, that of another checkout, which others may be using.
 hub/%/node_modules/.installed: hub/%/package-lock.json

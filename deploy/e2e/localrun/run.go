@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -120,10 +121,10 @@ func RunChain(ctx context.Context, c Config) (err error) {
 // play lets the system run: until all is fresh, then for the duration or the command.
 func (s *stack) play(ctx context.Context) error {
 	began := time.Now()
-	fmt.Fprintf(s.c.Out, "run: page http://%s  owner's key in %s\n", s.ports.Web, s.keyFile())
+	fmt.Fprintf(s.c.Out, "run: page    http://%s: sign in with the key that is in %s\n", s.ports.Web, s.keyFile())
 	if s.chain != nil {
-		fmt.Fprintf(s.c.Out, "run: the log is anchored every %s in contract %s of the chain at %s  check proofs at %s\n",
-			cmp.Or(s.c.Anchor, anchorDefault), s.contractOf.Contract, s.chainURL(), s.verifyPage())
+		fmt.Fprintf(s.c.Out, "run: chain   %s: the head of the hub's log goes into its contract %s every %s\n", s.chainURL(), s.contractOf.Contract, short(s.c.Anchor))
+		fmt.Fprintf(s.c.Out, "run: verify  %s: checks proof files in the browser, without a key\n", s.verifyPage())
 	}
 	first, cancel := context.WithTimeout(ctx, startTimeout)
 	f, err := s.waitFresh(first)
@@ -144,7 +145,8 @@ func (s *stack) play(ctx context.Context) error {
 	if err := s.ensureDemo(ctx); err != nil {
 		return fmt.Errorf("the demo contract: %w", err)
 	}
-	fmt.Fprintf(s.c.Out, "run: %q of %q is live too: its slots are judged when the site has signed their hour\n", demoContract, demoCustomer)
+	fmt.Fprintf(s.c.Out, "run: Contracts, on the page, has %q of %q over all of them: slots of this hour are judged by %s UTC, when the site has signed it\n",
+		demoContract, demoCustomer, s.live.UTC().Truncate(time.Hour).Add(time.Hour+signing+time.Minute).Format("15:04"))
 	switch {
 	case s.c.Loop.total() > 0:
 		if err := s.killLoop(ctx); err != nil {
@@ -163,9 +165,46 @@ func (s *stack) play(ctx context.Context) error {
 		s.waitUntil(ctx, end)
 	default:
 		fmt.Fprintln(s.c.Out, "run: Ctrl-C stops everything; data is kept for the next run")
+		s.tellAnchor(ctx)
 		s.waitUntil(ctx, time.Time{})
 	}
 	return s.failed()
+}
+
+// tellAnchor waits for an anchor in a final block and says what can be tried from then on.
+func (s *stack) tellAnchor(ctx context.Context) {
+	if s.chain == nil {
+		return
+	}
+	const patience = 10 * time.Minute // then the page says what keeps the hub from anchoring
+	s.patientAt(ctx, time.Second, patience, func() bool {
+		var list struct {
+			Items []struct {
+				State string `json:"state"`
+				Size  uint64 `json:"size"`
+				Block uint64 `json:"block_number"`
+			} `json:"items"`
+		}
+		if s.get(ctx, "/api/anchors?limit=10", &list) != nil { // asked again
+			return false
+		}
+		for _, a := range list.Items {
+			if a.State == "finalized" {
+				fmt.Fprintf(s.c.Out, "run: the first %d entries of the log are anchored in block %d, which is final: Log, on the page, shows them. Try now, in a second terminal, what README.md says under \"Do not trust us\"\n", a.Size, a.Block)
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// short is an interval between anchors for people.
+func short(d time.Duration) string {
+	text := cmp.Or(d, anchorDefault).String()
+	if minutes, ok := strings.CutSuffix(text, "m0s"); ok {
+		return minutes + " min"
+	}
+	return text
 }
 
 // waitUntil waits for the time (zero: for ever), the end of ctx, or a child that cannot be kept running.
