@@ -24,6 +24,7 @@ import (
 
 // A running hub puts the key of a site that registers, and its own, into the log, signs a checkpoint, and serves it to anybody when the log is public, and only then.
 func TestARunningHubKeepsItsLog(t *testing.T) {
+	t.Parallel() // most of it is waiting for the log's next turn
 	c := config(pgtest.URL(t))
 	c.Transparency = hubd.Transparency{Dir: filepath.Join(t.TempDir(), "log"), Public: true}
 	h := start(t, c)
