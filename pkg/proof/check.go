@@ -266,13 +266,13 @@ func (c *checker) anchor() {
 		set(NotYet, "this hub anchors nothing: that the log was not written later only its own signature says")
 		return
 	case c.t.Contract == nil:
-		set(Unknown, "the file names the contract 0x%x on chain %d: whether it is the log's only the address in your own contract tells; give it", a.Contract, a.ChainID)
+		set(Unknown, "the file names the contract 0x%x on chain %d: whether it is the log's only the address in your own contract tells: give that (--contract 0x…)", a.Contract, a.ChainID)
 		return
 	case *c.t.Contract != a.Contract:
 		set(Wrong, "the file names the contract 0x%x, not the one given, 0x%x", a.Contract, *c.t.Contract)
 		return
 	case c.t.Chain == nil:
-		set(Unknown, "no endpoint of a chain was given")
+		set(Unknown, "no endpoint of a chain was given (--rpc https://…)")
 		return
 	}
 	e, err := c.t.Chain.Event(c.ctx, *a)

@@ -30,8 +30,13 @@ type Reader struct {
 // Open reads the head of a file.
 func Open(r io.Reader) (*Reader, error) {
 	d := &Reader{b: bufio.NewReaderSize(r, 1<<18)}
-	if tag := d.take(len(fileTag)); d.err == nil && string(tag) != fileTag {
+	switch tag, err := d.b.Peek(len(fileTag)); {
+	case len(tag) == 0 && errors.Is(err, io.EOF):
+		d.fail("it is empty")
+	case string(tag) != fileTag[:len(tag)]: // a page of an error, an export, another download: cut short or not
 		d.fail("it does not begin with %q", fileTag)
+	default:
+		d.take(len(fileTag))
 	}
 	d.Kind = Kind(d.u8())
 	if d.Kind < KindHour || d.Kind > KindEntry {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -56,8 +57,9 @@ FILE is the file's name, or - for standard input. Options:
   --chain-id N     id of the chain the contract is on, from your own contract too
   --log-key KEY    the log's public key, if you were given one: 64 hexadecimal digits, or base64
   --hub-key KEY    the hub's public key for statements, likewise
-  --site-key SITE=KEY  a site's public key, likewise, with the site's id; repeat it for every site and key. KEY alone is taken
-                   for any site that no other --site-key names
+  --site-key SITE=KEY
+                   a site's public key, likewise, with the site's id; repeat it for every site and key. KEY alone is taken for
+                   any site that no other --site-key names
   --evidence DIR   of recompute: files that hashinsight-hub evidence export wrote, of every hour of the month, the two hours
                    before it and the one after; the facts are then computed from the signed batches themselves. In the
                    directory of statement export --batches they are found
@@ -109,7 +111,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case o.evidence != "" && command != "recompute":
 		return mistake(fmt.Errorf("--evidence is an option of recompute, not of %s", command))
 	case len(files) != 1:
-		return mistake(fmt.Errorf("%s needs one file, given were %d", command, len(files)))
+		return mistake(fmt.Errorf("%s needs the name of one file, or - for standard input; given were %d", command, len(files)))
 	}
 	chain, err := verify.New(verify.Config{URLs: o.rpc, ChainID: o.chainID})
 	if err != nil {
@@ -188,7 +190,12 @@ func parse(args []string) (*options, []string, error) {
 		o.contract = (*[20]byte)(b)
 		return nil
 	})
-	f.Uint64Var(&o.chainID, "chain-id", 0, "")
+	f.Func("chain-id", "", func(s string) (err error) {
+		if o.chainID, err = strconv.ParseUint(s, 10, 64); err != nil || o.chainID == 0 {
+			return errors.New("want the chain's number, such as 8453")
+		}
+		return nil
+	})
 	f.Func("log-key", "", func(s string) (err error) { o.logKey, err = parseKey(s); return err })
 	f.Func("hub-key", "", func(s string) (err error) { o.hubKey, err = parseKey(s); return err })
 	f.Func("site-key", "", func(s string) error {

@@ -119,6 +119,10 @@ func TestWhatIsFalseIsRefused(t *testing.T) {
 		c.change(func([]byte) []byte { b := bytes.Clone(good); b[at] ^= 1; return b })
 		c.want(1, c.args("proof"), `wrong   `, `verdict 1               false$`)
 	}
+	for text, says := range map[string]string{"": "it is empty", "<!doctype html>": "it does not begin with", "{}": "it does not begin with", "hsi/proof/v": "it ends too early"} {
+		c.change(func([]byte) []byte { return []byte(text) })
+		c.want(1, c.args("proof"), `wrong   decode          .*`+says)
+	}
 	for name, f := range map[string]func() []byte{
 		"empty": func() []byte { return nil }, "cut short": func() []byte { return good[:len(good)-1] }, "something behind": func() []byte { return append(bytes.Clone(good), 0) },
 		"an HTML page": func() []byte { return []byte("<!doctype html>") },
@@ -158,8 +162,8 @@ func TestWhatIsNotFinalIsNotProvenYet(t *testing.T) {
 
 func TestWhatCannotBeCheckedIsNeitherTrueNorFalse(t *testing.T) {
 	c := valid(t, proof.KindHour)
-	c.want(3, []string{"proof", c.file, "--rpc", c.chain.URL}, `unknown anchor          .*your own contract`, `verdict 3               could not check$`)
-	c.want(3, []string{"proof", c.file, "--contract", c.contract}, `unknown anchor          .*no endpoint`)
+	c.want(3, []string{"proof", c.file, "--rpc", c.chain.URL}, `unknown anchor          .*your own contract.*--contract`, `verdict 3               could not check$`)
+	c.want(3, []string{"proof", c.file, "--contract", c.contract}, `unknown anchor          .*no endpoint.*--rpc`)
 	c.want(3, c.args("proof", "--rpc", "http://127.0.0.1:1/"), `unknown anchor          .*two must agree`)
 	other := verifytest.Start(t, c.chain.ChainID, c.chain.Contract, nil)
 	other.Finalized = c.chain.Finalized
@@ -169,10 +173,13 @@ func TestWhatCannotBeCheckedIsNeitherTrueNorFalse(t *testing.T) {
 		"no command": {}, "an unknown command": {"verify", c.file}, "no file": {"proof"}, "two files": {"proof", c.file, c.file}, "a file that is not there": {"proof", c.file + "x"},
 		"an unknown option": {"proof", c.file, "--force"}, "half an address": {"proof", c.file, "--contract", "0x12"}, "an address without 0x": {"proof", c.file, "--contract", strings.Repeat("1", 40)},
 		"a key that is none": {"proof", c.file, "--log-key", "abc"}, "an endpoint that is none": {"proof", c.file, "--rpc", "localhost:8545"}, "a form that is none": {"proof", c.file, "-o", "xml"},
-		"a directory": {"proof", filepath.Dir(c.file)},
+		"a directory": {"proof", filepath.Dir(c.file)}, "a chain's name": {"proof", c.file, "--chain-id", "base"}, "chain 0": {"proof", c.file, "--chain-id", "0"},
+		"a directory that is no export": {"recompute", filepath.Dir(c.file)},
 	} {
-		t.Run(name, func(t *testing.T) { c.want(3, args) })
+		t.Run(name, func(t *testing.T) { c.want(3, args, `hashinsight-verify: `) })
 	}
+	c.want(3, []string{"proof", filepath.Dir(c.file)}, `hashinsight-verify: .* is a directory: .*recompute`)
+	c.want(3, []string{"proof", c.file, "--chain-id", "base"}, `hashinsight-verify: .*such as 8453`)
 	b := bundle(t, verifytest.MonthOf{Seed: 1, Miners: 2, Hours: 3})
 	b.want(3, []string{"recompute", b.file, "--evidence", t.TempDir()}, `ok      sla  `, `unknown evidence        hour \d+`)
 	b.want(3, []string{"recompute", b.file, "--evidence", filepath.Dir(b.file)}, `hashinsight-verify: the evidence: .*not an export`)
