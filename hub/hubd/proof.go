@@ -38,8 +38,8 @@ func builder(l *proof.Store, sc *statement.Config, s *statement.Store, logKey fu
 	}
 	if a.covering != nil {
 		c.Covering = func(ctx context.Context, index uint64) (proof.Covered, bool, error) {
-			covered, _, ok, err := a.covering(ctx, index)
-			return covered, ok, err
+			covered, view, ok, err := a.covering(ctx, index)
+			return covered, ok && final(&view), err
 		}
 	}
 	return proof.NewBuilder(c)
@@ -126,6 +126,10 @@ func logHead(ctx context.Context, s *subjects) (api.LogHead, error) {
 	return out, err
 }
 
+// final says whether a proof file may name an anchor. A file that names a block which a reorganisation takes away would be called false when another block is final in its
+// place; one without an anchor is not proven yet, and is to be downloaded again.
+func final(a *api.Anchor) bool { return a.State == "finalized" }
+
 // proofState tells how far a statement's proof is.
 func proofState(ctx context.Context, a anchors, hash evidence.Hash, l proof.Logged) (api.ProofState, error) {
 	st := api.ProofState{Hash: fmt.Sprintf("%x", hash)}
@@ -149,7 +153,10 @@ func proofState(ctx context.Context, a anchors, hash evidence.Hash, l proof.Logg
 		return st, err
 	}
 	if ok {
-		st.Stage, st.Anchor, st.CheckpointSize, st.Final = anchor.State, &anchor, anchor.Size, anchor.State == "finalized"
+		st.Stage, st.Anchor, st.Final = anchor.State, &anchor, final(&anchor)
+		if st.Final {
+			st.CheckpointSize = anchor.Size
+		}
 		st.Text = map[string]string{
 			"mined": "Its anchor is in a block that may still change.", "safe": "Its anchor is in a block that will hardly change.", "finalized": "Its anchor is in a final block.",
 		}[anchor.State]

@@ -203,6 +203,18 @@ INSERT INTO anchor (chain_id, contract, seq, hour, size, root, prev_root, checkp
 VALUES (31337, $1, 1, $2, $3, $4, $5, $6, 6, $7, $7, $7, $7, $8, 77, $8, $7)`, address[:], now.Unix()/3600, int64(signed.Size), signed.Root[:], make([]byte, 32), []byte(head.Note), now, tx[:]); err != nil {
 		t.Fatal(err)
 	}
+	// A block that is not final may be taken away by a reorganisation: no file names it, which would be false from then on.
+	for _, state := range []int{4, 5} { // mined, safe
+		if _, err := pool.Exec(t.Context(), `UPDATE anchor SET state = $1, finalized_at = NULL`, state); err != nil {
+			t.Fatal(err)
+		}
+		if r := proof.Check(t.Context(), strings.NewReader(read("/api/proofs/entries/0", nil)), trust, nil); r.Verdict() != proof.NotFinal || r.AnchorState != proof.AnchorNone {
+			t.Errorf("a file made over an anchor in state %d: %s, %+v", state, r.Verdict(), r.Anchor)
+		}
+	}
+	if _, err := pool.Exec(t.Context(), `UPDATE anchor SET state = 6, finalized_at = $1`, now); err != nil {
+		t.Fatal(err)
+	}
 	trust.Chain = chainOf{proof.Event{Seq: 1, Root: signed.Root, Size: signed.Size, BlockNumber: 77, TxHash: tx, BlockTime: now.Unix() + 1, Finalized: true}}
 	file := read("/api/proofs/entries/0", nil)
 	if r := proof.Check(t.Context(), strings.NewReader(file), trust, nil); r.Verdict() != proof.Proven || r.Anchor.Block != 77 || r.Anchor.ChainID != 31337 {

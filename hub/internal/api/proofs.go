@@ -24,7 +24,7 @@ type ProofState struct {
 	Hash           string  `json:"hash" doc:"The statement's, hexadecimal"`
 	Stage          string  `json:"stage" enum:"recorded,logged,checkpointed,sent,mined,safe,finalized,not_anchored" doc:"recorded: it waits for its place in the log; logged: for a checkpoint; checkpointed: for an anchor; sent, mined, safe: the anchor is under way; finalized: proven for good; not_anchored: in the newest checkpoint, and this hub anchors none"`
 	Text           string  `json:"text" doc:"What it waits for, in words"`
-	Ready          bool    `json:"ready" doc:"Whether there is a proof file: from checkpointed on. One that is downloaded before the anchor is finalized says that it is not final"`
+	Ready          bool    `json:"ready" doc:"Whether there is a proof file: from checkpointed on. One that is downloaded before the anchor is finalized names none, and is to be downloaded again: the block could still be taken away"`
 	Final          bool    `json:"final" doc:"Whether its anchor is finalized"`
 	LogIndex       *uint64 `json:"log_index,omitempty"`
 	LoggedAt       *Time   `json:"logged_at,omitempty" doc:"The time in the log's entry"`

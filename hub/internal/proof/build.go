@@ -28,7 +28,7 @@ type BuilderConfig struct {
 	Key func() ed25519.PublicKey
 	// SiteKey returns the public key that checks a site's signatures, one that was revoked since too.
 	SiteKey func(context.Context, ident.SiteID, ident.KeyID) (ed25519.PublicKey, error)
-	// Covering returns an anchor in a block whose checkpoint covers the entry at an index; ok is false while there is none. Nil: this hub does not anchor.
+	// Covering returns an anchor in a final block whose checkpoint covers the entry at an index; ok is false while there is none. Nil: this hub does not anchor.
 	Covering func(ctx context.Context, index uint64) (c Covered, ok bool, err error)
 }
 

@@ -2875,7 +2875,7 @@ export interface components {
              * @description The time in the log's entry
              */
             logged_at?: string;
-            /** @description Whether there is a proof file: from checkpointed on. One that is downloaded before the anchor is finalized says that it is not final */
+            /** @description Whether there is a proof file: from checkpointed on. One that is downloaded before the anchor is finalized names none, and is to be downloaded again: the block could still be taken away */
             ready: boolean;
             /**
              * @description recorded: it waits for its place in the log; logged: for a checkpoint; checkpointed: for an anchor; sent, mined, safe: the anchor is under way; finalized: proven for good; not_anchored: in the newest checkpoint, and this hub anchors none
