@@ -8,6 +8,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"embed"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -28,10 +29,26 @@ var dist embed.FS
 // style elements of its own; the page does not need that right and does not get it.
 const (
 	pagePolicy = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-	// The verifier shares nothing with the page: it asks the chain's endpoints that its reader names, over TLS or on the reader's own machine, and nobody else.
-	verifyPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src https: http://127.0.0.1:* http://localhost:*; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-	docsPolicy   = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+	docsPolicy = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+
+// verifyPolicy returns the policy of the verifier, which shares nothing with the page and loads nothing from anywhere: its script, which it also runs in a
+// worker, and its style stand in the document. It asks the chain's endpoints that its reader names, over TLS or on the reader's own machine, and nobody else.
+func verifyPolicy(doc []byte) string {
+	return "default-src 'none'; script-src " + inlined(doc, "script") + "; style-src " + inlined(doc, "style") + "; img-src data:; worker-src blob:; " +
+		"connect-src https: http://127.0.0.1:* http://localhost:*; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
+
+// inlined names by its hash the content of the first element of that name in doc, as policies do; without one, nothing is allowed.
+func inlined(doc []byte, element string) string {
+	_, rest, _ := bytes.Cut(doc, []byte("<"+element+">"))
+	content, _, found := bytes.Cut(rest, []byte("</"+element+">"))
+	if !found {
+		return "'none'"
+	}
+	sum := sha256.Sum256(content)
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
 
 // maxTotal bounds the embedded files, which are held in memory with their compressed forms.
 const maxTotal = 64 << 20
@@ -125,7 +142,7 @@ func load(files fs.FS, name, as string) (*file, error) {
 	case strings.HasPrefix(as, "docs/"):
 		f.policy = docsPolicy
 	case strings.HasPrefix(as, "verify/"):
-		f.policy = verifyPolicy
+		f.policy = verifyPolicy(body)
 	}
 	if len(body) < 1024 || ext == ".png" || ext == ".webp" || ext == ".woff" || ext == ".woff2" {
 		return f, nil
@@ -171,7 +188,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case name == "docs":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte(noRenderer))
-	case name == "verify" && h.files["verify/index.html"] != nil: // its files have absolute names
+	case name == "verify" && h.files["verify/index.html"] != nil: // it loads no other file
 		h.files["verify/index.html"].serve(w, r)
 	case path.Ext(name) != "" || strings.HasPrefix(name, "assets/") || strings.HasPrefix(name, "docs/") || strings.HasPrefix(name, "verify/"):
 		http.Error(w, "the page has no such file", http.StatusNotFound)

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { Buffer } from 'node:buffer';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { fileURLToPath } from 'node:url';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { after, before, test } from 'node:test';
-import { assertAccessible, base, launch, looks, open, skip } from './page.mjs';
+import { assertAccessible, base, eventually, launch, looks, open, skip } from './page.mjs';
 
 const file = (path) => fileURLToPath(new URL(path, import.meta.url));
 
@@ -15,7 +17,7 @@ const topic = '0x208da491ab95e0f6410d80976eda128ff8c81a76c6cc0349241164cd49a7144
 const word = (n) => `0x${n.toString(16).padStart(64, '0')}`;
 
 /** Plays an endpoint on loopback, and keeps what it was asked. */
-async function endpoint(root, { finalized = 0x1010 } = {}) {
+async function endpoint(root, { finalized = 0x1010, until = Promise.resolve() } = {}) {
   const asked = [];
   const code = readFileSync(file('../../contracts/out/AnchorLog.runtime.bin'), 'utf8').trim().replace(/^0x/, '');
   const hash = `0x${'77'.repeat(32)}`;
@@ -41,8 +43,9 @@ async function endpoint(root, { finalized = 0x1010 } = {}) {
     res.setHeader('Access-Control-Allow-Headers', 'content-type');
     let body = '';
     req.on('data', (b) => (body += b));
-    req.on('end', () => {
+    req.on('end', async () => {
       if (req.method === 'OPTIONS') return res.end();
+      await until;
       const call = JSON.parse(body);
       asked.push(body);
       res.setHeader('Content-Type', 'application/json');
@@ -50,15 +53,22 @@ async function endpoint(root, { finalized = 0x1010 } = {}) {
     });
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { url: `http://127.0.0.1:${server.address().port}`, asked, stop: () => new Promise((resolve) => server.close(resolve)) };
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    asked,
+    stop: () => {
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
 }
 
 const note = proof.subarray(16, 16 + proof.readUInt16BE(14)).toString('utf8');
 const root = Buffer.from(note.split('\n')[2], 'base64').toString('hex');
 
 const words = {
-  'en-US': { file: 'Choose a file', contract: 'Address of the log’s contract', rpc: /^RPC endpoints/, again: 'Check again', proven: 'Proven', false: 'False', unknown: 'Could not check', early: 'Not yet final', says: 'What the file says', steps: 'Steps', not: 'What is not proven' },
-  'zh-CN': { file: '选择文件', contract: '日志合约地址', rpc: /^链的 RPC 端点/, again: '重新检查', proven: '已证明', false: '不属实', unknown: '无法检查', early: '尚未最终确定', says: '文件内容', steps: '步骤', not: '未证明的内容' },
+  'en-US': { file: 'Choose a file', contract: 'Address of the log’s contract', rpc: /^RPC endpoints/, again: 'Check again', proven: 'Proven', false: 'False', unknown: 'Could not check', early: 'Not yet final', says: 'What the file says', steps: 'Steps', not: 'What is not proven', cancel: 'Cancel', cancelled: /^Cancelled/, keep: 'Download this page' },
+  'zh-CN': { file: '选择文件', contract: '日志合约地址', rpc: /^链的 RPC 端点/, again: '重新检查', proven: '已证明', false: '不属实', unknown: '无法检查', early: '尚未最终确定', says: '文件内容', steps: '步骤', not: '未证明的内容', cancel: '取消', cancelled: /^已取消/, keep: '下载本页面' },
 };
 
 test('verifying proof files', { skip }, async (t) => {
@@ -79,7 +89,9 @@ test('verifying proof files', { skip }, async (t) => {
     await opened.page.goto(`${base}/verify`);
     await opened.page.getByRole('heading', { level: 1 }).waitFor();
     const requests = [];
-    opened.context.on('request', (r) => requests.push(`${r.method()} ${r.url()}`));
+    opened.context.on('request', (r) => {
+      if (!r.url().startsWith(`blob:${base}/`)) requests.push(`${r.method()} ${r.url()}`); // its own script, for its worker
+    });
     return { ...opened, requests };
   };
   const drop = (page, bytes, name = 'hour.hsproof') => page.locator('input[type=file]').setInputFiles({ name, mimeType: 'application/octet-stream', buffer: bytes });
@@ -98,20 +110,22 @@ test('verifying proof files', { skip }, async (t) => {
       for (const heading of [w.steps, w.not, w.says]) await page.getByRole('heading', { name: heading, exact: true }).waitFor();
       for (const id of ['decode', 'leaf', 'site-signature', 'site-key', 'log', 'checkpoint', 'anchor', 'time']) assert.equal(await stateOf(page, id), 'ok', id);
       assert.equal(await page.getByRole('table').getByRole('row').count(), 13, 'an hour has twelve slots');
-      assert.equal(await page.evaluate(() => document.activeElement?.id), 'result', 'the result has not got the focus');
+      await eventually(() => page.evaluate(() => document.activeElement?.id === 'result' || document.activeElement?.tagName), 'the result has the focus');
       assert.equal(await page.evaluate(() => document.documentElement.lang), locale === 'en-US' ? 'en' : locale);
       await assertAccessible(page, `a proven file, ${locale}`);
 
       for (const at of [16, 400, 900, 1200, proof.length - 1]) {
         const other = Buffer.from(proof);
         other[at] ^= 1;
-        await drop(page, other);
+        await drop(page, other, `changed at ${at}.hsproof`);
+        await page.locator('#chosen').filter({ hasText: `changed at ${at}.` }).waitFor(); // the result of the file before has gone
         await result(page, w.false);
       }
       await assertAccessible(page, `a refused file, ${locale}`);
 
       // Nothing has left but questions to the one endpoint, and none holds anything of the site or the miner.
       assert.deepEqual([...new Set(requests)].filter((r) => !r.endsWith(`${rpc.url}/`)), []);
+      assert.ok(requests.length > 0, 'what the worker asks is not seen here');
       for (const body of rpc.asked) {
         assert.match(body, /"method":"eth_(chainId|getCode|getBlockByNumber|getLogs)"/);
         assert.ok(body.length < 400, body);
@@ -184,6 +198,102 @@ test('verifying proof files', { skip }, async (t) => {
     await context.close();
   });
 
+  for (const locale of Object.keys(words)) {
+    const w = words[locale];
+    await t.test(`the page answers while a file is checked, which can be given up (${locale})`, async () => {
+      const never = await endpoint(root, { until: new Promise(() => undefined) });
+      const { page, context, wrong } = await verifyPage({ locale });
+      await page.getByLabel(w.contract).fill(contract);
+      await page.getByLabel(w.rpc).fill(never.url);
+      await drop(page, proof);
+      await page.getByRole('progressbar').waitFor();
+      assert.equal(page.workers().length, 1, 'the page does the work itself');
+      await assertAccessible(page, `a check that goes on, ${locale}`);
+      await page.getByRole('button', { name: w.cancel, exact: true }).click();
+      await page.getByText(w.cancelled).waitFor();
+      await page.getByRole('progressbar').waitFor({ state: 'hidden' });
+      await eventually(() => page.workers().length === 0 || page.workers().length, 'the worker has ended');
+      assert.equal(await page.locator('#result').count(), 0);
+      await page.getByLabel(w.rpc).fill(rpc.url);
+      await page.getByRole('button', { name: locale === 'en-US' ? 'Check' : '检查', exact: true }).click();
+      await result(page, w.proven);
+      assert.deepEqual(wrong.filter((x) => !x.startsWith('request to http://127.0.0.1:')), []);
+      await context.close();
+      await never.stop();
+    });
+  }
+
+  await t.test('a check goes on when the language changes, and another file takes its place', async () => {
+    let release;
+    const slow = await endpoint(root, { until: new Promise((resolve) => (release = resolve)) });
+    const { page, context } = await verifyPage();
+    await page.getByLabel(words['en-US'].contract).fill(contract);
+    await page.getByLabel(words['en-US'].rpc).fill(slow.url);
+    const other = Buffer.from(proof);
+    other[16] ^= 1;
+    await drop(page, proof);
+    await page.getByRole('progressbar').waitFor();
+    await drop(page, other, 'other.hsproof');
+    await result(page, words['en-US'].false);
+    await drop(page, proof);
+    await page.getByRole('progressbar').waitFor();
+    await page.getByLabel('Language').selectOption('zh-CN');
+    await page.getByRole('button', { name: words['zh-CN'].cancel, exact: true }).waitFor();
+    release();
+    await result(page, words['zh-CN'].proven);
+    await context.close();
+    await slow.stop();
+  });
+
+  for (const locale of Object.keys(words)) {
+    const w = words[locale];
+    await t.test(`kept on a disk it is one file that checks without any hub (${locale})`, async () => {
+      const dir = mkdtempSync(join(tmpdir(), 'hsi-verify-'));
+      const { page, context } = await verifyPage({ locale });
+      const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: w.keep }).click()]);
+      assert.equal(file.suggestedFilename(), 'hashinsight-verify.html');
+      assert.equal(readFileSync(await file.path(), 'utf8'), await (await fetch(`${base}/verify`)).text(), 'the file is not the page');
+      const downloaded = join(dir, 'downloaded.html');
+      await file.saveAs(downloaded);
+      // What a browser writes that saves the page itself: the document as it stands, with what the script has drawn.
+      await drop(page, proof);
+      await result(page, w.unknown);
+      const asItStands = join(dir, 'as it stands.html');
+      writeFileSync(asItStands, await page.content());
+      await context.close();
+
+      for (const path of [downloaded, asItStands]) {
+        const saved = await open(browser, { locale });
+        await saved.context.route(`${base}/**`, (r) => r.abort());
+        await saved.page.goto(pathToFileURL(path).href);
+        await saved.page.getByRole('heading', { level: 1 }).waitFor();
+        assert.equal(await saved.page.getByRole('link', { name: w.keep }).count(), 0);
+        await saved.page.getByLabel(w.contract).fill(contract);
+        await saved.page.getByLabel(w.rpc).fill(rpc.url);
+        const worked = saved.page.waitForEvent('worker');
+        await drop(saved.page, proof);
+        await worked;
+        await result(saved.page, w.proven);
+        await assertAccessible(saved.page, `${path}, ${locale}`);
+        const other = Buffer.from(proof);
+        other[900] ^= 1;
+        await drop(saved.page, other, 'other.hsproof');
+        await result(saved.page, w.false);
+        // The document, and the chain; its policy lets it ask nobody else, and refuses nothing of its own.
+        assert.deepEqual([...new Set(saved.wrong)].filter((x) => x !== 'request to null' && x !== `request to ${rpc.url}`), []);
+        await saved.context.close();
+      }
+      rmSync(dir, { recursive: true, force: true });
+    });
+  }
+
+  await t.test('what it may do stands in the document as well, and is no more than the hub says', async () => {
+    const answer = await fetch(`${base}/verify`);
+    const inside = /<meta http-equiv="Content-Security-Policy" content="([^"]+)"/.exec(await answer.text())?.[1];
+    assert.equal(answer.headers.get('Content-Security-Policy'), `${inside}; frame-ancestors 'none'`);
+    assert.match(inside, /script-src 'sha256-[^ ]+';/);
+  });
+
   for (const [name, options] of looks) {
     await t.test(`it is readable and fits ${name}`, async () => {
       const { page, context } = await verifyPage(options);
@@ -201,6 +311,7 @@ test('verifying proof files', { skip }, async (t) => {
     await page.goto(`${base}/`);
     await page.getByRole('link', { name: 'Verify a proof file' }).click();
     await page.getByRole('heading', { level: 1, name: 'Verify a proof file' }).waitFor();
+    for (const name of ['Log', 'Anchors']) assert.equal(await page.getByRole('link', { name, exact: true }).getAttribute('href'), `/${name.toLowerCase()}`);
     await context.close();
   });
 });

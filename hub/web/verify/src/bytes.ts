@@ -26,6 +26,12 @@ export function compare(a: Uint8Array, b: Uint8Array): number {
 
 export const equal = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && compare(a, b) === 0;
 
+/** Whether b has these bytes at at. Asked of every leaf, so nothing is made for it. */
+export function has(b: Uint8Array, at: number, bytes: Uint8Array): boolean {
+  for (let i = 0; i < bytes.length; i++) if (b[at + i] !== bytes[i]) return false;
+  return true;
+}
+
 export const isZero = (b: Uint8Array): boolean => b.every((x) => x === 0);
 
 export function concat(...parts: readonly Uint8Array[]): Uint8Array {
@@ -149,6 +155,14 @@ export class Stream {
     if (!this.has(n)) throw new Malformed('bytes were taken that were not read');
     this.at += n;
     return this.piece.subarray(this.at - n, this.at);
+  }
+
+  /** The number in the next four bytes, of which the same holds. */
+  nextU32(): number {
+    if (!this.has(4)) throw new Malformed('bytes were taken that were not read');
+    const { piece, at } = this;
+    this.at += 4;
+    return (((piece[at] ?? 0) << 24) | ((piece[at + 1] ?? 0) << 16) | ((piece[at + 2] ?? 0) << 8) | (piece[at + 3] ?? 0)) >>> 0;
   }
 
   /** The same without taking them. */

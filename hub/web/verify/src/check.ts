@@ -4,13 +4,14 @@ import { ChainError, type Chain, type ChainEvent } from './chain';
 import { verifyCheckpoint } from './checkpoint';
 import { Signatures } from './ed25519';
 import { entryLeafHash, makeEntry, type Entry, type Of } from './entry';
-import { hourEntryHash, hourMS, keyIdOf, leafHour, leafMiner, leafSite, leafSpool, parseLeaf, verifyHeader, verifyStatement, type Leaf, type SignedHour } from './evidence';
+import { belongs, hourEntryHash, hourMS, keyIdOf, leafMiner, parseLeaf, verifyHeader, verifyStatement, type Leaf, type SignedHour } from './evidence';
 import {
   readCount, readDocument, readHead, readLeaf, readLeafPlace, readMiners, readPlace, readPlaced, readPlacedOf, readStatement, readTree,
   type Head, type Kind, type Place, type Placed, type TreeEntry,
 } from './file';
 import { included, rootFromMany, rootFromPath, sha256, type Given } from './hash';
-import { assignedIn, monthMS, parseAssignment, parseExcuse, parseStatement, parseTerms, type Assignment, type HourRef, type Statement } from './statement';
+import { name, rosters, type Assigned } from './roster';
+import { assignedHours, monthMS, parseAssignment, parseExcuse, parseStatement, parseTerms, type HourRef, type Statement } from './statement';
 
 export type StepId = 'decode' | 'leaf' | 'site-signature' | 'site-key' | 'log' | 'checkpoint' | 'anchor' | 'time' | 'statement' | 'sla';
 
@@ -167,11 +168,6 @@ async function checkHour(s: Stream, w: Work): Promise<bigint> {
 
 const hourEndMS = (hour: number): bigint => (BigInt(hour) + 1n) * BigInt(hourMS);
 
-/** Whether a leaf is of the signed hour's site, hour and chain. */
-function belongs(leaf: Uint8Array, { hour }: SignedHour): boolean {
-  return equal(leafSite(leaf), hour.site) && leafHour(leaf) === hour.hour && equal(leafSpool(leaf), hour.spool);
-}
-
 function checkSiteKey({ f, signatures }: Work, signed: SignedHour, key: Of<'siteKey'>): void {
   if (key.event !== 'added') f.wrong('site-key', 'key-event');
   if (!equal(key.site, signed.hour.site)) f.wrong('site-key', 'key-site');
@@ -228,23 +224,16 @@ async function checkBundle(s: Stream, w: Work): Promise<bigint> {
   await readCount(s, 4, says.hours.length, 'hours');
   const counts = { agreed: 0, disputed: 0, leaves: 0 };
   const clock: Clock[] = [];
-  const most = Math.max(0, ...roster(assignments).values());
+  const sites = rosters(assignments);
+  const most = Math.max(0, ...[...sites.values()].map((r) => r.size));
+  const none = new Map<string, Uint8Array>();
   for (const ref of says.hours) {
-    const miners = new Map<string, Uint8Array>(); // by id: the hash of the id
-    for (const a of assignments) if (equal(a.site, ref.site) && assignedIn(a, ref.hour)) miners.set(name(a.miner), a.minerHash);
-    clock.push(await readBundleHour(s, w, ref, miners, most, keys, counts));
+    clock.push(await readBundleHour(s, w, ref, sites.get(name(ref.site))?.at(ref.hour) ?? none, most, keys, counts));
   }
   checkOrder(w, clock, terms, excuses);
   for (const k of keys.values()) if (!k.used) w.f.wrong('site-key', 'key-unused');
   w.facts.hours = counts;
   return monthEndMS(says);
-}
-
-/** By site, how many miners of the contract it has in the month. */
-function roster(assignments: readonly Assigned[]): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const id of new Set(assignments.map((a) => name(a.site) + name(a.miner)))) counts.set(id.slice(0, 16), (counts.get(id.slice(0, 16)) ?? 0) + 1);
-  return counts;
 }
 
 // How long before its end an hour may come into the log where the site's clock is wrong: hubs keep hours that begin at most a day ahead of their own clock.
@@ -276,9 +265,6 @@ function checkOrder(w: Work, clock: readonly Clock[], terms: readonly Recorded[]
   for (const x of excuses) if (late(x)) w.f.wrong('statement', 'excuse-late', x.what);
   if (terms.some(late)) w.f.notes.add('note-terms-late');
 }
-
-/** A miner's id as a key of maps. */
-const name = (b: Uint8Array): string => String.fromCharCode(...b);
 
 async function readTerms(s: Stream, w: Work, says: Statement): Promise<Recorded[]> {
   await readCount(s, 2, says.terms.length, 'terms');
@@ -314,10 +300,6 @@ interface Recorded {
   readonly atMS: bigint;
 }
 
-interface Assigned extends Assignment {
-  readonly minerHash: Uint8Array;
-}
-
 async function readAssignments(s: Stream, w: Work, says: Statement): Promise<Assigned[]> {
   await readCount(s, 4, says.assignments.length, 'assignments');
   const out: Assigned[] = [];
@@ -327,7 +309,7 @@ async function readAssignments(s: Stream, w: Work, says: Statement): Promise<Ass
     if (a === undefined || !equal(sha256(raw), ref.hash) || !equal(a.id, ref.id) || !equal(a.contract, says.contract)) {
       w.f.wrong('statement', 'inputs-differ', `assignment ${uuid(ref.id)}`);
     }
-    if (a !== undefined) out.push({ ...a, minerHash: sha256(a.miner) });
+    if (a !== undefined) out.push({ ...a, minerHash: sha256(a.miner), hours: assignedHours(a) });
   }
   return out;
 }
@@ -456,7 +438,7 @@ function checkTree(
   const got = rootFromMany(given, leaves, hashes);
   if (got === undefined || !equal(got, root)) f.wrong('leaf', 'tree-root', what);
   const neighbours = new Set<number>();
-  for (const [id, minerHash] of miners) {
+  for (const [id, minerHash] of present.size < miners.size ? miners : []) {
     if (present.has(id)) continue;
     // The first entry behind where the miner's would be.
     let low = 0;

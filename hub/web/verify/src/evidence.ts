@@ -1,8 +1,8 @@
 // The records that a site signs, by their byte tables (packages evidence and ident of the hub): the leaf of a miner and hour, the signed hour, the header
 // of the batch that carries it. Each has exactly one encoding; anything else is refused.
-import { Fields, Malformed, ascii, concat, equal, isZero } from './bytes';
+import { Fields, Malformed, ascii, concat, equal, has, isZero } from './bytes';
 import type { Signatures } from './ed25519';
-import { leafHash, sha256 } from './hash';
+import { leafHashOfPair, sha256 } from './hash';
 
 export const leafSize = 480;
 export const headerSize = 204;
@@ -44,37 +44,50 @@ const leafAt = { tag: 0, site: 12, miner: 28, hour: 44, spool: 48, slots: 64, fi
 const slotSize = 32;
 const leafTag = ascii('hsi/leaf/v1\0');
 
-/** What of a leaf says where it belongs. */
-export const leafSite = (b: Uint8Array): Uint8Array => b.subarray(leafAt.site, leafAt.miner);
 export const leafMiner = (b: Uint8Array): Uint8Array => b.subarray(leafAt.miner, leafAt.hour);
-export const leafHour = (b: Uint8Array): number => new Fields(b.subarray(leafAt.hour, leafAt.spool)).u32();
-export const leafSpool = (b: Uint8Array): Uint8Array => b.subarray(leafAt.spool, leafAt.slots);
+
+/** Whether a leaf is of the signed hour's site, hour and chain. */
+export const belongs = (leaf: Uint8Array, { hour }: SignedHour): boolean =>
+  has(leaf, leafAt.site, hour.site) && has(leaf, leafAt.hour, hour.hourBytes) && has(leaf, leafAt.spool, hour.spool);
 
 /** Refuses whatever is not the one encoding of a leaf. A bundle has very many of them, so nothing is made of them here. */
 export function checkLeaf(b: Uint8Array): void {
-  if (b.length !== leafSize || !equal(b.subarray(0, leafTag.length), leafTag)) throw new Malformed('not a leaf');
-  const v = new DataView(b.buffer, b.byteOffset, b.byteLength);
-  checkRange(v.getBigUint64(leafAt.firstSeq), v.getBigUint64(leafAt.lastSeq));
+  if (b.length !== leafSize || !has(b, leafAt.tag, leafTag)) throw new Malformed('not a leaf');
+  checkLeafRange(b);
   for (let at = leafAt.slots; at < leafAt.firstSeq; at += slotSize) {
-    const source = v.getUint8(at + 4);
-    if (v.getUint16(at + 2) > v.getUint16(at)) throw new Malformed('a slot with more polls answered than made');
-    if (source >= sources.length || v.getUint8(at + 5) !== 0 || v.getUint16(at + 6) >= 1 << slotFlags.length) {
+    const source = b[at + 4] ?? 0;
+    if (u16At(b, at + 2) > u16At(b, at)) throw new Malformed('a slot with more polls answered than made');
+    if (source >= sources.length || b[at + 5] !== 0 || u16At(b, at + 6) >= 1 << slotFlags.length) {
       throw new Malformed('a slot with a source, a byte or a flag that is not known');
     }
-    if (source === 0 && (v.getUint32(at + 8) !== 0 || v.getUint32(at + 12) !== 0)) throw new Malformed('a slot with hashes and no source');
+    if (source === 0 && !allZero(b, at + 8, at + 16)) throw new Malformed('a slot with hashes and no source');
     // The highest bit of each sum.
-    if (((v.getUint8(at + 8) | v.getUint8(at + 16) | v.getUint8(at + 24)) & 0x80) !== 0) throw new Malformed('a slot with a sum beyond 2^63 - 1');
+    if ((((b[at + 8] ?? 0) | (b[at + 16] ?? 0) | (b[at + 24] ?? 0)) & 0x80) !== 0) throw new Malformed('a slot with a sum beyond 2^63 - 1');
   }
+}
+
+const u16At = (b: Uint8Array, at: number): number => ((b[at] ?? 0) << 8) | (b[at + 1] ?? 0);
+
+function allZero(b: Uint8Array, from: number, to: number): boolean {
+  for (let i = from; i < to; i++) if (b[i] !== 0) return false;
+  return true;
+}
+
+/** The same as checkRange of the two numbers. */
+function checkLeafRange(b: Uint8Array): void {
+  let less = 0; // whether the last is less than the first, as the first byte that differs says
+  for (let i = 0; i < 8 && less === 0; i++) less = (b[leafAt.firstSeq + i] ?? 0) - (b[leafAt.lastSeq + i] ?? 0);
+  if (less > 0 || allZero(b, leafAt.firstSeq, leafAt.lastSeq)) throw new Malformed('a leaf whose batches are no range');
 }
 
 export function parseLeaf(b: Uint8Array): Leaf {
   checkLeaf(b);
   const v = new DataView(b.buffer, b.byteOffset, b.byteLength);
   return {
-    site: leafSite(b),
+    site: b.subarray(leafAt.site, leafAt.miner),
     miner: leafMiner(b),
-    hour: leafHour(b),
-    spool: leafSpool(b),
+    hour: v.getUint32(leafAt.hour),
+    spool: b.subarray(leafAt.spool, leafAt.slots),
     slots: Array.from({ length: slotsPerHour }, (_, i) => {
       const at = leafAt.slots + i * slotSize;
       const bits = v.getUint16(at + 6);
@@ -98,7 +111,7 @@ function checkRange(first: bigint, last: bigint): void {
 }
 
 /** The hash in an hour's tree of what is known of one miner. */
-export const hourEntryHash = (minerHash: Uint8Array, leafSum: Uint8Array): Uint8Array => leafHash(minerHash, leafSum);
+export const hourEntryHash = (minerHash: Uint8Array, leafSum: Uint8Array): Uint8Array => leafHashOfPair(minerHash, leafSum);
 
 /** The header of a batch of kind hour. */
 export interface Header {
@@ -144,6 +157,7 @@ export function parseHeader(b: Uint8Array): Header {
 export interface Hour {
   readonly site: Uint8Array;
   readonly hour: number;
+  readonly hourBytes: Uint8Array; // the same, as it is written
   readonly spool: Uint8Array;
   readonly leaves: number;
   readonly root: Uint8Array;
@@ -153,7 +167,8 @@ export function parseHour(b: Uint8Array): Hour {
   const f = new Fields(b);
   f.tag('hsi/hour/v1\0');
   const site = f.bytes(16);
-  const hour = f.u32();
+  const hourBytes = f.bytes(4);
+  const hour = new Fields(hourBytes).u32();
   const spool = f.bytes(16);
   const first = f.u64();
   const last = f.u64();
@@ -162,7 +177,7 @@ export function parseHour(b: Uint8Array): Hour {
   f.end();
   checkRange(first, last);
   if (leaves === 0) throw new Malformed('an hour without leaves');
-  return { site, hour, spool, leaves, root };
+  return { site, hour, hourBytes, spool, leaves, root };
 }
 
 /** Header, signature and payload of a signed hour, as the log holds them. */

@@ -132,7 +132,7 @@ export async function readTree(s: Stream, miners: number): Promise<{ readonly en
   for (let i = 0; i < full + bare; i++) {
     // Waiting for each of very many entries would take longer than reading them.
     if (!s.has(5 + leafSize)) await s.need(5 + 2 * hashSize);
-    const index = new DataView(s.next(4).slice().buffer).getUint32(0);
+    const index = s.nextU32();
     const form = s.next(1)[0];
     if (form === 1) {
       if (!s.has(leafSize)) await s.need(leafSize);

@@ -1,33 +1,26 @@
 // SHA-256 and the trees of RFC 6962 over it: 0x00 before an entry, 0x01 before a node.
-import { sha256 as digest } from '@noble/hashes/sha2.js';
-import { equal } from './bytes';
+import { concat, equal } from './bytes';
+import { digest, digestPair } from './sha256';
 
 export const hashSize = 32;
 
 /** SHA-256 of the parts, one behind the other. */
 export function sha256(...parts: readonly Uint8Array[]): Uint8Array {
   const [only, ...more] = parts;
-  if (only !== undefined && more.length === 0) return digest(only);
-  const h = digest.create();
-  for (const p of parts) h.update(p);
-  return h.digest();
+  return digest(only !== undefined && more.length === 0 ? only : concat(...parts));
 }
 
-const leafPrefix = Uint8Array.of(0);
-const nodePrefix = Uint8Array.of(1);
+const leafPrefix = 0;
+const nodePrefix = 1;
 
 /** The hash of an entry of a tree. */
-export const leafHash = (...entry: readonly Uint8Array[]): Uint8Array => sha256(leafPrefix, ...entry);
+export const leafHash = (entry: Uint8Array): Uint8Array => sha256(Uint8Array.of(leafPrefix), entry);
 
-const node = new Uint8Array(1 + 2 * hashSize);
-node.set(nodePrefix);
+/** The hash of an entry that is two hashes. */
+export const leafHashOfPair = (left: Uint8Array, right: Uint8Array): Uint8Array => digestPair(leafPrefix, left, right);
 
 /** The hash of a node above two others. */
-export function nodeHash(left: Uint8Array, right: Uint8Array): Uint8Array {
-  node.set(left, 1);
-  node.set(right, 1 + hashSize);
-  return digest(node);
-}
+export const nodeHash = (left: Uint8Array, right: Uint8Array): Uint8Array => digestPair(nodePrefix, left, right);
 
 /** The largest power of two that is smaller than n, which is at least 2 (RFC 6962 section 2.1). */
 export function split(n: bigint): bigint {

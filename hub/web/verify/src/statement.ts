@@ -237,13 +237,13 @@ export function parseAssignment(b: Uint8Array): Assignment {
   return { id: r.id('id'), contract: r.id('contract'), site: r.id('site'), miner: r.id('miner'), fromMS: r.int('from_ms', 1), toMS: r.int('to_ms', 0) };
 }
 
-/** Whether a slot of the hour begins within the assignment. */
-export function assignedIn(a: Assignment, hour: number): boolean {
-  const from = hour * slotsPerHour;
+/** The hours in which a slot begins within the assignment: from the first one to before the second, which may be none. */
+export function assignedHours(a: Assignment): { readonly from: number; readonly to: number } {
   // The first slot that begins at or after fromMS, and the first one that no longer does before toMS.
-  const first = Math.max(from, Math.ceil(a.fromMS / slotMS));
-  const end = Math.min(from + slotsPerHour, a.toMS === 0 ? Number.POSITIVE_INFINITY : Math.ceil(a.toMS / slotMS));
-  return first < end;
+  const first = Math.ceil(a.fromMS / slotMS);
+  const end = a.toMS === 0 ? Number.POSITIVE_INFINITY : Math.ceil(a.toMS / slotMS);
+  const from = Math.floor(first / slotsPerHour);
+  return { from, to: first < end ? Math.ceil(end / slotsPerHour) : from };
 }
 
 export function parseExcuse(b: Uint8Array): Excuse {

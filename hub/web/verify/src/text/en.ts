@@ -14,6 +14,11 @@ export const en = {
   language: 'Language',
   heading: 'Verify a proof file',
   lead: 'The check runs in this browser, and the file never leaves it. Nothing is asked of this hub: the page goes on working when the hub is stopped, and shares no code with the hub’s own checker.',
+  elsewhere: 'The hub’s log',
+  log: 'Log',
+  anchors: 'Anchors',
+  keep: 'Download this page',
+  keepHelp: 'It is one file that needs nothing else: kept on your own disk it checks proof files in any browser, without this hub and whatever the hub serves later.',
 
   form: {
     file: 'Proof file',
@@ -30,6 +35,9 @@ export const en = {
     again: 'Check again',
     checking: 'Checking…',
     progress: 'How much of the file has been read',
+    part: (percent: number) => `${percent} %`,
+    cancel: 'Cancel',
+    cancelled: 'Cancelled: nothing is known of the file.',
     badContract: 'An address is 0x and 40 hexadecimal digits.',
     badEndpoint: (s: string) => `${s} cannot be asked: give addresses that begin with https://, or http://127.0.0.1 or http://localhost.`,
     manyEndpoints: 'Give at most five endpoints.',

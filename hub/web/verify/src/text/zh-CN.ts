@@ -15,6 +15,11 @@ export const zhCN: Messages = {
   language: '语言',
   heading: '验证证明文件',
   lead: '检查在此浏览器中进行，文件不会离开浏览器。不向此中心请求任何内容：中心停止后本页面仍可使用，并且与中心自带的检查程序没有共用代码。',
+  elsewhere: '中心的日志',
+  log: '日志',
+  anchors: '锚定',
+  keep: '下载本页面',
+  keepHelp: '它是一个不依赖任何其他内容的文件：保存在您自己的磁盘上，即可在任何浏览器中检查证明文件，无需此中心，也不受中心以后提供的内容影响。',
 
   form: {
     file: '证明文件',
@@ -31,6 +36,9 @@ export const zhCN: Messages = {
     again: '重新检查',
     checking: '正在检查…',
     progress: '文件读取进度',
+    part: (percent) => `${percent} %`,
+    cancel: '取消',
+    cancelled: '已取消：对该文件没有任何结论。',
     badContract: '地址为 0x 加 40 位十六进制数字。',
     badEndpoint: (s) => `无法查询 ${s}：请提供以 https://、http://127.0.0.1 或 http://localhost 开头的地址。`,
     manyEndpoints: '最多提供五个端点。',
