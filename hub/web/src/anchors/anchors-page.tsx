@@ -1,13 +1,14 @@
 // Anchors: where the log's checkpoints go, how far the newest is, what keeps it, and those before. Every text in it is data.
-import type { Anchor, AnchorStatus } from '../api/types';
+import type { Anchor, AnchorProblem, AnchorStatus } from '../api/types';
 import { Short, Utc } from '../contracts/area';
 import { decimal, duration, ms } from '../format';
 import { Fact, LogArea, Member, OpenRow, When } from '../log/area';
 import { useAnchors, useAnchorStatus } from '../log/queries';
 import { Stage, StageLine } from '../log/stage-line';
 import { anchorStages } from '../log/stages';
+import { anchorProblem } from '../text/anchor-problems';
 import { useLogText } from '../text/log';
-import { useText } from '../text/text';
+import { useLanguage, useText } from '../text/text';
 import { Mark, Problem, TextOr } from '../ui/parts';
 import { utcMoment } from '../utc';
 
@@ -58,20 +59,7 @@ function Status({ of: s }: { of: AnchorStatus }) {
   return (
     <section className="panel anchor-status" aria-label={t.title}>
       <h2>{t.title}</h2>
-      {s.problem && (
-        <div className="notice notice-bad" role="alert">
-          <p className="notice-title">{t.problem}</p>
-          <p>{s.problem.text}</p>
-          <p className="quiet">
-            {s.problem.code && <>{t.code(s.problem.code)} · </>}
-            {s.problem_since && (
-              <>
-                {t.since} <Utc at={s.problem_since} />
-              </>
-            )}
-          </p>
-        </div>
-      )}
+      {s.problem && <What problem={s.problem} since={s.problem_since} />}
       {s.overdue && (
         <p className="bad">
           <Mark shape="warn" /> {t.overdue}
@@ -115,6 +103,31 @@ function Status({ of: s }: { of: AnchorStatus }) {
         </Fact>
       </dl>
     </section>
+  );
+}
+
+/** What keeps the hub from anchoring: in the reader's language where the case has a sentence, and in the hub's own words, which say what to do. */
+function What({ problem: p, since }: { problem: AnchorProblem; since: string | undefined }) {
+  const t = useLogText().anchors;
+  const { language } = useLanguage();
+  const said = anchorProblem(language, p.problem_code, p.params);
+  return (
+    <div className="notice notice-bad" role="alert">
+      <p className="notice-title">{t.problem}</p>
+      {said !== undefined && <p className="anchor-problem">{said}</p>}
+      <p>
+        {said !== undefined && `${t.hubSays} `}
+        <span lang="en">{p.text}</span>
+      </p>
+      <p className="quiet">
+        {p.code && <>{t.code(p.code)} · </>}
+        {since && (
+          <>
+            {t.since} <Utc at={since} />
+          </>
+        )}
+      </p>
+    </div>
   );
 }
 

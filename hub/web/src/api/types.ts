@@ -57,6 +57,8 @@ export type LogEntry = Get<'/api/log/entries'>['items'][number];
 export type Anchor = Get<'/api/anchors'>['items'][number];
 export type ProofState = Get<'/api/statements/{hash}/proof/status'>;
 export type AnchorStatus = Get<'/api/anchors/status'>;
+export type AnchorProblem = NonNullable<AnchorStatus['problem']>;
+export type AnchorProblemParams = NonNullable<AnchorProblem['params']>;
 export type StatementChanges = NonNullable<StatementDetail['changes']>;
 
 /** What the events stream sends once a second: whole rows and sites that changed since the event before. */

@@ -18,6 +18,10 @@ export function LogArea({ here, lead, onRefresh, children }: { here: 'log' | 'an
             {t.tabs[a]}
           </Link>
         ))}
+        {/* A document of its own, outside of this page. */}
+        <a className="tab" href="/verify/">
+          {t.tabs.verify}
+        </a>
       </nav>
       <div className="page-head">
         <h1>

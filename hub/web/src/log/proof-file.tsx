@@ -55,14 +55,81 @@ export function ProofFile({ path, className = 'button', children }: { path: stri
   );
 }
 
-async function proofFile(path: string, signal: AbortSignal): Promise<{ blob: Blob; name: string }> {
-  let response: Response;
+/**
+ * A file that is too long to be held by the page: the browser writes it as it comes. Into a frame, because a refusal leads the frame somewhere and so becomes
+ * known, where a plain link ends as a download that failed; what the refusal says, the hub is asked once more.
+ */
+export function BigProofFile({ path, children }: { path: string; children: ReactNode }) {
+  const t = useLogText().file;
+  const [attempt, setAttempt] = useState(0);
+  const [error, setError] = useState<unknown>(null);
+  const stop = useRef<AbortController | null>(null);
+  useEffect(() => () => stop.current?.abort(), []);
+
+  const explain = async () => {
+    const control = new AbortController();
+    stop.current?.abort();
+    stop.current = control;
+    try {
+      await refusal(path, control.signal);
+      // It would be sent now, or the browser only does not let it come through a frame.
+      location.assign(path);
+    } catch (err) {
+      if (!control.signal.aborted) setError(err);
+    } finally {
+      control.abort(); // nobody waits for the file that was asked for
+    }
+  };
+  const busy = error instanceof ApiError && error.status === 429 ? error : null;
+  return (
+    <>
+      <a
+        className="button"
+        href={path}
+        download
+        onClick={(e) => {
+          if (e.button !== 0 || e.metaKey || e.ctrlKey || e.shiftKey || e.altKey) return;
+          e.preventDefault();
+          setError(null);
+          setAttempt(attempt + 1);
+        }}
+      >
+        {children}
+      </a>
+      {attempt > 0 && <iframe key={attempt} src={path} hidden title={t.saving} onLoad={() => void explain()} />}
+      <span role="status" className="quiet small">
+        {attempt > 0 && error === null && t.begun}
+      </span>
+      {busy !== null ? (
+        <div className="notice notice-bad" role="alert">
+          <p className="notice-title">{t.busy}</p>
+          <p>{t.busyUntil(busy.retryAfter)}</p>
+          <p className="quiet">{busy.message}</p>
+        </div>
+      ) : (
+        error !== null && <Problem title={t.failed} error={error} />
+      )}
+    </>
+  );
+}
+
+/** Throws what the hub says against sending the file; its content is not read. */
+async function refusal(path: string, signal: AbortSignal): Promise<void> {
+  const response = await ask(path, signal);
+  if (!response.ok) throw problem(response, await response.json().catch(() => null));
+}
+
+async function ask(path: string, signal: AbortSignal): Promise<Response> {
   try {
-    response = await fetch(path, { credentials: 'same-origin', signal });
+    return await fetch(path, { credentials: 'same-origin', signal });
   } catch (cause) {
     if (signal.aborted) throw cause;
     throw new ApiError(0, '', cause instanceof Error ? cause.message : String(cause), '', '');
   }
+}
+
+async function proofFile(path: string, signal: AbortSignal): Promise<{ blob: Blob; name: string }> {
+  const response = await ask(path, signal);
   if (!response.ok) throw problem(response, await response.json().catch(() => null));
   return { blob: await response.blob(), name: fileName(response.headers.get('Content-Disposition')) };
 }

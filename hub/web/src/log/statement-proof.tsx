@@ -4,7 +4,7 @@ import { useLogText } from '../text/log';
 import { useText } from '../text/text';
 import { CopyText } from '../ui/copy';
 import { Problem } from '../ui/parts';
-import { ProofFile } from './proof-file';
+import { BigProofFile, ProofFile } from './proof-file';
 import { useAnchorStatus, useProofState } from './queries';
 import { StageLine } from './stage-line';
 import { proofStages } from './stages';
@@ -30,10 +30,7 @@ export function StatementProof({ of: x }: { of: StatementDetail }) {
           {state.data.ready ? (
             <div className="log-do">
               <ProofFile path={`${address}/proof`}>{p.statement}</ProofFile>
-              {/* Too long to be held by the page: the browser writes it as it comes. */}
-              <a className="button" href={`${address}/bundle`} download>
-                {p.bundle}
-              </a>
+              <BigProofFile path={`${address}/bundle`}>{p.bundle}</BigProofFile>
             </div>
           ) : (
             <p>{p.notReady}</p>

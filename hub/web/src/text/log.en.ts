@@ -5,7 +5,7 @@ const of = (x: number, one: string, many: string) => `${n(x)} ${x === 1 ? one : 
 
 export const logEn = {
   title: 'Transparency log',
-  tabs: { label: 'Parts of the log', log: 'Entries', anchors: 'Anchors' },
+  tabs: { label: 'Parts of the log', log: 'Entries', anchors: 'Anchors', verify: 'Verify' },
   lead: 'Signed hours, keys, terms, excuses and statements, in the order in which they were recorded. Whoever keeps a checkpoint notices when anything before it is changed or taken away.',
   signIn: 'Sign in',
   publicNote: 'Read without a key',
@@ -88,6 +88,9 @@ export const logEn = {
     failed: 'There is no proof file yet.',
     saved: (name: string) => `Saved as ${name}.`,
     hour: 'Download the proof of this hour',
+    begun: 'Your browser saves it; a month may be hundreds of megabytes.',
+    busy: 'Too many bundles are being sent at the moment.',
+    busyUntil: (s: number | undefined) => (s === undefined ? 'Each takes up to a few minutes. Try again when one of yours has ended, or in a minute.' : `Try again in ${of(s, 'second', 'seconds')}, or when one of yours has ended.`),
   },
   anchors: {
     lead: 'Checkpoints that were written to a public chain. Nothing that an anchor covers was made up after its block.',
@@ -113,6 +116,7 @@ export const logEn = {
     noneYet: 'Nothing has been anchored yet.',
     overdue: 'For 6 hours nothing has come into a block, and something should have.',
     problem: 'Nothing can be anchored now',
+    hubSays: 'The hub says:',
     since: 'Since',
     code: (c: string) => `Code ${c}`,
     vanishedAll: (x: number) => `${of(x, 'anchor was', 'anchors were')} final and ${x === 1 ? 'is' : 'are'} in no block now. Ask the operator why.`,

@@ -5,7 +5,7 @@ const n = (x: number) => x.toLocaleString('en');
 
 export const logZhCN: LogMessages = {
   title: '透明日志',
-  tabs: { label: '日志的各部分', log: '条目', anchors: '锚定' },
+  tabs: { label: '日志的各部分', log: '条目', anchors: '锚定', verify: '验证' },
   lead: '已签名的小时、密钥、条款、豁免和结算单，按记录的先后排列。只要有人保存了检查点，此前内容的任何更改或删除都会被发现。',
   signIn: '登录',
   publicNote: '无需密钥即可阅读',
@@ -88,6 +88,9 @@ export const logZhCN: LogMessages = {
     failed: '尚无证明文件。',
     saved: (name) => `已保存为 ${name}。`,
     hour: '下载该小时的证明',
+    begun: '由浏览器保存；一个月的内容可达数百兆字节。',
+    busy: '目前正在发送的证明包过多。',
+    busyUntil: (s) => (s === undefined ? '每个证明包可能需要几分钟。请在您的其他下载结束后或一分钟后再试。' : `请在 ${n(s)} 秒后或您的其他下载结束后再试。`),
   },
   anchors: {
     lead: '已写入公共区块链的检查点。锚定所涵盖的内容不可能在其区块之后编造。',
@@ -113,6 +116,7 @@ export const logZhCN: LogMessages = {
     noneYet: '尚未锚定任何内容。',
     overdue: '已有 6 小时没有内容入块，而本应有。',
     problem: '目前无法锚定',
+    hubSays: '中心原文（英文）：',
     since: '自',
     code: (c) => `代码 ${c}`,
     vanishedAll: (x) => `有 ${n(x)} 个锚定曾为最终状态，现在不在任何区块中。请询问运营方。`,
