@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -25,14 +24,13 @@ type Waiting struct {
 }
 
 // Waiting asks what waits with a nonce of the account. What an endpoint says is believed when the account has signed it, for its fee decides how much another
-// transaction offers; of several the dearest counts. Many endpoints do not say: then ok is false.
+// transaction offers; of several the dearest counts. Many endpoints do not say, each in its own way: then ok is false, and none is set aside for it.
 func (c *Chain) Waiting(ctx context.Context, nonce uint64) (w Waiting, ok bool, err error) {
 	from := c.From()
 	answers, err := ask(ctx, c, func(ctx context.Context, n *node) (*types.Transaction, error) {
 		var text json.RawMessage
 		err := n.call(ctx, &text, "eth_getTransactionBySenderAndNonce", hexOf(from[:]), hexNumber64(nonce))
-		var refused *answerError
-		if errors.As(err, &refused) {
+		if err != nil {
 			var pool struct {
 				Pending, Queued map[string]json.RawMessage
 			}
@@ -42,8 +40,11 @@ func (c *Chain) Waiting(ctx context.Context, nonce uint64) (w Waiting, ok bool, 
 				text = pool.Queued[at]
 			}
 		}
-		if err != nil || len(text) == 0 || string(text) == "null" {
-			return nil, err
+		if err != nil {
+			return nil, &answerError{message: err.Error()} // what is asked next tells whether it is there at all
+		}
+		if len(text) == 0 || string(text) == "null" {
+			return nil, nil
 		}
 		tx := new(types.Transaction)
 		if err := tx.UnmarshalJSON(text); err != nil {

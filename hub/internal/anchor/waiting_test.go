@@ -147,6 +147,33 @@ func TestANodeThatFindsAReplacementTooCheapGetsADearerOne(t *testing.T) {
 	}
 }
 
+// What waits is told by few endpoints, and some answer with a page of their own where they are asked for a method that they do not serve. They serve the rest, and the fee
+// is raised without it.
+func TestAnEndpointThatDoesNotSayWhatWaitsIsNotSetAside(t *testing.T) {
+	w := settled(t)
+	w.log.grow(10)
+	w.run(time.Hour)
+	w.end.set(func(e *endpoint) {
+		e.refuse = func(method string, _ []byte) []byte {
+			if method == "eth_getTransactionBySenderAndNonce" || method == "txpool_contentFrom" {
+				return []byte("<html>403 Forbidden</html>")
+			}
+			return nil
+		}
+	})
+	w.run(stuckAfter + time.Second)
+	w.run(time.Second)
+	if txs := w.txs(2); len(txs) != 2 {
+		t.Errorf("%d transactions, want the one that was stuck and a dearer one: %s", len(txs), w.rows())
+	}
+	if list, _ := w.m.c.Chain.Endpoints(); list[0].Reason != "" {
+		t.Errorf("the endpoint is set aside: %s", list[0].Reason)
+	}
+	w.want("")
+	w.settle()
+	w.check()
+}
+
 // An endpoint that invents what waits cannot raise the fees: what counts is signed by the account.
 func TestAnInventedWaitingTransactionIsNotBelieved(t *testing.T) {
 	w, waits := forgot(t)
