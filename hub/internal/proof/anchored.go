@@ -53,9 +53,16 @@ func (s *Store) mayGrow(ctx context.Context, rows, newest uint64) error {
 	return nil
 }
 
-// saw remembers the size of a checkpoint.
+// saw remembers the size of a checkpoint that this process has signed.
 func (c *comparison) saw(size uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.signed = size
+}
+
+// found remembers the size of a checkpoint that another process may have signed. A smaller one than before is not remembered: it shows that the database is another one.
+func (c *comparison) found(size uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.signed = max(c.signed, size)
 }

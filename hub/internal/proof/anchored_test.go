@@ -146,3 +146,35 @@ func TestTheChainIsAskedOnceAndWhenTheDatabaseIsSetBack(t *testing.T) {
 	}
 	w.wantPending(1)
 }
+
+// Of two processes one may give all places for a long time. The other one remembers what it has found, and does not take a database that is set back for the one it knew.
+func TestAProcessThatGaveNoPlaceLatelySeesTheDatabaseSetBack(t *testing.T) {
+	w := newWorld(t)
+	c := &chainSays{}
+	idle := w.open(w.pool, w.dir)
+	idle.c.Anchored = c.anchored
+	w.note(100)
+	if err := idle.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		w.note(100)
+		w.run()
+	}
+	w.wantSize(301)
+	if err := idle.Run(t.Context()); err != nil || c.asked != 1 {
+		t.Fatalf("it was asked %d times: %v", c.asked, err)
+	}
+	w.exec(`DELETE FROM log_checkpoint WHERE size > 201`)
+	w.exec(`DELETE FROM log_entry WHERE idx >= 201`)
+	if err := os.RemoveAll(w.dir); err != nil {
+		t.Fatal(err)
+	}
+	c.size, c.known = 301, true
+	w.note(1)
+	var h *haltError
+	if err := idle.Run(t.Context()); !errors.As(err, &h) {
+		t.Errorf("the run ended with %v", err)
+	}
+	w.wantPending(1)
+}

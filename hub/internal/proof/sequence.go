@@ -109,6 +109,7 @@ func (s *Store) run(ctx context.Context, st *state, sg *signer) error {
 	if err != nil {
 		return err
 	}
+	s.compared.found(newest.Size)
 	var size, pending int64
 	if err := errors.Join(s.jobs.QueryRow(ctx, qSize).Scan(&size), s.jobs.QueryRow(ctx, qPending).Scan(&pending)); err != nil {
 		return fmt.Errorf("counting entries of the log: %w", err)
