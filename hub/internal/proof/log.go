@@ -12,7 +12,7 @@
 //
 // Tiles that are behind the rows, or gone, are filled from them. Tiles that are ahead belong to a database that was restored to an earlier moment: the hub
 // is Behind, gives no places and must not anchor until Run has read the missing entries back from the tiles, which it does by itself. Tiles, rows and
-// checkpoints that contradict each other halt the log, with an alarm, until a person has looked: Fsck tells where. A directory that cannot be written, or a disk with less than
+// checkpoints that contradict each other halt the log, with an alarm, until a person has looked: Fsck tells where. A directory that cannot be written or read, or a disk with less than
 // 16 MB left, blocks it, with an alarm too: no further places are given, what was signed can be proven, and it goes on by itself.
 //
 // When a process starts that anchors, it asks (Anchored) how much of the log the chain has before it gives the first place: where both rows and tiles are older, only the chain shows it.
@@ -209,7 +209,7 @@ type Status struct {
 	Pending int64 // without one yet, at most 100,000
 	Behind  int64 // entries that the tiles have and the database does not
 	Halted  string
-	Blocked string // why the tiles cannot be written now; the log goes on by itself when they can
+	Blocked string // why the tiles cannot be written or read now; the log goes on by itself when they can
 	// Newest is the newest checkpoint; Size 0: there is none yet.
 	Newest Checkpoint
 }

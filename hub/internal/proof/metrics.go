@@ -57,7 +57,7 @@ func newMetrics(now func() time.Time) *metrics {
 			Name: "hashinsight_log_halted", Help: "1: rows, tiles and checkpoints contradict each other, and nothing is added to the log until a person has looked. Alarm.",
 		}),
 		blocked: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "hashinsight_log_blocked", Help: "1: the log's tiles cannot be written, for example because their disk is full; the log goes on by itself when they can. Alarm.",
+			Name: "hashinsight_log_blocked", Help: "1: the log's tiles cannot be written or read, for example because their disk is full; the log goes on by itself when they can. Alarm.",
 		}),
 		age: prometheus.NewDesc("hashinsight_log_checkpoint_age_seconds", "Time since the newest checkpoint that this process knows of; absent without one.", nil, nil),
 	}

@@ -62,7 +62,7 @@ func (s *Store) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = s.run(ctx, &st, &signer{st.origin, key})
+		err = s.unread(s.run(ctx, &st, &signer{st.origin, key}))
 		if errors.Is(err, errLocked) { // whoever has it does what is due
 			return nil
 		}

@@ -72,6 +72,17 @@ func blocked(dir string, err error) error {
 	return &blockedError{fmt.Sprintf("its tiles in %s cannot be written%s: %v: make room, or let this process write there; it goes on by itself then. TRANSPARENCY_LOG_DIR names the directory", dir, free, err), err}
 }
 
+// unread makes a blockedError of a file of the log that is there and cannot be read, as on a disk that fails. One that is gone is no matter of waiting.
+func (s *Store) unread(err error) error {
+	var h *haltError
+	var b *blockedError
+	var p *fs.PathError
+	if errors.As(err, &h) || errors.As(err, &b) || !errors.As(err, &p) || errors.Is(p, fs.ErrNotExist) {
+		return err
+	}
+	return &blockedError{fmt.Sprintf("its tiles in %s cannot be read: %v: let this process read what is there; it goes on by itself then. TRANSPARENCY_LOG_DIR names the directory", s.c.Dir, err), err}
+}
+
 // minRoom is what is left free of a disk: a database that shares it fares worse than the log when it is full.
 const minRoom = 16 << 20
 
