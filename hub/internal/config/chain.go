@@ -56,7 +56,7 @@ type Chain struct {
 	PrivateKey       Secret
 	Keystore         string
 	KeystorePassword Secret
-	MaxFee           *big.Int // wei for a unit of gas; nil: no limit
+	MaxFee           *big.Int // wei for a unit of gas
 	DayUSD, EtherUSD int64    // 10^-6 USD; 0: no limit, unknown
 	Interval         time.Duration
 

@@ -33,6 +33,9 @@ func TestChainIsReadFromTheSettings(t *testing.T) {
 	if ch.ID != 8453 || len(ch.URLs) != 2 || ch.Interval != time.Minute || len(ch.Problems) != 0 {
 		t.Errorf("%+v", ch)
 	}
+	if ch.MaxFee == nil || ch.MaxFee.String() != "100000000000" {
+		t.Errorf("nobody chose a limit, and a unit of gas may cost %s wei: an endpoint sets the price", ch.MaxFee)
+	}
 	_, ch = chainOf(t, "BLOCKCHAIN_NETWORK=custom", "BLOCKCHAIN_CHAIN_ID=31337", "BASE_RPC_URL=http://127.0.0.1:8545")
 	if ch.ID != 31337 || len(ch.Problems) != 0 {
 		t.Errorf("%+v", ch)

@@ -52,7 +52,7 @@ type Config struct {
 	BlockchainPrivateKey       Secret    `env:"BLOCKCHAIN_PRIVATE_KEY" section:"Blockchain" doc:"Key of the account that anchors and pays, 0x and 64 hex digits. It can append to the contract and nothing else. Needed by the module jobs only."`
 	BlockchainKeystore         string    `env:"BLOCKCHAIN_KEYSTORE" section:"Blockchain" doc:"Keystore file with that key (as geth and wallets write them), instead of BLOCKCHAIN_PRIVATE_KEY."`
 	BlockchainKeystorePassword Secret    `env:"BLOCKCHAIN_KEYSTORE_PASSWORD" section:"Blockchain" doc:"Opens BLOCKCHAIN_KEYSTORE."`
-	BlockchainMaxFeeGwei       string    `env:"BLOCKCHAIN_MAX_FEE_GWEI" section:"Blockchain" doc:"The most that a unit of gas may cost, in gwei, such as 0.5. While gas costs more nothing is sent; the next anchor covers what waits. Default: no limit."`
+	BlockchainMaxFeeGwei       string    `env:"BLOCKCHAIN_MAX_FEE_GWEI" section:"Blockchain" default:"100" doc:"The most that a unit of gas may cost, in gwei, such as 0.5. While gas costs more nothing is sent; the next anchor covers what waits. Endpoints suggest prices, and the default keeps one that lies from emptying the account: an anchor costs 0.004 ETH then."`
 	BlockchainMaxUSDDay        string    `env:"BLOCKCHAIN_MAX_USD_DAY" section:"Blockchain" doc:"The most that a day's anchors may cost in USD, such as 0.50, by BLOCKCHAIN_ETH_USD; every anchor has its share of the day. Default: no limit."`
 	BlockchainEthUSD           string    `env:"BLOCKCHAIN_ETH_USD" section:"Blockchain" doc:"What one ETH costs in USD, for BLOCKCHAIN_MAX_USD_DAY. Set rather too high than too low."`
 	AnchorInterval             string    `env:"ANCHOR_INTERVAL" section:"Blockchain" default:"1h" doc:"How often a checkpoint is anchored, 1s to 24h."`
