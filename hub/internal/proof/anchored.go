@@ -46,8 +46,9 @@ func (s *Store) mayGrow(ctx context.Context, rows, newest uint64) error {
 		s.c.Log.ErrorContext(ctx, "the transparency log goes on without having been compared with the chain: where the database was restored to an earlier moment, compare them: hashinsight-hub anchor verify",
 			"asked_since", c.since, "err", err)
 	case ok && size > rows:
-		return halt("the contract on the chain has a root of %d entries, the database and its tiles have %d: both were set back to an earlier moment, and what would be added now would contradict what "+
-			"was published. Restore a newer backup of the database, or the directory of tiles that has them; where there is neither, the log can only go on under a new contract: hashinsight-hub anchor deploy", size, rows)
+		return halt("the contract on the chain has a root of %d entries, the database and its tiles have %d. Either both were set back to an earlier moment, and what would be added now would contradict what "+
+			"was published: restore a newer backup of the database, or the directory of tiles that has them. Or somebody else anchors in this contract, such as a copy of this hub with its key: hashinsight-hub anchor status "+
+			"says what is there. Where neither can be undone, the log can only go on under a new contract: hashinsight-hub anchor deploy", size, rows)
 	}
 	c.done, c.since = true, time.Time{}
 	return nil
