@@ -152,6 +152,7 @@ func changedExport(t *testing.T, e *exported) {
 	e.want(0, `note    note-evidence  `, without(export.Evidence))
 	e.want(0, `ok      evidence  `, without("README.txt"))
 	e.want(0, `verdict 0  `, nil, "--site-key", key(e.site.Key), "--site-key", key(e.other.Key))
+	e.want(0, `note    note-site-key  .*whose they are`, nil, "--site-key", key(e.site.Key), "--site-key", key(e.other.Key))
 
 	whole := e.dir
 	e.dir = filepath.Join(t.TempDir(), "small") // a hundred copies without batches

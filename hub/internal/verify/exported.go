@@ -124,6 +124,8 @@ func (e *exported) finish() {
 	note(proof.NoteSite, "not proven: that the site measured right; proven is what its agent signed")
 	if len(e.t.SiteKeys) == 0 {
 		note(proof.NoteSiteKey, "not proven: that the keys are the sites' own: they lie beside what they signed; ask each site for its key, and give it with --site-key")
+	} else if slices.ContainsFunc(e.t.SiteKeys, func(k proof.SiteKey) bool { return k.Site == ident.SiteID{} }) {
+		note(proof.NoteSiteKey, "not proven: that each key is that site's for which it signed: some were given without saying whose they are; give them as --site-key SITE=KEY")
 	}
 	if e.t.HubKey == nil {
 		note(proof.NoteHubKey, "not proven: that the key is this hub's: it lies beside what it signed; give the hub's key with --hub-key")

@@ -36,7 +36,7 @@ export interface Step {
 /** What a file does not prove, and what is remarkable about it. */
 export type Note =
   | 'note-site' | 'note-site-key' | 'note-key-late' | 'note-beacon' | 'note-log-key' | 'note-hub-key' | 'note-chain' | 'note-history' | 'note-superseded'
-  | 'note-figures' | 'note-contract' | 'note-terms-late' | 'note-disputed' | 'note-entry';
+  | 'note-figures' | 'note-contract' | 'note-terms-late' | 'note-hours' | 'note-disputed' | 'note-received' | 'note-entry';
 
 /** 0 proven, 1 false, 2 not yet final, 3 could not check: the exit codes of hashinsight-verify. */
 export type Verdict = 0 | 1 | 2 | 3;
@@ -492,6 +492,7 @@ function notesOf(head: Head, trust: Trust, f: Findings, asked: boolean): Note[] 
     if (trust.hubKey === undefined) notes.add('note-hub-key');
     notes.add('note-superseded').add(head.kind === 'statement' ? 'note-figures' : 'note-contract');
   }
+  if (head.kind === 'bundle') notes.add('note-hours').add('note-received');
   if (head.kind === 'entry') notes.add('note-entry');
   if (trust.logKey === undefined) notes.add('note-log-key');
   if (asked) notes.add('note-chain');

@@ -48,9 +48,12 @@ export async function checkAway(code: string | undefined, job: Job, progress: (p
   const address = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
   let worker: Worker | undefined;
   try {
-    worker = new Worker(address);
-    const report = await inWorker(worker, job, progress, stop);
-    return report ?? (await here());
+    try {
+      worker = new Worker(address);
+    } catch {
+      return await here(); // some browsers say at once that they start none
+    }
+    return (await inWorker(worker, job, progress, stop)) ?? (await here());
   } finally {
     worker?.terminate();
     URL.revokeObjectURL(address);

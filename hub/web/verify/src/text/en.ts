@@ -158,6 +158,8 @@ export const en = {
       'note-contract': 'That terms and assignments are those you agreed to: compare them with your contract.',
       'note-terms-late': 'A version of the terms entered the log after hours that it holds for.',
       'note-disputed': 'What happened in disputed hours: site and hub do not agree on them, and they count as unknown.',
+      'note-hours': 'That sites signed nothing else for these hours, nor for hours of which the statement names none: the log has every hour that the hub recorded.',
+      'note-received': 'When facts came, and in which slots a site’s clock was wrong: both are the hub’s word in the statement.',
       'note-entry': 'What the entry names. It holds hashes; the documents are the parties’ business.',
     } satisfies Record<Note, string>,
   },
