@@ -126,7 +126,7 @@ func TestAHubThatWasSetBackAddsNothingToItsLog(t *testing.T) {
 	}
 	awaitReady(t, start(t, c))
 	site(t, c, "south", "127.0.0.1:1")
-	await("the log is halted", `SELECT count(*) FROM log_state WHERE halted LIKE $1`, fmt.Sprintf("the contract on the chain has a root of %d entries, the database and its tiles have %d:%%", second, first))
+	await("the log is halted", `SELECT count(*) FROM log_state WHERE halted LIKE $1`, fmt.Sprintf("the contract on the chain has a root of %d entries, the database and its tiles have %d.%%", second, first))
 	if st, _, err := hubd.TransparencyLog(t.Context(), c.Database, c.Transparency); err != nil || st.Entries != first || st.Pending == 0 {
 		t.Errorf("%+v, %v", st, err)
 	}

@@ -75,7 +75,7 @@ func (l *lines) item(v any) error {
 		return bad("%s: line %d: %v", l.name, l.n, err)
 	}
 	if again, err := json.Marshal(v); err != nil || !bytes.Equal(again, line) {
-		return bad("%s: line %d is not as hashinsight-hub writes it", l.name, l.n)
+		return bad("%s: line %d is not in the one form that a hub writes", l.name, l.n)
 	}
 	return nil
 }
