@@ -133,18 +133,8 @@ func TestTheChainIsAskedOnceAndWhenTheDatabaseIsSetBack(t *testing.T) {
 	if c.asked != 1 {
 		t.Errorf("it was asked %d times", c.asked)
 	}
-	w.exec(`DELETE FROM log_checkpoint WHERE size > 201`)
-	w.exec(`DELETE FROM log_entry WHERE idx >= 201`)
-	if err := os.RemoveAll(w.dir); err != nil {
-		t.Fatal(err)
-	}
 	c.size, c.known = 301, true
-	w.note(1)
-	var h *haltError
-	if err := w.store.Run(t.Context()); !errors.As(err, &h) {
-		t.Errorf("the run ended with %v", err)
-	}
-	w.wantPending(1)
+	w.wantHaltWhenSetBack(w.store, 201)
 }
 
 // Of two processes one may give all places for a long time. The other one remembers what it has found, and does not take a database that is set back for the one it knew.
@@ -165,16 +155,22 @@ func TestAProcessThatGaveNoPlaceLatelySeesTheDatabaseSetBack(t *testing.T) {
 	if err := idle.Run(t.Context()); err != nil || c.asked != 1 {
 		t.Fatalf("it was asked %d times: %v", c.asked, err)
 	}
-	w.exec(`DELETE FROM log_checkpoint WHERE size > 201`)
-	w.exec(`DELETE FROM log_entry WHERE idx >= 201`)
-	if err := os.RemoveAll(w.dir); err != nil {
-		t.Fatal(err)
-	}
 	c.size, c.known = 301, true
+	w.wantHaltWhenSetBack(idle, 201)
+}
+
+// wantHaltWhenSetBack sets the database back to a size, without its tiles, and wants the store to give no further place.
+func (w *world) wantHaltWhenSetBack(s *Store, size int) {
+	w.t.Helper()
+	w.exec(`DELETE FROM log_checkpoint WHERE size > $1`, size)
+	w.exec(`DELETE FROM log_entry WHERE idx >= $1`, size)
+	if err := os.RemoveAll(w.dir); err != nil {
+		w.t.Fatal(err)
+	}
 	w.note(1)
 	var h *haltError
-	if err := idle.Run(t.Context()); !errors.As(err, &h) {
-		t.Errorf("the run ended with %v", err)
+	if err := s.Run(w.t.Context()); !errors.As(err, &h) {
+		w.t.Errorf("the run ended with %v", err)
 	}
 	w.wantPending(1)
 }
