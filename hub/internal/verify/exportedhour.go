@@ -92,15 +92,19 @@ func (e *exported) hour(ref *proof.HourRef, signed *evidence.Hour, h *proof.Bund
 	if ref.State == proof.HourDisputed {
 		return nil
 	}
+	var missing *ident.MinerID // the first one by its id, so that the report says the same each time
 	for m, periods := range e.who[ref.Site] {
 		if told[m] || !in(periods, ref.Hour) {
 			continue
 		}
 		if e.noAbsent {
 			e.unshown++
-		} else {
-			wrong("neither a leaf of miner %s is there, nor that it has none", m)
+		} else if missing == nil || bytes.Compare(m[:], missing[:]) < 0 {
+			missing = &m
 		}
+	}
+	if missing != nil {
+		wrong("neither a leaf of miner %s is there, nor that it has none", *missing)
 	}
 	return nil
 }
